@@ -1,0 +1,26 @@
+"""The world on disk: scans, labels, poses, calibration, pictures and other point files."""
+
+from kd_seg.scans.calibration import Calibration, read_calibration, read_poses, read_times
+from kd_seg.scans.cloud import Cloud, Kind, stack
+from kd_seg.scans.point_files import read_points
+from kd_seg.scans.scan import Camera, Points, Scan, Words, read_words
+from kd_seg.scans.semantic_kitti import SPLITS, KittiSequence, SemanticKitti
+
+__all__ = [
+    "SPLITS",
+    "Calibration",
+    "Camera",
+    "Cloud",
+    "Kind",
+    "KittiSequence",
+    "Points",
+    "Scan",
+    "SemanticKitti",
+    "Words",
+    "read_calibration",
+    "read_points",
+    "read_poses",
+    "read_times",
+    "read_words",
+    "stack",
+]

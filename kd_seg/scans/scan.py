@@ -1,0 +1,106 @@
+"""Scan: one sweep of the LiDAR and its files. Nothing is read before it is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from kd_seg.errors import DataError
+from kd_seg.geometry import Matrix
+
+Points = npt.NDArray[np.float32]
+Words = npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class Camera:
+    """One calibrated camera of one scan.
+
+    Attributes:
+        name: such as "image_2".
+        image: path of the picture.
+        projection: P [3, 4], rectified camera 0 to pixels (methods 2.2).
+        tr: Tr [4, 4], LiDAR to camera 0.
+    """
+
+    name: str
+    image: Path
+    projection: Matrix
+    tr: Matrix
+
+    def matrix(self) -> Matrix:
+        """LiDAR to homogeneous pixels, P Tr [3, 4]."""
+        return self.projection @ self.tr
+
+    def read(self) -> npt.NDArray[np.uint8]:
+        """The picture, RGB uint8 [H, W, 3]; DataError if it is missing or broken."""
+        from PIL import Image
+
+        try:
+            with Image.open(self.image) as picture:
+                return np.asarray(picture.convert("RGB"))
+        except (OSError, ValueError, SyntaxError) as error:
+            raise DataError(f"{self.image} is not a readable picture ({error}); write or copy it anew.") from None
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """One scan: where its files are, and its points and labels once asked for.
+
+    Attributes:
+        sequence: name of its sequence, such as "04".
+        index: its number in the sequence (row of poses.txt and times.txt).
+        points_path, labels_path: files; labels_path is None where there is no ``labels/`` folder.
+        pose: LiDAR frame to world (the frame of scan 0's LiDAR), [4, 4], or None without poses.txt.
+        time: seconds, from times.txt, or index * 0.1.
+        cameras: the pictures taken with this scan (may be empty).
+    """
+
+    sequence: str
+    index: int
+    points_path: Path
+    labels_path: Path | None
+    pose: Matrix | None = None
+    time: float = 0.0
+    cameras: tuple[Camera, ...] = field(default=())
+
+    @cached_property
+    def points(self) -> Points:
+        """[N, 4] float32: x, y, z in metres in the LiDAR frame, remission 0-1. All rows of the file, NaN rows too."""
+        from kd_seg.scans.point_files import read_bin
+
+        return read_bin(self.points_path)
+
+    @cached_property
+    def labels(self) -> Words | None:
+        """Label words [N] uint32 (raw class | instance << 16), or None; DataError if the count does not match."""
+        if self.labels_path is None:
+            return None
+        words = read_words(self.labels_path)
+        count = self.points_path.stat().st_size // 16
+        if len(words) != count:
+            raise DataError(
+                f"{self.labels_path} has {len(words)} labels, {self.points_path.name} has {count} points; "
+                "they do not belong together."
+            )
+        return words
+
+    @property
+    def name(self) -> str:
+        """ "SS/NNNNNN", for messages."""
+        return f"{self.sequence}/{self.index:06d}"
+
+
+def read_words(path: Path) -> Words:
+    """Label words of a ``.label`` file, uint32 [N]; DataError if missing or not a whole number of words."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); check the data set.") from None
+    if len(content) % 4:
+        raise DataError(f"{path} has {len(content)} bytes, which is no whole number of 4-byte labels; it is cut off.")
+    return np.frombuffer(content, dtype="<u4").astype(np.uint32)

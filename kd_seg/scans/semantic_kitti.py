@@ -1,0 +1,145 @@
+"""SemanticKITTI's folder layout: the one reader for real and simulated data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from kd_seg.errors import DataError
+from kd_seg.scans.calibration import Calibration, read_calibration, read_poses, read_times
+from kd_seg.scans.scan import Camera, Scan
+
+SPLITS: dict[str, tuple[str, ...]] = {
+    "train": ("00", "01", "02", "03", "04", "05", "06", "07", "09", "10"),
+    "valid": ("08",),
+    "test": tuple(f"{n:02d}" for n in range(11, 22)),
+}
+"""The official splits."""
+
+
+class KittiSequence:
+    """One ``sequences/NN`` folder; lists its scans at once, reads poses and calibration when asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = folder.name
+        velodyne = folder / "velodyne"
+        if not velodyne.is_dir():
+            raise DataError(f"{folder} has no velodyne/ folder; a sequence holds velodyne/XXXXXX.bin files.")
+        stems = sorted(entry.name[:-4] for entry in os.scandir(velodyne) if entry.name.endswith(".bin"))
+        wrong = next((stem for stem in stems if not stem.isdigit()), None)
+        if wrong is not None:
+            raise DataError(f"{velodyne / wrong}.bin: a scan's file name is its number, such as 000042.bin.")
+        self._stems = {int(stem): stem for stem in stems}
+        self.indices: tuple[int, ...] = tuple(sorted(self._stems))
+        self.has_labels = (folder / "labels").is_dir()
+        self._pictures: dict[int, set[str]] = {}
+
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """calib.txt, or None where the file does not exist."""
+        path = self.folder / "calib.txt"
+        return read_calibration(path) if path.is_file() else None
+
+    @cached_property
+    def poses(self) -> npt.NDArray[np.float64] | None:
+        """LiDAR poses [S, 4, 4] by scan number, or None where poses.txt does not exist."""
+        path = self.folder / "poses.txt"
+        if not path.is_file():
+            return None
+        if self.calibration is None:
+            raise DataError(f"{self.folder} has poses.txt but no calib.txt; poses need its Tr row.")
+        return read_poses(path, self.calibration.tr)
+
+    @cached_property
+    def times(self) -> npt.NDArray[np.float64] | None:
+        """Seconds by scan number, or None where times.txt does not exist."""
+        path = self.folder / "times.txt"
+        return read_times(path) if path.is_file() else None
+
+    def __contains__(self, index: int) -> bool:
+        return index in self._stems
+
+    def scan(self, index: int) -> Scan:
+        """The scan numbered ``index`` (not the index-th file); DataError if there is none or it has no pose row."""
+        if index not in self._stems:
+            raise DataError(f"{self.folder} has no scan {index}; it has {len(self.indices)} scans.")
+        stem = self._stems[index]
+        labels = self.folder / "labels" / f"{stem}.label"
+        return Scan(
+            sequence=self.name,
+            index=index,
+            points_path=self.folder / "velodyne" / f"{stem}.bin",
+            labels_path=labels if self.has_labels else None,
+            pose=self._row(self.poses, index, "poses.txt"),
+            time=float(t) if (t := self._row(self.times, index, "times.txt")) is not None else 0.1 * index,
+            cameras=self._cameras(stem),
+        )
+
+    def _row(self, rows: npt.NDArray[np.float64] | None, index: int, name: str) -> npt.NDArray[np.float64] | None:
+        if rows is None:
+            return None
+        if index >= len(rows):
+            raise DataError(f"{self.folder / name} has {len(rows)} rows, scan {index} needs row {index}.")
+        return np.asarray(rows[index])
+
+    def _cameras(self, stem: str) -> tuple[Camera, ...]:
+        if self.calibration is None:
+            return ()
+        cameras = []
+        for number in (2, 3):
+            if number not in self.calibration.projections:
+                continue
+            if f"{stem}.png" in self._listing(number):
+                path = self.folder / f"image_{number}" / f"{stem}.png"
+                cameras.append(
+                    Camera(f"image_{number}", path, self.calibration.projections[number], self.calibration.tr)
+                )
+        return tuple(cameras)
+
+    def _listing(self, number: int) -> set[str]:
+        if number not in self._pictures:
+            folder = self.folder / f"image_{number}"
+            self._pictures[number] = {e.name for e in os.scandir(folder)} if folder.is_dir() else set()
+        return self._pictures[number]
+
+
+class SemanticKitti:
+    """A data root with ``sequences/NN``: scans by position, or by sequence and number.
+
+    Args:
+        root: folder that holds ``sequences/``.
+        sequences: which; None = all that are there. DataError names a missing one and what there is.
+    """
+
+    def __init__(self, root: str | Path, sequences: Sequence[str] | None = None) -> None:
+        self.root = Path(root)
+        folder = self.root / "sequences"
+        if not folder.is_dir():
+            raise DataError(f"{self.root} has no sequences/ folder; give the folder that holds sequences/00 and so on.")
+        found = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+        wanted = list(sequences) if sequences is not None else found
+        for name in wanted:
+            if name not in found:
+                raise DataError(f"{folder} has no sequence {name}; it has: {', '.join(found) or 'none'}.")
+        self.sequences: dict[str, KittiSequence] = {name: KittiSequence(folder / name) for name in wanted}
+        self._keys = [(name, index) for name in wanted for index in self.sequences[name].indices]
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __getitem__(self, position: int) -> Scan:
+        return self.scan(*self._keys[position])
+
+    def keys(self) -> list[tuple[str, int]]:
+        """(sequence, scan number) of every scan, in order."""
+        return list(self._keys)
+
+    def scan(self, sequence: str, index: int) -> Scan:
+        """The scan of a sequence by its number."""
+        return self.sequences[sequence].scan(index)
