@@ -1,0 +1,143 @@
+"""What the Trainer and the loader know of an objective, and nothing more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from kd_seg.classes import ClassTable
+from kd_seg.networks.batch import Batch, Encoded, Encoding, Output
+from kd_seg.registry import Registry
+from kd_seg.scans import Cloud, Scan, SemanticKitti
+
+
+@dataclass(frozen=True)
+class Term:
+    """One named loss of one step.
+
+    Attributes:
+        value: scalar, unweighted; an exact zero with a gradient path where ``count`` is 0.
+        weight: what it is multiplied with in the total.
+        count: rows (voxels, points, pairs, regions) it stood on.
+    """
+
+    value: Tensor
+    weight: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where training stands when an objective is asked.
+
+    Attributes:
+        student: the network being trained (as called by the Trainer, so wrapped under DDP), in train mode.
+        number: optimiser steps done, from 0; total: of the whole run.
+        epoch: from 0.
+    """
+
+    student: nn.Module
+    number: int
+    total: int
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One augmented cloud, when views are built.
+
+    Attributes:
+        scan: the scan it was made from (unaugmented).
+        cloud: all rows after augmentation, the student's first.
+        encoded: the student's rows, voxelized.
+        labels: train ids [len(cloud)] uint8 (zeros in a label-free run).
+        rng: for the view's own draws.
+    """
+
+    scan: Scan
+    cloud: Cloud
+    encoded: Encoded
+    labels: npt.NDArray[np.uint8]
+    rng: np.random.Generator
+
+
+class View(Protocol):
+    """Something the loader builds beside the student's input, because an objective asked for it.
+
+    A view must pickle or fork into loader workers, and draw only from the generator it is given.
+    """
+
+    name: str
+
+    def extend(self, scan: Scan, cloud: Cloud, rng: np.random.Generator) -> Cloud:
+        """Before augmentation: the cloud with this view's rows after the student's (or as it is)."""
+        ...
+
+    def build(self, sample: Sample) -> Any:
+        """After augmentation: this view of one sample."""
+        ...
+
+    def collate(self, items: list[Any], batch: Batch) -> Any:
+        """One view of a batch from those of its samples; ``batch`` holds the student's offsets."""
+        ...
+
+
+@dataclass(frozen=True)
+class Context:
+    """What an objective is built from.
+
+    Attributes:
+        classes: the class table.
+        encoding: the student's.
+        student: the network to be trained (its ``channels`` name the widths of its levels).
+        data: the training scans.
+        settings: the ``data`` section's paths that objectives may need: root and sequences.
+        device: where tensors live.
+    """
+
+    classes: ClassTable
+    encoding: Encoding
+    student: nn.Module
+    data: SemanticKitti
+    device: torch.device
+    cache: Path
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class Objective(nn.Module):
+    """What a student learns from. Parameters (heads) train with the student; buffers and parameters are saved.
+
+    A frozen teacher is kept out of ``state_dict`` (hold it in a tuple); it belongs to the objective.
+    """
+
+    needs_labels: bool = True
+    """False where training must never open ``labels/``."""
+
+    def views(self) -> list[View]:
+        """Views the loader shall build; none by default."""
+        return []
+
+    def terms(self, batch: Batch, output: Output, step: Step) -> dict[str, Term]:
+        """The losses of this step by name; names are unique across objectives through the Trainer's prefix."""
+        raise NotImplementedError(f"{type(self).__name__} has no terms")
+
+    def after_step(self, step: Step) -> None:
+        """Called after each optimiser step (EMA teachers)."""
+
+    def after_epoch(self, step: Step, mean_loss: float) -> bool:
+        """Called after each epoch; True where views changed, so that the loader must be built anew."""
+        return False
+
+    def describe(self) -> dict[str, Any]:
+        """What the checkpoint records of it: kind, settings, and what its teacher was trained on."""
+        return {}
+
+
+OBJECTIVES: Registry[Any] = Registry("objective", "kd_seg.objectives")
+"""Objective by kind: a class with ``Settings`` (pydantic, field ``kind``) and ``__init__(settings, context)``."""
