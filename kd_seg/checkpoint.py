@@ -1,0 +1,233 @@
+"""The checkpoint: one ``.safetensors`` file that holds a network and all that is needed to use it (design 6)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+import kd_seg
+from kd_seg.classes import ClassTable
+from kd_seg.errors import CheckpointError, KdSegError
+from kd_seg.networks import Encoding, build_network
+from kd_seg.voxels import grid_from_json
+
+FORMAT = 1
+READABLE = (1, 1)
+METADATA_KEY = "kd_seg"
+
+IntensityRange = Literal["unit", "byte", "uint16"]
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """The LiDAR whose scans a network was trained on.
+
+    Attributes:
+        intensity_range: of its data before any normalisation: unit 0-1, byte 0-255, uint16 0-65535.
+        sensor_height_m: above the ground.
+        range_m: farthest return. fov_up_deg, fov_down_deg: vertical field of view.
+    """
+
+    intensity_range: IntensityRange = "unit"
+    sensor_height_m: float = 1.73
+    range_m: float = 80.8
+    fov_up_deg: float = 3.0
+    fov_down_deg: float = -25.0
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What stands beside the weights.
+
+    Attributes:
+        network: registered name, and its size.
+        classes, encoding, sensor: see there.
+        training: config digest, data, objectives with their teachers, metrics, kd_seg version.
+        licence: of the weights.
+    """
+
+    network: str
+    size: str
+    classes: ClassTable
+    encoding: Encoding
+    sensor: Sensor = field(default_factory=Sensor)
+    training: dict[str, Any] = field(default_factory=dict)
+    licence: str = "unspecified"
+
+    def build(self, features: int) -> nn.Module:
+        """A network as described, with fresh weights."""
+        return build_network(self.network, self.size, features, len(self.classes))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for the file's metadata."""
+        return {
+            "format": FORMAT,
+            "kd_seg": kd_seg.__version__,
+            "network": {"name": self.network, "size": self.size},
+            "grid": self.encoding.grid.to_json(),
+            "features": list(self.encoding.features),
+            "classes": self.classes.to_json(),
+            "sensor": asdict(self.sensor),
+            "training": self.training,
+            "licence": self.licence,
+        }
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded checkpoint: the network (on the CPU, in eval mode) and its spec."""
+
+    path: Path
+    network: nn.Module
+    spec: Spec
+
+
+def save_checkpoint(path: str | Path, network: nn.Module, spec: Spec) -> None:
+    """Write weights and spec whole: to a temporary name, synced, then renamed."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    write_whole(Path(path), save(state, {METADATA_KEY: json.dumps(spec.to_json(), sort_keys=True)}))
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a reader finds the old or the new content, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """The ``kd_seg`` metadata of a checkpoint, checked for format; CheckpointError says what is wrong. Loads no weights."""
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"Checkpoint {path} does not exist; give a .safetensors file or a run folder.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(METADATA_KEY)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a readable .safetensors file ({error}); it may be cut off.") from None
+    if text is None:
+        raise CheckpointError(f"{path} is a .safetensors file without a {METADATA_KEY} entry; kd-seg train writes one.")
+    try:
+        metadata: dict[str, Any] = json.loads(text)
+        version = metadata["format"]
+    except (ValueError, KeyError, TypeError):
+        raise CheckpointError(f"{path} has broken {METADATA_KEY} metadata; write the checkpoint anew.") from None
+    if not isinstance(version, int) or not READABLE[0] <= version <= READABLE[1]:
+        raise CheckpointError(
+            f"{path}: checkpoint written by format {version}, this build reads {READABLE[0]}..{READABLE[1]}; update kd_seg."
+        )
+    return metadata
+
+
+def read_spec(path: str | Path) -> Spec:
+    """The spec of a checkpoint; CheckpointError names the entry that is missing or wrong."""
+    metadata = read_metadata(path)
+    try:
+        sensor = Sensor(**metadata["sensor"])
+        if sensor.intensity_range not in get_args(IntensityRange):
+            raise ValueError(f"intensity_range {sensor.intensity_range!r}")
+        classes = ClassTable.from_json(metadata["classes"])
+        if len(classes.colours) != len(classes.names):
+            raise CheckpointError(
+                f"{path}: checkpoint has {len(classes.names)} classes, palette has {len(classes.colours)} colours."
+            )
+        if not 1 <= len(classes.names) <= 254:
+            raise CheckpointError(f"{path}: checkpoint has {len(classes.names)} classes, 1 to 254 are possible.")
+        return Spec(
+            network=metadata["network"]["name"],
+            size=metadata["network"]["size"],
+            classes=classes,
+            encoding=Encoding(grid_from_json(metadata["grid"]), tuple(metadata["features"])),
+            sensor=sensor,
+            training=metadata["training"],
+            licence=metadata["licence"],
+        )
+    except KdSegError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: metadata entry {error} is missing or wrong; write the checkpoint anew.") from None
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read spec and weights, and check every tensor's name and shape; never runs code from the file."""
+    path = Path(path)
+    spec = read_spec(path)
+    network = spec.build(feature_width(spec.encoding.features))
+    state = read_tensors(path)
+    expected = network.state_dict()
+    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    if missing:
+        raise CheckpointError(f"{path} lacks tensor {missing[0]} ({len(missing)} in all); it is not a whole {spec.network}.")
+    if extra:
+        raise CheckpointError(f"{path} has an unknown tensor {extra[0]} ({len(extra)} in all); it is no {spec.network}.")
+    for name, tensor in expected.items():
+        if tensor.shape != state[name].shape:
+            raise CheckpointError(
+                f"{path}: tensor {name} has shape {list(state[name].shape)}, {spec.network} {spec.size} needs "
+                f"{list(tensor.shape)}."
+            )
+    network.load_state_dict(state)
+    network.eval()
+    return Checkpoint(path, network, spec)
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a .safetensors file on the CPU."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a readable .safetensors file ({error}); it may be cut off.") from None
+
+
+def initialise(network: nn.Module, path: str | Path) -> list[str]:
+    """Load what matches in name and shape from a checkpoint; return the names of the rest (``student.init``)."""
+    state = read_tensors(resolve(path))
+    own = network.state_dict()
+    fitting = {name: t for name, t in state.items() if name in own and own[name].shape == t.shape}
+    if not fitting:
+        raise CheckpointError(f"{path} has no tensor that fits the student; check student.network and student.size.")
+    network.load_state_dict(fitting, strict=False)
+    return sorted(own.keys() - fitting.keys())
+
+
+def resolve(path: str | Path) -> Path:
+    """A checkpoint's path from itself or from a run folder (its ``checkpoints/last.safetensors``)."""
+    path = Path(path)
+    return path / "checkpoints" / "last.safetensors" if path.is_dir() else path
+
+
+def shipped() -> Path:
+    """The shipped nano student."""
+    return Path(__file__).parent / "assets" / "nano.safetensors"
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def feature_width(names: tuple[str, ...]) -> int:
+    """Number of point features F of named features."""
+    from kd_seg.voxels import FEATURE_WIDTHS
+
+    unknown = [name for name in names if name not in FEATURE_WIDTHS]
+    if unknown:
+        raise CheckpointError(f"Unknown point feature {unknown[0]!r}; known: {', '.join(FEATURE_WIDTHS)}.")
+    return sum(FEATURE_WIDTHS[name] for name in names)

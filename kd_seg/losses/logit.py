@@ -1,0 +1,43 @@
+"""Distillation of logits on corresponding rows. The teacher's side never gets a gradient."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kd_seg.losses.zero import exact_zero, weighted_mean
+
+
+def divergence(
+    student: Tensor, teacher: Tensor, temperature: float = 2.0, weights: Tensor | None = None
+) -> tuple[Tensor, int]:
+    """``T^2 * sum_i w_i KL(p_T,i || p_S,i) / sum_i w_i`` with p = softmax(z / T), and the rows' count (methods 1.6).
+
+    Args:
+        student, teacher: logits [n, C] of the same rows.
+        temperature: T; T^2 keeps the scale of the gradient (Hinton et al., arXiv 1503.02531).
+        weights: [n] not negative, or None for equal ones (then torch's ``batchmean``).
+    """
+    log_student = torch.log_softmax(student.float() / temperature, dim=1)
+    log_teacher = torch.log_softmax(teacher.detach().float() / temperature, dim=1)
+    rows = (log_teacher.exp() * (log_teacher - log_student)).sum(dim=1)
+    value, count = weighted_mean(rows, weights)
+    return temperature**2 * value, count
+
+
+def released_divergence(
+    student: Tensor, teacher: Tensor, sharpness: float = 0.3, threshold: float = 0.01
+) -> tuple[Tensor, int]:
+    """The logit loss of the released M2SKD code, and the count of rows it selects itself.
+
+    ``r_i = mean_c p_T |log((p_T + 1e-6) / (p_S + 1e-6))|`` with p = softmax(sharpness * z), averaged over rows with
+    r_i above the threshold. Not a divergence: the absolute value stands inside the sum, so its gradient does not
+    vanish at the teacher. No row selected gives the exact zero (released: NaN, patched to 0).
+    """
+    p_student = torch.softmax(student.float() * sharpness, dim=1)
+    p_teacher = torch.softmax(teacher.detach().float() * sharpness, dim=1)
+    ratio = torch.log((p_teacher + 1e-6) / (p_student + 1e-6)).abs()
+    rows = (p_teacher * ratio).mean(dim=1)
+    chosen = rows > threshold
+    count = int(chosen.sum())
+    return (rows[chosen].mean(), count) if count else (exact_zero(rows), 0)

@@ -1,0 +1,62 @@
+"""Imports spconv: late, fast without CUDA, and only together with a NumPy that does not kill the process."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib import metadata
+from types import ModuleType
+
+import numpy as np
+import torch
+
+from kd_seg.errors import MissingDependencyError
+
+
+@lru_cache
+def spconv() -> ModuleType:
+    """The ``spconv.pytorch`` module.
+
+    Raises MissingDependencyError if it is not installed, or if NumPy >= 2 meets a cumm older than 0.7, which would end
+    the process without a word at the first CUDA convolution (field T21, T22).
+    """
+    check_numpy()
+    try:
+        import spconv.core as core
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"spconv is not installed or cannot be imported ({error}); run make setup, or pip install spconv-cu120==2.3.6 "
+            "(Python 3.12: spconv-cu121==2.3.8)."
+        ) from None
+    if not torch.cuda.is_available():
+        # 1456 descriptions of CUDA kernels are built in Python at import: 6-8 s that a CPU never needs (field T3).
+        core.ALL_IMPGEMM_PARAMS.clear()
+        core.ALL_NATIVE_PARAMS.clear()
+    import spconv.pytorch as module
+
+    return module  # type: ignore[no-any-return]
+
+
+def check_numpy() -> None:
+    """Raise MissingDependencyError where the installed NumPy and cumm cannot live together."""
+    if int(np.__version__.split(".")[0]) < 2:
+        return
+    for name in ("cumm-cu118", "cumm-cu120", "cumm-cu121", "cumm-cu124", "cumm-cu126", "cumm"):
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+        if tuple(int(part) for part in version.split(".")[:2]) < (0, 7):
+            raise MissingDependencyError(
+                f"NumPy {np.__version__} beside {name} {version} ends the process at the first CUDA convolution; "
+                'run pip install "numpy<2", or take spconv-cu121 2.3.8.'
+            )
+
+
+def spconv_version() -> str:
+    """Version of the installed spconv build, for diagnostics; "none" if there is none."""
+    for name in ("spconv-cu118", "spconv-cu120", "spconv-cu121", "spconv-cu124", "spconv-cu126", "spconv"):
+        try:
+            return f"{name} {metadata.version(name)}"
+        except metadata.PackageNotFoundError:
+            continue
+    return "none"

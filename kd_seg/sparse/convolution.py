@@ -1,0 +1,112 @@
+"""Sparse convolutions over voxels, without bias, one state_dict for every device.
+
+A thin cover over spconv that keeps its users out of its traps (field T4-T14): the algorithm is chosen by device in one
+place, biases live in the following norm, rows are counted, and pooling is plain torch.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kd_seg.errors import DataError
+from kd_seg.sparse.backend import spconv
+
+SparseTensor = Any
+"""spconv's SparseConvTensor: features [V, d], indices [V, 4], spatial_shape, indice_dict."""
+
+Triple = tuple[int, int, int]
+
+
+def sparse_tensor(features: Tensor, coordinates: Tensor, spatial_shape: Triple, batch_size: int) -> SparseTensor:
+    """A sparse tensor of features [V, d] at coordinates [V, 4]; coordinates must be unique and inside the shape.
+
+    Raises DataError where the rows do not match, which spconv would answer with a crash.
+    """
+    if len(features) != len(coordinates):
+        raise DataError(f"A sparse tensor has {len(features)} feature rows and {len(coordinates)} coordinates.")
+    # Non-contiguous indices give wrong numbers without a word (field T9).
+    indices = coordinates.int().contiguous()
+    return spconv().SparseConvTensor(features, indices, list(spatial_shape), batch_size)
+
+
+def _algorithm(device: torch.device) -> Any:
+    module = spconv()
+    return module.ConvAlgo.MaskImplicitGemm if device.type == "cuda" else module.ConvAlgo.Native
+
+
+def _initialise(convolution: Any, fan_in: int) -> None:
+    nn.init.normal_(convolution.weight, std=math.sqrt(2.0 / fan_in))
+
+
+class _Convolution(nn.Module):
+    """Chooses the algorithm for the device of its input, then runs spconv's module."""
+
+    convolution: Any
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        algorithm = _algorithm(x.features.device)
+        if self.convolution.algo != algorithm:
+            self.convolution.algo = algorithm
+        return self.convolution(x)
+
+
+class Submanifold(_Convolution):
+    """Submanifold convolution: output voxels are the input's.
+
+    Args:
+        width_in, width_out: channels.
+        kernel: odd cells per axis.
+        key: convolutions of one level and kernel share their kernel map under this name.
+    """
+
+    def __init__(self, width_in: int, width_out: int, kernel: Triple, key: str) -> None:
+        super().__init__()
+        cells = math.prod(kernel)
+        self.convolution = spconv().SubMConv3d(
+            width_in, width_out, list(kernel), bias=False, indice_key=f"{key}_{'x'.join(map(str, kernel))}"
+        )
+        _initialise(self.convolution, width_in * cells)
+
+
+class Down(_Convolution):
+    """Strided convolution: output voxels are all cells whose window holds an input voxel.
+
+    Args:
+        kernel, stride: per axis; kernel 2 stride 2 halves without overlap, kernel 3 stride 2 pads by 1.
+        key: ``Up`` undoes the one with the same key.
+    """
+
+    def __init__(self, width_in: int, width_out: int, kernel: Triple, stride: Triple, key: str) -> None:
+        super().__init__()
+        self.stride = stride
+        padding = [1 if k == 3 else 0 for k in kernel]
+        self.convolution = spconv().SparseConv3d(
+            width_in, width_out, list(kernel), list(stride), padding, bias=False, indice_key=key
+        )
+        _initialise(self.convolution, width_in * math.prod(kernel))
+
+
+class Up(_Convolution):
+    """Inverse of the ``Down`` with the same key: output voxels are that one's input voxels."""
+
+    def __init__(self, width_in: int, width_out: int, kernel: Triple, key: str) -> None:
+        super().__init__()
+        self.convolution = spconv().SparseInverseConv3d(width_in, width_out, list(kernel), indice_key=key, bias=False)
+        _initialise(self.convolution, width_in * math.prod(kernel))
+
+
+def pool_rows(rows: Tensor, index: Tensor, count: int, reduce: str) -> Tensor:
+    """Pool rows [N, d] into [count, d] by ``index`` [N] (-1 = left out); ``reduce`` is "mean" or "amax".
+
+    Empty places are 0. (spconv's own pools start the maximum at 0 and have no CPU mean: field T12.)
+    """
+    inside = index >= 0
+    if not bool(inside.all()):
+        rows, index = rows[inside], index[inside]
+    pooled = rows.new_zeros(count, rows.shape[1])
+    target = index[:, None].expand(-1, rows.shape[1])
+    return pooled.scatter_reduce(0, target, rows, reduce, include_self=False)
