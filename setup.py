@@ -1,0 +1,98 @@
+"""Packaging of kd_seg: one description for pip and for colcon (ament_python)."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+NAME = "kd_seg"
+HERE = Path(__file__).parent
+
+
+def version() -> str:
+    for line in (HERE / NAME / "__init__.py").read_text(encoding="utf-8").splitlines():
+        if line.startswith("__version__"):
+            return line.split('"')[1]
+    raise RuntimeError("kd_seg/__init__.py has no __version__")
+
+
+def shared(folder: str, patterns: tuple[str, ...]) -> list[tuple[str, list[str]]]:
+    """Files below ``folder`` for share/kd_seg, subfolders kept."""
+    rows: dict[str, list[str]] = {}
+    for pattern in patterns:
+        for path in sorted(Path(folder).rglob(pattern)):
+            rows.setdefault(f"share/{NAME}/{path.parent.as_posix()}", []).append(path.as_posix())
+    return sorted(rows.items())
+
+
+TEST = [
+    "pytest",
+    "pytest-timeout",
+    "pytest-xdist",
+    "hypothesis",
+    "ruff",
+    "mypy",
+    "import-linter",
+    "types-PyYAML",
+    "mcap",
+    "mcap-ros2-support",
+]
+TEACHERS = ["transformers>=5,<6"]
+
+setup(
+    name=NAME,
+    version=version(),
+    description="Small sparse-convolution students for LiDAR segmentation, taught by several scans and by images",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8") if (HERE / "README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    author="The kd_seg developers",
+    author_email="kd-seg@example.org",
+    maintainer="The kd_seg developers",
+    maintainer_email="kd-seg@example.org",
+    python_requires=">=3.10,<3.13",
+    packages=find_packages(include=[NAME, f"{NAME}.*", "ros_nodes", "ros_nodes.*"]),
+    package_data={NAME: ["py.typed", "assets/*"], "ros_nodes": ["py.typed"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+        (f"share/{NAME}", ["package.xml"]),
+        *shared("launch", ("*.launch.py",)),
+        *shared("configs", ("*.yaml", "*.rviz", "*.xml")),
+    ],
+    zip_safe=False,
+    # NumPy 2 kills the process under spconv-cu120; Python 3.12 has no spconv-cu120; Open3D 0.20 needs a newer glibc.
+    install_requires=[
+        "setuptools",
+        "numpy>=1.24,<2",
+        "torch>=2.4",
+        'spconv-cu120==2.3.6; python_version < "3.12"',
+        'spconv-cu121==2.3.8; python_version >= "3.12"',
+        "numba>=0.59",
+        "open3d==0.19.0",
+        "scipy>=1.11",
+        "scikit-image>=0.22",
+        "pydantic>=2.7,<3",
+        "PyYAML>=6",
+        "typer>=0.12",
+        "rich>=13",
+        "safetensors>=0.4",
+        "tensorboard>=2.16",
+        "matplotlib>=3.8",
+        "pillow>=10",
+        "rosbags>=0.10.9",
+    ],
+    extras_require={"test": TEST, "teachers": TEACHERS, "all": TEST + TEACHERS},
+    entry_points={
+        "console_scripts": [
+            "kd-seg = kd_seg.cli.main:main",
+            "segmentation_node = ros_nodes.segmentation_node:main",
+            "replay_latency = ros_nodes.latency:main",
+        ]
+    },
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+)
