@@ -1,8 +1,9 @@
-"""The one place that imports Open3D: late, with its system libraries preloaded from beside the venv if unpacked there."""
+"""The one place that imports Open3D: late, with its system libraries preloaded if unpacked beside the venv."""
 
 from __future__ import annotations
 
 import ctypes
+import importlib
 import sys
 from functools import lru_cache
 from pathlib import Path
@@ -27,17 +28,16 @@ def library_folder() -> Path:
 @lru_cache
 def open3d() -> ModuleType:
     """The open3d module; MissingDependencyError says what is missing and how to get it."""
-    _preload(library_folder())
+    preload(library_folder())
     try:
-        import open3d as module
+        return importlib.import_module("open3d")
     except ImportError as error:
         missing = [package for name, package in SYSTEM_LIBRARIES.items() if name in str(error)]
         mend = f"install the system package {missing[0]}" if missing else "run pip install open3d==0.19.0"
         raise MissingDependencyError(f"Open3D cannot be imported ({error}); {mend}, or run make setup.") from None
-    return module  # type: ignore[no-any-return]
 
 
-def _preload(folder: Path) -> None:
+def preload(folder: Path) -> None:
     """Load every unpacked library globally; their order is unknown, so repeat until no more succeeds."""
     waiting = sorted(folder.glob("*.so*")) if folder.is_dir() else []
     progress = True

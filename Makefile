@@ -1,0 +1,80 @@
+# make demo   set up, then simulate, train, evaluate and report in under ten minutes on two cores
+# make test   set up, then lint, format, types, layers and the tests that take under 10 s each
+# make setup  .venv with pinned versions; does nothing where it is already up to date
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all lint clean
+
+VENV ?= .venv
+PYTHON ?=
+EXTRAS ?= test
+BIN := $(VENV)/bin
+THREADS := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1
+PYTEST := $(THREADS) $(BIN)/python -m pytest -n 2
+
+help:
+	@sed -n 's/^# make /make /p' Makefile
+	@echo "make test-all, make lint, make clean"
+
+setup:
+	@python="$(PYTHON)"
+	for candidate in python3 python3.12 python3.11 python3.10; do
+	  [ -z "$$python" ] && command -v "$$candidate" >/dev/null || continue
+	  "$$candidate" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && python=$$candidate
+	done
+	if [ -z "$$python" ]; then
+	  echo "kd_seg needs Python 3.10, 3.11 or 3.12 and found none; install one (package python3), or say make setup PYTHON=its/path." >&2
+	  exit 1
+	fi
+	files="setup.py setup.cfg constraints.txt Makefile pyproject.toml"
+	digest=$$({ cat $$files; "$$python" --version; echo "$(EXTRAS) $(CURDIR)"; } | sha256sum | cut -c1-16)
+	if [ "$$(cat $(VENV)/kd_seg.stamp 2>/dev/null)" = "$$digest" ]; then exit 0; fi
+	if [ ! -x $(BIN)/pip ]; then
+	  if ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then
+	    version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+	    echo "Python $$version cannot make environments; install the package python$$version-venv (or python3-venv), then run make again." >&2
+	    exit 1
+	  fi
+	  echo "== $(VENV) with $$("$$python" --version)"
+	  "$$python" -m venv $(VENV)
+	fi
+	echo "== torch first, then the rest; the first time this downloads for some minutes"
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
+	$(BIN)/python -m kd_seg.system_libraries
+	echo "$$digest" > $(VENV)/kd_seg.stamp
+	echo "== ready: $(BIN)/kd-seg --help"
+
+lint: setup
+	@$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	@$(PYTEST) -m "not slow"
+
+test-all: lint
+	@$(PYTEST)
+
+DEMO := datasets/streets_demo
+demo: setup
+	@kd="$(BIN)/kd-seg"
+	if [ ! -f $(DEMO)/complete ]; then
+	  rm -rf $(DEMO)
+	  $$kd simulate $(DEMO) --sequences 4 --scans 40 --seed 1 --images
+	  touch $(DEMO)/complete
+	fi
+	$$kd prepare configs/demo_m2s.yaml
+	$$kd train configs/demo_baseline.yaml --overwrite
+	$$kd train configs/demo_m2s.yaml --overwrite
+	$$kd eval runs/demo_baseline
+	$$kd eval runs/demo_m2s
+	$$kd report runs/demo_baseline runs/demo_m2s --out runs/demo_report.html
+	echo "Look at runs/demo_report.html"
+
+clean:
+	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find kd_seg ros_nodes tests launch -name __pycache__ -type d -prune -exec rm -rf {} +
