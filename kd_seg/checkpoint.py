@@ -18,7 +18,7 @@ import kd_seg
 from kd_seg.classes import ClassTable
 from kd_seg.errors import CheckpointError, KdSegError
 from kd_seg.networks import Encoding, build_network
-from kd_seg.voxels import grid_from_json
+from kd_seg.voxels import feature_width, grid_from_json
 
 FORMAT = 1
 READABLE = (1, 1)
@@ -221,13 +221,3 @@ def shipped() -> Path:
 def sha256(path: Path) -> str:
     """Hex digest of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def feature_width(names: tuple[str, ...]) -> int:
-    """Number of point features F of named features."""
-    from kd_seg.voxels import FEATURE_WIDTHS
-
-    unknown = [name for name in names if name not in FEATURE_WIDTHS]
-    if unknown:
-        raise CheckpointError(f"Unknown point feature {unknown[0]!r}; known: {', '.join(FEATURE_WIDTHS)}.")
-    return sum(FEATURE_WIDTHS[name] for name in names)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -97,8 +97,9 @@ class Context:
         encoding: the student's.
         student: the network to be trained (its ``channels`` name the widths of its levels).
         data: the training scans.
-        settings: the ``data`` section's paths that objectives may need: root and sequences.
         device: where tensors live.
+        cache: folder of the data root where ``kd-seg prepare`` keeps libraries and teacher caches.
+        experiment: the whole resolved configuration, for the few objectives that must look beyond their own entry.
     """
 
     classes: ClassTable
@@ -107,7 +108,7 @@ class Context:
     data: SemanticKitti
     device: torch.device
     cache: Path
-    extra: dict[str, Any] = field(default_factory=dict)
+    experiment: Any = None
 
 
 class Objective(nn.Module):

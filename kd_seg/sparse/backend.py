@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from functools import lru_cache
 from importlib import metadata
 from types import ModuleType
@@ -31,7 +33,10 @@ def spconv() -> ModuleType:
         # 1456 descriptions of CUDA kernels are built in Python at import: 6-8 s that a CPU never needs (field T3).
         core.ALL_IMPGEMM_PARAMS.clear()
         core.ALL_NATIVE_PARAMS.clear()
-    import spconv.pytorch as module
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # spconv's use of torch.cuda.amp, nothing a user can mend
+        import spconv.pytorch as module
+    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)  # spconv asks for is_fx_tracing at each call
 
     return module  # type: ignore[no-any-return]
 

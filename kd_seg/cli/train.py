@@ -1,0 +1,94 @@
+"""``kd-seg train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kd_seg.cli.console import err, print_json, say
+from kd_seg.errors import UsageError
+
+
+def command(
+    config: Annotated[str | None, typer.Argument(help="YAML file, or the name of a shipped one.")] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(help="key=value, such as run.seed=1.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with this run folder; needs no config.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a used run folder.")] = False,
+    show_config: Annotated[bool, typer.Option(help="Print the resolved configuration and stop.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
+) -> None:
+    """Train a student, a multi-scan teacher or an image teacher.
+
+    Example: kd-seg train configs/kitti_mini_baseline.yaml data.root=DATA run.seed=1
+    """
+    if (config is None) == (resume is None):
+        raise UsageError("Give either a config or --resume RUN, such as kd-seg train configs/demo_baseline.yaml.")
+    import yaml
+
+    from kd_seg.training import RunFolder, Trainer, read_experiment
+
+    if resume is not None:
+        if overrides:
+            raise UsageError("--resume goes on with the run's own configuration; it takes no overrides.")
+        experiment = RunFolder(resume).read_experiment()
+        experiment = experiment.model_copy(update={"run": experiment.run.model_copy(update={"folder": str(resume)})})
+    else:
+        assert config is not None
+        experiment = read_experiment(config, overrides or [])
+    if show_config:
+        typer.echo(yaml.safe_dump(experiment.to_plain(), sort_keys=False, width=100), nl=False)
+        return
+    with training_progress() as report:
+        trainer = Trainer(experiment, report, resume=resume is not None, overwrite=overwrite)
+        if trainer.fresh:
+            say(f"student.init: {len(trainer.fresh)} tensors start fresh: {', '.join(trainer.fresh[:6])} ...")
+        say(
+            f"training {experiment.student.network} {experiment.student.size} on {len(trainer.parts.keys)} scans, "
+            f"{trainer.device}, into {trainer.run.path}"
+        )
+        trainer.fit()
+    say(f"done: {trainer.step} steps, {trainer.spent:.0f} s; checkpoint {trainer.run.last}")
+    if json_:
+        print_json({"run": str(trainer.run.path), "checkpoint": str(trainer.run.last), "steps": trainer.step})
+
+
+class training_progress:  # noqa: N801 - used as a context manager
+    """A bar with loss, learning rate, points per second and time left; plain lines when not on a terminal."""
+
+    def __enter__(self) -> Any:
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+        self.bar: Progress | None = None
+        if err.is_terminal:
+            self.bar = Progress(
+                TextColumn("step {task.fields[step]}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
+                TextColumn("{task.fields[state]}"), console=err,
+            )  # fmt: skip
+            self.bar.start()
+            self.task = self.bar.add_task("", total=1.0, step=0, state="")
+        self.said = 0.0
+        return self.report
+
+    def report(self, line: dict[str, Any]) -> None:
+        """Show one line of metrics.jsonl."""
+        progress = max(line["progress"], 1e-9)
+        left = line["seconds"] * (1.0 - progress) / progress
+        state = (
+            f"loss {line['loss']:.3f}  lr {line['lr']:.1e}  {line['points_per_second'] / 1e3:.0f}k points/s  "
+            f"{_clock(left)} left"
+        )
+        if self.bar is not None:
+            self.bar.update(self.task, completed=line["progress"], step=line["step"], state=state)
+        elif line["seconds"] - self.said >= 10.0 or progress >= 1.0:
+            self.said = line["seconds"]
+            say(f"step {line['step']} ({100 * progress:.0f} %)  {state}")
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -1,0 +1,41 @@
+"""Augmentation: one random transform for all rows of a cloud, so that student and teacher stay aligned."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kd_seg.geometry import rotation_z
+from kd_seg.scans import Cloud, Points
+from kd_seg.training.experiment import AugmentSettings
+
+
+def augment(cloud: Cloud, settings: AugmentSettings, rng: np.random.Generator) -> Cloud:
+    """Drop student points, then rotate, flip, scale, shift and jitter all rows; rows keep their order.
+
+    The transform is drawn once for the whole cloud; only jitter differs from row to row.
+    """
+    if settings.drop > 0:
+        keep = np.ones(len(cloud), dtype=bool)
+        keep[: cloud.own] = rng.random(cloud.own) >= rng.uniform(0.0, settings.drop)
+        cloud = cloud.take(keep)
+    matrix = _linear(settings, rng)
+    shift = rng.normal(0.0, 1.0, 3) * np.asarray(settings.translation_m)
+    points: Points = np.empty_like(cloud.points)
+    points[:, :3] = cloud.points[:, :3] @ matrix.T.astype(np.float32) + shift.astype(np.float32)
+    if settings.jitter_m > 0:
+        noise = rng.standard_normal((len(points), 3), dtype=np.float32)
+        points[:, :3] += noise * np.float32(settings.jitter_m)
+    points[:, 3] = cloud.points[:, 3]
+    if settings.remission_noise > 0:
+        gain, offset = rng.normal(0.0, settings.remission_noise, 2)
+        points[:, 3] = np.clip(points[:, 3] * (1.0 + gain) + offset, 0.0, 1.0)
+    return cloud.with_points(points)
+
+
+def _linear(settings: AugmentSettings, rng: np.random.Generator) -> np.ndarray:
+    limit = np.deg2rad(settings.rotation_deg)
+    matrix = rotation_z(rng.uniform(-limit, limit))
+    flips = rng.integers(0, 2, 2)
+    if settings.flip:
+        matrix = matrix @ np.diag([1.0 - 2.0 * flips[0], 1.0 - 2.0 * flips[1], 1.0])
+    return matrix * rng.uniform(1.0 - settings.scale, 1.0 + settings.scale)

@@ -1,0 +1,131 @@
+"""Scans to batches: one stateless stream of samples, the same whatever the number of workers, resumable anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from kd_seg.classes import ClassTable
+from kd_seg.networks import Batch, Encoding, collate, encode
+from kd_seg.objectives import Sample, View
+from kd_seg.scans import Cloud, SemanticKitti
+from kd_seg.training.augment import augment
+from kd_seg.training.experiment import AugmentSettings
+
+Paste = Callable[[Cloud, np.random.Generator], Cloud]
+Mix = Callable[[Cloud, Cloud, np.random.Generator], Cloud]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """How one sample is made; pickles and forks into workers.
+
+    Attributes:
+        labelled: keys whose labels may be read; None where none may (an annotation-free run).
+        fused: the student is given all rows of the cloud, as a multi-scan teacher is.
+    """
+
+    data: SemanticKitti
+    keys: tuple[tuple[str, int], ...]
+    classes: ClassTable
+    encoding: Encoding
+    settings: AugmentSettings
+    views: tuple[View, ...]
+    labelled: frozenset[tuple[str, int]] | None
+    fused: bool
+    paste: Paste | None
+    mix: Mix | None
+
+    def cloud(self, key: tuple[str, int], rng: np.random.Generator) -> tuple[Any, Cloud]:
+        """Scan and cloud before augmentation: own rows, pasted instances, and what views add."""
+        scan = self.data.scan(*key)
+        cloud = Cloud.of_scan(scan, with_labels=self.labelled is not None and key in self.labelled)
+        for view in self.views:
+            cloud = view.extend(scan, cloud, rng)
+        if self.paste is not None:
+            cloud = self.paste(cloud, rng)
+        return scan, cloud
+
+    def sample(self, key: tuple[str, int], rng: np.random.Generator) -> tuple[Sample, list[Any]]:
+        """One augmented, encoded sample and its views."""
+        scan, cloud = self.cloud(key, rng)
+        if self.mix is not None:
+            other = self.keys[int(rng.integers(len(self.keys)))]
+            cloud = self.mix(cloud, self.cloud(other, rng)[1], rng)
+        cloud = augment(cloud, self.settings, rng)
+        if self.fused:
+            cloud = replace(cloud, own=len(cloud))
+        labels = self.classes.to_train(cloud.words, scan.name)
+        encoded = encode(cloud.points[: cloud.own], labels[: cloud.own], self.encoding)
+        made = Sample(scan, cloud, encoded, labels, rng)
+        return made, [view.build(made) for view in self.views]
+
+
+class Batches(Dataset[Batch]):
+    """Batch number n of the run: which scans and which random numbers depend on (seed, n) alone.
+
+    Args:
+        rank, world: this process among several; each takes its own part of every batch.
+        first: number of the first batch (on resuming); count: batches of the whole run.
+    """
+
+    def __init__(
+        self, pipeline: Pipeline, seed: int, batch: int, first: int, count: int, rank: int = 0, world: int = 1
+    ) -> None:
+        self.pipeline = pipeline
+        self.seed, self.batch, self.first, self.count = seed, batch, first, count
+        self.rank, self.world = rank, world
+
+    def __len__(self) -> int:
+        return self.count - self.first
+
+    def __getitem__(self, item: int) -> Batch:
+        number = self.first + item
+        if item < 0 or number >= self.count:
+            raise IndexError(item)
+        size = self.batch * self.world
+        positions = [number * size + self.rank * self.batch + i for i in range(self.batch)]
+        made = [self.pipeline.sample(self._key(p), np.random.default_rng([self.seed, 1, p])) for p in positions]
+        batch = collate([sample.encoded for sample, _ in made], self.pipeline.encoding.grid)
+        views = {
+            view.name: view.collate([built[i] for _, built in made], batch)
+            for i, view in enumerate(self.pipeline.views)
+        }
+        return replace(batch, views=views)
+
+    def _key(self, position: int) -> tuple[str, int]:
+        """Scans in a new random order each time all have been seen."""
+        total = len(self.pipeline.keys)
+        order = np.random.default_rng([self.seed, 0, position // total]).permutation(total)
+        return self.pipeline.keys[order[position % total]]
+
+
+def _single_thread(_: int) -> None:
+    torch.set_num_threads(1)
+
+
+def stream(batches: Batches, workers: int) -> Iterator[Batch]:
+    """The batches in order, made by ``workers`` processes (0 = in this one)."""
+    loader: DataLoader[Batch] = DataLoader(
+        batches,
+        batch_size=None,
+        shuffle=False,
+        num_workers=workers,
+        prefetch_factor=2 if workers else None,
+        worker_init_fn=_single_thread if workers else None,
+    )
+    return iter(loader)
+
+
+def choose_labelled(
+    keys: list[tuple[str, int]], fraction: float, seed: int
+) -> frozenset[tuple[str, int]]:
+    """The scans whose labels may be used: at least one, drawn by seed, nested (1 % lies within 10 %)."""
+    order = np.random.default_rng([seed, 2]).permutation(len(keys))
+    count = max(1, round(fraction * len(keys)))
+    return frozenset(keys[i] for i in order[:count])

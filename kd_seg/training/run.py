@@ -1,0 +1,127 @@
+"""The run folder: what a training writes, where, and how it is read back."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+import kd_seg
+from kd_seg.checkpoint import write_whole
+from kd_seg.config import read_yaml, validate
+from kd_seg.errors import DataError, UsageError
+from kd_seg.training.experiment import Experiment
+
+_PACKAGES = ("torch", "numpy", "numba", "spconv-cu120", "spconv-cu121", "cumm-cu120", "scipy", "open3d", "safetensors")
+
+
+class RunFolder:
+    """``runs/NAME/`` (design 6)."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.environment = self.path / "environment.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.tensorboard = self.path / "tensorboard"
+        self.last = self.path / "checkpoints" / "last.safetensors"
+        self.best = self.path / "checkpoints" / "best.safetensors"
+        self.state = self.path / "state.pt"
+        self.evaluation = self.path / "evaluation.json"
+        self.report = self.path / "report.html"
+
+    def begin(self, experiment: Experiment, overwrite: bool) -> None:
+        """Make the folder and write configuration and environment; UsageError if it was used and not ``overwrite``."""
+        if self.config.exists():
+            if not overwrite:
+                raise UsageError(
+                    f"{self.path} already holds a run; go on with kd-seg train --resume {self.path}, give another "
+                    "run.folder, or replace it with --overwrite."
+                )
+            self._clear()
+        self.path.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(experiment.to_plain(), sort_keys=False, width=100)
+        write_whole(self.environment, json.dumps(environment(), indent=1).encode())
+        write_whole(self.config, text.encode())
+
+    def _clear(self) -> None:
+        """Remove what a run wrote, nothing else."""
+        for folder in (self.tensorboard, self.last.parent):
+            shutil.rmtree(folder, ignore_errors=True)
+        for file in (self.config, self.environment, self.metrics, self.state, self.evaluation, self.report):
+            file.unlink(missing_ok=True)
+
+    def read_experiment(self) -> Experiment:
+        """The resolved configuration of the run; DataError if the folder holds none."""
+        if not self.config.is_file():
+            raise DataError(f"{self.path} is no run folder (it has no config.yaml); give one that kd-seg train made.")
+        return validate(Experiment, read_yaml(self.config), str(self.config))
+
+    def save_state(self, state: dict[str, Any]) -> None:
+        """Write ``state.pt`` whole."""
+        temporary = self.state.with_name(".state.pt.tmp")
+        torch.save(state, temporary)
+        temporary.replace(self.state)
+
+    def read_state(self) -> dict[str, Any]:
+        """Read ``state.pt`` without running code from it; DataError if there is none."""
+        if not self.state.is_file():
+            raise DataError(f"{self.path} has no state.pt to go on from; begin it anew with --overwrite.")
+        state: dict[str, Any] = torch.load(self.state, weights_only=True, map_location="cpu")
+        return state
+
+    def trim_metrics(self, step: int) -> None:
+        """Forget lines of metrics.jsonl after ``step`` (written after the last save, before a kill)."""
+        if not self.metrics.is_file():
+            return
+        kept = []
+        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line)
+            except ValueError:
+                continue  # a line cut off by the kill
+        write_whole(self.metrics, "".join(f"{line}\n" for line in kept).encode())
+
+
+def environment() -> dict[str, Any]:
+    """Versions, command, commit and machine, for ``environment.json``."""
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "kd_seg": kd_seg.__version__,
+        "commit": _commit(),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "python": platform.python_version(),
+        "versions": versions,
+        "machine": {
+            "system": platform.platform(),
+            "processor": platform.machine(),
+            "threads": torch.get_num_threads(),
+            "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
+    }
+
+
+def _commit() -> str | None:
+    """Commit of the checkout that the package runs from, with ``+`` where files were changed; None outside one."""
+    folder = Path(kd_seg.__file__).resolve().parent.parent
+    try:
+        commit = subprocess.run(
+            ["git", "-C", str(folder), "describe", "--always", "--dirty=+"], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return commit.stdout.strip() or None if commit.returncode == 0 else None

@@ -1,0 +1,95 @@
+"""From an experiment to the parts that a Trainer works with: data, network, objectives, pipeline, device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from kd_seg.classes import load_classes
+from kd_seg.errors import DataError, MissingDependencyError
+from kd_seg.networks import build_network
+from kd_seg.objectives import OBJECTIVES, Context, Objective
+from kd_seg.scans import SemanticKitti
+from kd_seg.training.experiment import DataSettings, Experiment
+from kd_seg.training.loader import Pipeline, choose_labelled
+from kd_seg.voxels import feature_width
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What ``assemble`` made."""
+
+    device: torch.device
+    keys: tuple[tuple[str, int], ...]
+    student: nn.Module
+    objectives: list[Objective]
+    pipeline: Pipeline
+
+
+def training_data(settings: DataSettings) -> SemanticKitti:
+    """The training sequences: those named, or all but valid and select."""
+    if settings.train is not None:
+        names = [name for name in settings.train if name not in settings.select]
+    else:
+        held = {*settings.valid, *settings.select}
+        names = [name for name in SemanticKitti(settings.root).sequences if name not in held]
+    data = SemanticKitti(settings.root, names)
+    if len(data) == 0:
+        raise DataError(f"{settings.root} has no scans in sequences {', '.join(names) or 'at all'}; check data.train.")
+    return data
+
+
+def assemble(experiment: Experiment, rank: int) -> Parts:
+    """Build everything that an experiment names; errors name the key or file at fault."""
+    device = choose_device(experiment.run.device, rank)
+    data = training_data(experiment.data)
+    classes = load_classes(experiment.data.classes)
+    encoding = experiment.encoding()
+    student = build_network(
+        experiment.student.network, experiment.student.size, feature_width(encoding.features), len(classes)
+    ).to(device)
+    context = Context(
+        classes=classes,
+        encoding=encoding,
+        student=student,
+        data=data,
+        device=device,
+        cache=cache_folder(experiment.data.root),
+        experiment=experiment,
+    )
+    objectives = [OBJECTIVES.get(s.kind)(s, context).to(device) for s in experiment.objectives]
+    with_labels = any(objective.needs_labels for objective in objectives)
+    keys = data.keys()
+    labelled = choose_labelled(keys, experiment.data.labels, experiment.run.seed) if with_labels else None
+    if labelled is not None and experiment.data.labels < 1.0 and all(o.needs_labels for o in objectives):
+        keys = [key for key in keys if key in labelled]
+    pipeline = Pipeline(
+        data=data,
+        keys=tuple(keys),
+        classes=classes,
+        encoding=encoding,
+        settings=experiment.augment,
+        views=(),
+        labelled=labelled,
+        fused=experiment.student.input == "fused",
+        paste=None,
+        mix=None,
+    )
+    return Parts(device, tuple(keys), student, objectives, pipeline)
+
+
+def cache_folder(root: str) -> Path:
+    """Where ``kd-seg prepare`` keeps libraries and teacher caches of a data root."""
+    return Path(root) / "kd_seg_cache"
+
+
+def choose_device(name: str, rank: int = 0) -> torch.device:
+    """CPU or CUDA by name; "auto" is CUDA where it works; MissingDependencyError if CUDA was asked and is not there."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise MissingDependencyError("device cuda requested, no CUDA device found; set run.device=cpu or auto.")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", rank % torch.cuda.device_count())

@@ -1,0 +1,204 @@
+"""Grids: which cell a point falls into. Values, stored in checkpoints as JSON.
+
+A cell index is ``floor((p - lower) * (1 / size))`` in float64, per axis, everywhere; a point is inside where
+``0 <= index < cells``, so lower borders belong to a grid and upper borders do not.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kd_seg.errors import ConfigError
+from kd_seg.voxels.compiled import kernel
+
+Triple = tuple[float, float, float]
+Cells = tuple[int, int, int]
+
+PAD = 16
+"""Every padded side of a grid is a multiple of this, so that four strides of 2 lose no voxel (field T14)."""
+
+LARGEST = 1 << 21
+"""Most cells per axis: three indices fit into one 64-bit integer."""
+
+
+@dataclass(frozen=True)
+class CartesianGrid:
+    """Boxes of one size. The default range holds every return of a KITTI scan (80.8 m, +4 to -25 degrees).
+
+    Attributes:
+        voxel_size: edge lengths (x, y, z) in metres.
+        lower, upper: corners in metres, LiDAR frame; the range is half-open and ends at the last whole or cut voxel.
+    """
+
+    voxel_size: Triple
+    lower: Triple = (-81.6, -81.6, -35.2)
+    upper: Triple = (81.6, 81.6, 6.4)
+
+    def __post_init__(self) -> None:
+        for name in ("voxel_size", "lower", "upper"):
+            object.__setattr__(self, name, _triple(getattr(self, name), f"grid.{name}"))
+        if min(self.voxel_size) <= 0:
+            raise ConfigError(f"grid.voxel_size {self.voxel_size} must be positive on every axis.")
+        _check_range(self.lower, self.upper, self.shape)
+
+    @property
+    def cells(self) -> Cells:
+        """Cells per axis that hold points."""
+        x, y, z = (
+            math.ceil(round((high - low) / size, 6))
+            for low, high, size in zip(self.lower, self.upper, self.voxel_size, strict=True)
+        )
+        return x, y, z
+
+    @property
+    def shape(self) -> Cells:
+        """Cells per axis, padded upwards to multiples of 16: the spatial shape of a sparse tensor."""
+        x, y, z = (_padded(n) for n in self.cells)
+        return x, y, z
+
+    @property
+    def wraps(self) -> tuple[bool, bool, bool]:
+        """Axes whose last cell neighbours the first: none."""
+        return (False, False, False)
+
+    @property
+    def size(self) -> Triple:
+        """Edge lengths of a cell in the units of the axes."""
+        return self.voxel_size
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for a checkpoint; see grid_from_json."""
+        return _plain("cartesian", self)
+
+
+@dataclass(frozen=True)
+class CylindricalGrid:
+    """Cells of equal steps in distance from the sensor's axis, azimuth and height.
+
+    The default keeps Cylinder3D's resolution (0.1 m, 1 degree, 0.2 m) over every KITTI return but stray ones far below
+    the road; ``cylinder3d()`` is the published 50 m grid.
+
+    Attributes:
+        cells: (rho, phi, z).
+        lower, upper: (rho in metres, phi in radians, z in metres). A range of 2 pi in phi wraps around.
+    """
+
+    cells: Cells = (816, 368, 48)
+    lower: Triple = (0.0, -math.pi, -6.4)
+    upper: Triple = (81.6, math.pi, 3.2)
+
+    def __post_init__(self) -> None:
+        for name in ("lower", "upper"):
+            object.__setattr__(self, name, _triple(getattr(self, name), f"grid.{name}"))
+        if len(self.cells) != 3 or any(int(n) != n or n < 1 for n in self.cells):
+            raise ConfigError(f"grid.cells {self.cells} must be three whole numbers of at least 1 (rho, phi, z).")
+        object.__setattr__(self, "cells", tuple(int(n) for n in self.cells))
+        if self.lower[0] < 0 or self.upper[1] - self.lower[1] > 2 * math.pi + 1e-9:
+            raise ConfigError(
+                f"grid from {self.lower} to {self.upper}: rho starts at 0 or above and phi spans at most 2 pi."
+            )
+        _check_range(self.lower, self.upper, self.shape)
+
+    @classmethod
+    def cylinder3d(cls) -> CylindricalGrid:
+        """The range of Cylinder3D (methods 4): 480 x 360 x 32 over 50 m, a turn, and -4 to 2 m."""
+        return cls((480, 360, 32), (0.0, -math.pi, -4.0), (50.0, math.pi, 2.0))
+
+    @property
+    def shape(self) -> Cells:
+        """Cells per axis, padded upwards to multiples of 16; an axis that wraps around is never padded."""
+        rho, phi, z = self.cells
+        return _padded(rho), phi if self.wraps[1] else _padded(phi), _padded(z)
+
+    @property
+    def wraps(self) -> tuple[bool, bool, bool]:
+        """Axes whose last cell neighbours the first: phi, where it spans a whole turn."""
+        return (False, self.upper[1] - self.lower[1] > 2 * math.pi - 1e-6, False)
+
+    @property
+    def size(self) -> Triple:
+        """Steps of a cell (m, rad, m)."""
+        rho, phi, z = ((high - low) / n for low, high, n in zip(self.lower, self.upper, self.cells, strict=True))
+        return rho, phi, z
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for a checkpoint; see grid_from_json."""
+        return _plain("cylindrical", self)
+
+
+Grid = CartesianGrid | CylindricalGrid
+
+_KINDS: dict[str, type[CartesianGrid] | type[CylindricalGrid]] = {
+    "cartesian": CartesianGrid,
+    "cylindrical": CylindricalGrid,
+}
+
+
+def grid_from_json(content: dict[str, Any]) -> Grid:
+    """The grid that ``to_json`` wrote; unknown kinds, missing or extra entries raise ConfigError."""
+    settings = dict(content)
+    kind = settings.pop("kind", None)
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise ConfigError(f"grid.kind is {kind!r}; it must be one of {', '.join(sorted(_KINDS))}.")
+    try:
+        return _KINDS[kind](**{key: tuple(value) for key, value in settings.items()})
+    except TypeError as error:
+        raise ConfigError(f"grid of kind {kind!r} cannot be read from {settings} ({error}).") from None
+
+
+def cylindrical(points: npt.NDArray[np.floating], lower: float = -math.pi) -> npt.NDArray[np.float64]:
+    """Points [N, >=3] (x, y, z) as [N, 3] float64 (rho, phi, z), phi in [lower, lower + 2 pi)."""
+    return _cylindrical(as_rows(points), lower)
+
+
+@kernel
+def _cylindrical(points: np.ndarray, lower: float) -> np.ndarray:
+    turned = np.empty((len(points), 3), dtype=np.float64)
+    for i in range(len(points)):
+        x, y = np.float64(points[i, 0]), np.float64(points[i, 1])
+        phi = math.atan2(y, x)
+        if phi < lower:
+            phi += 2.0 * math.pi
+        elif phi >= lower + 2.0 * math.pi:
+            phi -= 2.0 * math.pi
+        turned[i, 0] = math.sqrt(x * x + y * y)
+        turned[i, 1] = phi
+        turned[i, 2] = np.float64(points[i, 2])
+    return turned
+
+
+def as_rows(points: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    """Points as the kernels take them: float32, C order, at least three columns."""
+    if points.ndim != 2 or points.shape[1] < 3:
+        raise ValueError(f"points must be [N, 3] or wider, got {list(points.shape)}")
+    return np.ascontiguousarray(points, dtype=np.float32)
+
+
+def _plain(kind: str, grid: Grid) -> dict[str, Any]:
+    return {"kind": kind, **{key: list(value) for key, value in asdict(grid).items()}}
+
+
+def _padded(n: int) -> int:
+    return -(-n // PAD) * PAD
+
+
+def _triple(value: Any, where: str) -> Triple:
+    try:
+        x, y, z = (float(v) for v in value)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{where} is {value!r}; it must be three numbers.") from None
+    if not all(math.isfinite(v) for v in (x, y, z)):
+        raise ConfigError(f"{where} is {value!r}; its numbers must be finite.")
+    return x, y, z
+
+
+def _check_range(lower: Triple, upper: Triple, shape: Cells) -> None:
+    if any(low >= high for low, high in zip(lower, upper, strict=True)):
+        raise ConfigError(f"grid.lower {lower} must lie below grid.upper {upper} on every axis.")
+    if max(shape) > LARGEST:
+        raise ConfigError(f"A grid of {' x '.join(map(str, shape))} cells is too large; at most {LARGEST} per axis.")
