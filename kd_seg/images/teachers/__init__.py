@@ -1,0 +1,27 @@
+"""Image teachers: each is one file that registers itself under a kind."""
+
+from kd_seg.images.teachers.interface import (
+    IMAGE_TEACHERS,
+    NO_ANSWER,
+    Answer,
+    Detections,
+    ImageTeacher,
+    Provenance,
+    SemanticMap,
+    Tools,
+    build_teacher,
+    teacher_settings,
+)
+
+__all__ = [
+    "IMAGE_TEACHERS",
+    "NO_ANSWER",
+    "Answer",
+    "Detections",
+    "ImageTeacher",
+    "Provenance",
+    "SemanticMap",
+    "Tools",
+    "build_teacher",
+    "teacher_settings",
+]

@@ -1,0 +1,138 @@
+"""One interface for everything that looks at a picture: features, class probabilities, boxes or masks come back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from kd_seg.config import Settings, validate
+from kd_seg.errors import ConfigError
+from kd_seg.images.cameras import Shot
+from kd_seg.registry import Registry
+
+NO_ANSWER = 255
+"""Teacher class of a pixel that the teacher says nothing about."""
+
+
+@dataclass(frozen=True)
+class SemanticMap:
+    """What a teacher says of every pixel.
+
+    Attributes:
+        classes: [H, W] uint8, index into the vocabulary, 255 = no answer.
+        confidence: [H, W] float32 in [0, 1], the probability of that class.
+        probabilities: [C2, h, w] float16 at any size, or None where the teacher gives the best class alone.
+    """
+
+    classes: npt.NDArray[np.uint8]
+    confidence: npt.NDArray[np.float32]
+    probabilities: npt.NDArray[np.float16] | None = None
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Objects that a teacher found.
+
+    Attributes:
+        boxes: [K, 4] float32, left, top, right, bottom in pixels.
+        classes: [K] index into the vocabulary. confidence: [K] in (0, 1].
+        masks: [K, H, W] bool, or None where there are boxes alone.
+    """
+
+    boxes: npt.NDArray[np.float32]
+    classes: npt.NDArray[np.int16]
+    confidence: npt.NDArray[np.float32]
+    masks: npt.NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a teacher says about one picture; what it does not give is None.
+
+    Attributes:
+        features: [D, H', W'] float16, cell (r, c) covering an equal share of the picture.
+        semantic: per pixel. detections: per object.
+    """
+
+    features: npt.NDArray[np.float16] | None = None
+    semantic: SemanticMap | None = None
+    detections: Detections | None = None
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a teacher was trained on, as far as its file says.
+
+    Attributes:
+        labels: "none" (self-supervised), "2d" (labels drawn on pictures), "projected_3d" (labels of LiDAR points).
+        data: names of the data sets; sequences: of ours that it was trained on, "root/SS".
+    """
+
+    labels: str
+    data: tuple[str, ...] = ()
+    sequences: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for caches and checkpoints."""
+        return {"labels": self.labels, "data": list(self.data), "sequences": list(self.sequences)}
+
+
+class ImageTeacher(Protocol):
+    """Looks at pictures. One object serves one process."""
+
+    vocabulary: tuple[str, ...]
+    """Its class names by class id; empty for a teacher that gives features alone."""
+
+    def provenance(self) -> Provenance:
+        """What it was trained on."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """Plain data that changes whenever its answers would (digests of its files), for the cache's header."""
+        ...
+
+    def answer(self, shot: Shot) -> Answer | None:
+        """What it says of a picture; None where it has nothing for it (an export that lacks the file)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What the layers above lend to a teacher.
+
+    Attributes:
+        root: of the data set whose pictures are shown.
+        prompts: teacher class names that the class map knows, for open-vocabulary teachers.
+        load_network: checkpoint path -> (network in eval mode, class names, provenance), for teachers trained here.
+        device: name of the torch device to run on.
+    """
+
+    root: Path
+    prompts: tuple[str, ...] = ()
+    load_network: Callable[[Path], tuple[Any, tuple[str, ...], Provenance]] | None = field(default=None)
+    device: str = "cpu"
+
+
+IMAGE_TEACHERS: Registry[Any] = Registry("image teacher", "kd_seg.images.teachers")
+"""Teacher by kind: a class with ``Settings`` (pydantic, field ``kind``) and ``__init__(settings, tools)``."""
+
+
+def teacher_settings(value: Any) -> Settings:
+    """Validate the ``teacher`` entry of an objective by the settings model of its kind; ConfigError names the key."""
+    if isinstance(value, Settings):
+        return value
+    if not isinstance(value, dict) or "kind" not in value:
+        raise ConfigError(f"teacher needs a kind; known kinds: {', '.join(IMAGE_TEACHERS.names())}")
+    model: type[Settings] = IMAGE_TEACHERS.get(str(value["kind"])).Settings
+    return validate(model, value, f"teacher ({value['kind']})")
+
+
+def build_teacher(settings: Settings, tools: Tools) -> ImageTeacher:
+    """The teacher that validated settings name."""
+    teacher: ImageTeacher = IMAGE_TEACHERS.get(str(getattr(settings, "kind"))).__call__(settings, tools)  # noqa: B009
+    return teacher
