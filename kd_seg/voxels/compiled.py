@@ -43,4 +43,5 @@ import numba  # noqa: E402  (NUMBA_CACHE_DIR is read when numba is imported)
 
 def kernel(function: F) -> F:
     """Compile a serial kernel: ``numba.njit(cache=True, nogil=True)``; safe in threads and forked workers."""
-    return numba.njit(cache=True, nogil=True)(function)
+    compiled: F = numba.njit(cache=True, nogil=True)(function)  # type: ignore[assignment]
+    return compiled

@@ -44,9 +44,8 @@ def point_features(
     remission that is not finite. ``voxels`` must come from the same points and grid.
     """
     rows = as_rows(points)
-    if "remission" in names or "cylinder9" in names:
-        if rows.shape[1] < 4:
-            raise ValueError(f"remission needs points [N, 4] or wider, got {list(rows.shape)}")
+    if ("remission" in names or "cylinder9" in names) and rows.shape[1] < 4:
+        raise ValueError(f"remission needs points [N, 4] or wider, got {list(rows.shape)}")
     features = np.empty((len(rows), feature_width(names)), dtype=np.float32)
     column = 0
     for name in names:

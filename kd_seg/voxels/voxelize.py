@@ -152,7 +152,7 @@ def _group(
 
 
 @kernel
-def _scatter(source: np.ndarray, target: np.ndarray, histogram: np.ndarray, shift: int, width: int) -> None:
+def _scatter(source: np.ndarray, target: np.ndarray, histogram: np.ndarray, shift: np.uint64, width: np.uint64) -> None:
     """One stable pass of the sort: ``source`` into ``target`` by the digit at ``shift``."""
     total = 0
     for d in range(len(histogram)):
