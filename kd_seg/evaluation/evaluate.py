@@ -1,0 +1,112 @@
+"""Evaluate predictions of scans, one scan at a time, so that any number of scans needs the memory of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from kd_seg.errors import DataError, UsageError
+from kd_seg.evaluation.confusion import confusion, confusion_by_distance
+from kd_seg.evaluation.predictors import Predictor
+from kd_seg.evaluation.result import Evaluation
+from kd_seg.scans import SPLITS, Scan, SemanticKitti
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The scans to evaluate: every ``of``-th scan of some sequences, starting at ``part``; opens one at a time.
+
+    Attributes:
+        data: the data root, with the wanted sequences only.
+        part, of: the shard, 0 <= part < of.
+    """
+
+    data: SemanticKitti
+    part: int = 0
+    of: int = 1
+
+    def __len__(self) -> int:
+        return len(self.keys())
+
+    def __iter__(self) -> Iterator[Scan]:
+        return (self.data.scan(*key) for key in self.keys())
+
+    def keys(self) -> list[tuple[str, int]]:
+        """(sequence, scan number) of every scan of the shard."""
+        return self.data.keys()[self.part :: self.of]
+
+    def stems(self) -> list[tuple[str, str]]:
+        """(sequence, file name without suffix) of every scan of all shards."""
+        every = self.data.keys()
+        return [(name, self.data.scan(name, index).points_path.stem) for name, index in every]
+
+
+def select(root: Path, sequences: list[str] | None, split: str | None, shard: str | None = None) -> Selection:
+    """Scans with labels by sequences, or by the name of an official split.
+
+    Args:
+        shard: "i/n" with i from 0 to n - 1, or None for all scans.
+
+    Raises:
+        UsageError: both or a wrong split, a wrong shard. DataError: a sequence is missing or has no labels.
+    """
+    if sequences is None:
+        if split not in SPLITS:
+            raise UsageError(f"There is no split {split!r}; give {', '.join(SPLITS)}, or name --sequences.")
+        sequences = list(SPLITS[split])
+    data = SemanticKitti(root, sequences)
+    for name, sequence in data.sequences.items():
+        if not sequence.has_labels:
+            raise DataError(f"{sequence.folder} has no labels/ folder, so {name} cannot be evaluated; predict it.")
+    selection = Selection(data, *_shard(shard))
+    if not len(selection):
+        raise DataError(f"{root} has no scans in {', '.join(sequences)} (shard {shard or '0/1'}); check --data.")
+    return selection
+
+
+def _shard(text: str | None) -> tuple[int, int]:
+    if text is None:
+        return 0, 1
+    part, slash, of = text.partition("/")
+    if not slash or not part.isdigit() or not of.isdigit() or not int(part) < int(of):
+        raise UsageError(f"Shard {text!r} is not of the form i/n with i from 0 to n - 1, such as 0/4.")
+    return int(part), int(of)
+
+
+def evaluate(
+    predictor: Predictor, scans: Iterable[Scan], distances: bool = False, about: dict[str, Any] | None = None
+) -> Evaluation:
+    """Count predictions against labels over scans; every point of every scan counts once.
+
+    Args:
+        distances: also count per interval of range.
+        about: what is evaluated on what, kept with the result.
+
+    Raises:
+        DataError: a scan without labels, an unknown raw id in labels, or lengths that differ.
+    """
+    total = Evaluation.empty(predictor.classes, distances)
+    for scan in scans:
+        total = total + evaluate_scan(predictor, scan, distances)
+    return replace(total, about=about or {})
+
+
+def evaluate_scan(predictor: Predictor, scan: Scan, distances: bool = False) -> Evaluation:
+    """The evaluation of one scan."""
+    words = scan.labels
+    if words is None:
+        raise DataError(f"Scan {scan.name} has no labels; predict it instead of evaluating it.")
+    truth = predictor.classes.to_train(words, str(scan.labels_path))
+    predicted = predictor.predict(scan)
+    count = len(predictor.classes)
+    return Evaluation(
+        classes=predictor.classes,
+        scans=1,
+        points=len(truth),
+        matrix=confusion(predicted.train, truth, count),
+        by_distance=confusion_by_distance(predicted.train, truth, scan.points, count) if distances else None,
+        outside=predicted.outside,
+        unknown=predicted.unknown,
+    )
