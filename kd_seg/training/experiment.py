@@ -13,7 +13,7 @@ from kd_seg.config import Settings, apply_overrides, find_config, read_yaml, val
 from kd_seg.errors import ConfigError
 from kd_seg.networks import Encoding
 from kd_seg.objectives import OBJECTIVES
-from kd_seg.voxels import FEATURES, CartesianGrid, CylindricalGrid, Grid
+from kd_seg.voxels import FEATURE_WIDTHS, CartesianGrid, CylindricalGrid, Grid
 
 Triple = tuple[float, float, float]
 
@@ -84,8 +84,8 @@ class StudentSettings(Settings):
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
-            if name not in FEATURES:
-                raise ValueError(f"unknown point feature {name!r}; known: {', '.join(FEATURES)}")
+            if name not in FEATURE_WIDTHS:
+                raise ValueError(f"unknown point feature {name!r}; known: {', '.join(FEATURE_WIDTHS)}")
         return value
 
 
