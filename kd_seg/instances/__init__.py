@@ -1,0 +1,1 @@
+"""Instances over time: the library, registration, fusion with earlier scans, decoys, copy-paste and mixing."""
