@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -18,6 +19,7 @@ import kd_seg
 from kd_seg.classes import ClassTable
 from kd_seg.errors import CheckpointError, KdSegError
 from kd_seg.networks import Encoding, build_network
+from kd_seg.scans import Points
 from kd_seg.voxels import feature_width, grid_from_json
 
 FORMAT = 1
@@ -25,6 +27,8 @@ READABLE = (1, 1)
 METADATA_KEY = "kd_seg"
 
 IntensityRange = Literal["unit", "byte", "uint16"]
+INTENSITY_MAX: dict[str, float] = {"unit": 1.0, "byte": 255.0, "uint16": 65535.0}
+"""Largest intensity of each range."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,16 @@ class Sensor:
     range_m: float = 80.8
     fov_up_deg: float = 3.0
     fov_down_deg: float = -25.0
+
+    def adapt(self, points: Points, given: str) -> Points:
+        """Points [N, 4] whose intensities are in range ``given``, with intensities in this sensor's range, clipped to it.
+
+        The argument is not changed (ros 6.1).
+        """
+        largest = INTENSITY_MAX[self.intensity_range]
+        adapted = points.copy()
+        np.clip(points[:, 3] * np.float32(largest / INTENSITY_MAX[given]), 0.0, largest, out=adapted[:, 3])
+        return adapted
 
 
 @dataclass(frozen=True)

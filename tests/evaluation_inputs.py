@@ -14,7 +14,7 @@ CASES = {
     "absent_and_unknown": {"table": "semantic_kitti_19", "seed": 12, "absent": (11, 31, 32, 253, 255), "unknown": True},
     "moving": {"table": "semantic_kitti_25", "seed": 13, "absent": (256, 257, 259), "unknown": True},
 }
-"""Cases by name; ``absent`` raw ids are neither true nor predicted, ``unknown`` mixes unknown raw ids into predictions."""
+"""Cases by name; ``absent`` raw ids are neither true nor predicted, ``unknown`` puts unknown ones into predictions."""
 
 
 def write_case(root: Path, name: str) -> str:

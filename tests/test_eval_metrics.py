@@ -154,15 +154,15 @@ def test_missing_extra_and_short_predictions_are_named(tmp_path: Path) -> None:
     selection = select(tmp_path, ["08"], None)
     extra = folder / "000007.label"
     extra.write_bytes(b"")
-    with pytest.raises(DataError, match="000007.label belongs to no scan"):
+    with pytest.raises(DataError, match=r"000007.label belongs to no scan"):
         predictor.check(selection.stems())
     extra.unlink()
     (folder / "000002.label").rename(extra)
-    with pytest.raises(DataError, match="000002.label is missing"):
+    with pytest.raises(DataError, match=r"000002.label is missing"):
         predictor.check(selection.stems())
     extra.rename(folder / "000002.label")
     (folder / "000001.label").write_bytes(b"\0" * 8)
-    with pytest.raises(DataError, match="000001.label has 2 predictions, 000001.bin has 2500 points"):
+    with pytest.raises(DataError, match=r"000001.label has 2 predictions, 000001.bin has 2500 points"):
         evaluate(predictor, selection)
 
 

@@ -66,8 +66,8 @@ class LabelFolder:
         sequences = sorted({sequence for sequence, _ in keys})
         if not self.nested and len(sequences) > 1:
             raise DataError(
-                f"{self.folder} has no sequences/ folder, so it can hold one sequence only, but {', '.join(sequences)} are "
-                "asked for; name one with --sequences."
+                f"{self.folder} has no sequences/ folder, so it can hold one sequence only, but "
+                f"{', '.join(sequences)} are asked for; name one with --sequences."
             )
         for sequence in sequences:
             folder = self.sequence_folder(sequence)
@@ -78,8 +78,8 @@ class LabelFolder:
             missing, extra = sorted(wanted - found), sorted(found - wanted)
             if missing:
                 raise DataError(
-                    f"{folder / missing[0]}.label is missing ({len(missing)} of {len(wanted)} scans have no prediction); "
-                    "predict them first."
+                    f"{folder / missing[0]}.label is missing ({len(missing)} of {len(wanted)} scans have no "
+                    "prediction); predict them first."
                 )
             if extra:
                 raise DataError(
