@@ -1,8 +1,7 @@
-"""Building the instance library: shards in parallel processes, each written whole, so that an interrupted build goes on."""
+"""Building the instance library: shards in parallel processes, each written whole; an interrupted build goes on."""
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import shutil
@@ -131,7 +130,8 @@ def _write_header(folder: Path, data: SemanticKitti, settings: LibrarySettings, 
         changed = difference(old, {name: entry for name, entry in now.items() if name in old})
         if changed is not None:
             raise DataError(
-                f"The instance library {folder} does not fit the data: {changed}; rebuild it with: {work.mend} --rebuild"
+                f"The instance library {folder} does not fit the data: {changed}; "
+                f"rebuild it with: {work.mend} --rebuild"
             )
         now = {**old, **now}
     write_text(folder / "header.json", Header(FORMAT, now, settings.model_dump(mode="json")).to_json())

@@ -67,7 +67,7 @@ def _codes(scan: Scan, rows: npt.NDArray[np.int64], classes: npt.NDArray[np.uint
 def _components(cells: np.ndarray) -> np.ndarray:
     parent = np.arange(len(cells))
     for i in range(len(cells)):
-        for dx in range(0, 2):
+        for dx in range(2):
             for dy in range(-1, 2):
                 for dz in range(-1, 2):
                     step = (dx << 28) + dy * 1024 + dz

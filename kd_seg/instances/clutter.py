@@ -36,7 +36,7 @@ def clutter_keys(
 
 
 @kernel
-def _mix(value: int) -> int:
+def _mix(value: np.uint64) -> np.uint64:
     """splitmix64, the finaliser of a well-spread 64-bit hash."""
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -44,7 +44,7 @@ def _mix(value: int) -> int:
 
 
 @kernel
-def _keys(xyz: np.ndarray, raw: np.ndarray, pose: np.ndarray, threshold: int, seed: int) -> np.ndarray:
+def _keys(xyz: np.ndarray, raw: np.ndarray, pose: np.ndarray, threshold: np.uint64, seed: np.uint64) -> np.ndarray:
     keys = np.zeros(len(xyz), dtype=np.uint64)
     for i in range(len(xyz)):
         x, y, z = np.float64(xyz[i, 0]), np.float64(xyz[i, 1]), np.float64(xyz[i, 2])

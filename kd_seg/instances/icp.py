@@ -16,7 +16,7 @@ NEIGHBOURS = 10
 """Points that a normal is fitted to."""
 
 DAMPING = 1e-3
-"""Of the mean squared row: directions that the surface does not hold, such as along a truck's side, stay at the start."""
+"""Of the mean squared row: directions that the surface does not hold, such as along a truck's side, stay put."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def _pairs(moved: Xyz, tree: cKDTree, limit: float, trim: float) -> tuple[npt.ND
 def _plane_step(a: np.ndarray, b: np.ndarray, n: np.ndarray, turn: bool) -> tuple[np.ndarray, float]:
     """Motion (shift, yaw) that lowers ``sum (n . (b - R a - t))^2``, linearised, and the RMS residual before it."""
     count = len(a)
-    cx, cy, cz = a[:, 0].mean(), a[:, 1].mean(), a[:, 2].mean()
+    cx, cy = a[:, 0].mean(), a[:, 1].mean()
     unknowns = 4 if turn else 3
     normal = np.zeros((unknowns, unknowns))
     right = np.zeros(unknowns)

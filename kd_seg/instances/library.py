@@ -133,7 +133,7 @@ class SequenceInstances:
         return self._by_scan[low:high]
 
     def appearances(self, key: int, first: int, last: int) -> npt.NDArray[np.int64]:
-        """Numbers of the records of ``key`` in scans ``first..last``, by scan; never by the key alone (loop closures)."""
+        """Numbers of the records of ``key`` in scans ``first..last``, never by the key alone (loop closures)."""
         low, high = np.searchsorted(self.records["key"], np.array([key, key + 1], dtype=np.uint64))
         scans = self.records["scan"][low:high]
         inner = np.searchsorted(scans, [first, last + 1])

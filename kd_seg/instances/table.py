@@ -202,10 +202,8 @@ class Chain:
             key, train = int(record["key"]), int(record["train"])
             for s, registration in self.register_all(int(number), t, offsets):
                 motion = registration.motion
-                found.append(
-                    (key, t, s, motion.yaw, motion.shift, registration.rms, registration.inliers)
-                    + (int(registration.method), train, (0, 0))
-                )
+                quality = (registration.rms, registration.inliers, int(registration.method))
+                found.append((key, t, s, motion.yaw, motion.shift, *quality, train, (0, 0)))
         return found
 
     def register_all(self, number: int, t: int, offsets: tuple[int, ...]) -> list[tuple[int, Registration]]:
