@@ -1,0 +1,352 @@
+"""sensor_msgs/PointCloud2 bytes to arrays and back, for any object with that message's attributes; no ROS import.
+
+ROS messages, messages of the ``rosbags`` library and plain test doubles are all read the same way. Decoding is by field
+name, never by position. What a cloud may look like and why one is refused: docs/vehicle.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from kd_seg.errors import DataError
+
+Float32 = npt.NDArray[np.float32]
+Bytes = npt.NDArray[np.uint8]
+
+DEFAULT_INTENSITY_FIELDS = ("intensity", "i", "reflectivity", "remission", "signal")
+
+DATATYPES: dict[int, str] = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
+"""NumPy kind and size of sensor_msgs/PointField datatypes 1..8."""
+
+UINT8, FLOAT32 = 2, 7
+
+
+class FieldLike(Protocol):
+    """A sensor_msgs/PointField or anything with its attributes."""
+
+    name: str
+    offset: int
+    datatype: int
+    count: int
+
+
+class CloudLike(Protocol):
+    """A sensor_msgs/PointCloud2 or anything with its attributes."""
+
+    header: Any
+    height: int
+    width: int
+    fields: Sequence[Any]
+    is_bigendian: bool
+    point_step: int
+    row_step: int
+    data: Any
+    is_dense: bool
+
+
+class CloudRejectedError(DataError):
+    """A cloud that must not be labelled.
+
+    Attributes:
+        reason: the key its counter has (``missing_xyz``, ``truncated`` ...).
+    """
+
+    def __init__(self, reason: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a cloud that we write; ``datatype`` as in sensor_msgs/PointField."""
+
+    name: str
+    offset: int
+    datatype: int
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A cloud ready to be copied into a message: its attributes, ``data`` as uint8 [height * row_step]."""
+
+    height: int
+    width: int
+    fields: tuple[Field, ...]
+    is_bigendian: bool
+    point_step: int
+    row_step: int
+    data: Bytes
+    is_dense: bool
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a cloud may be at most; 0 in ``max_age_s`` switches that check off."""
+
+    max_points: int = 2_000_000
+    max_age_s: float = 0.0
+    require_frame_id: bool = False
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the used fields of a cloud lie: byte offset and NumPy dtype (endianness included) of each."""
+
+    x: tuple[int, np.dtype[Any]]
+    y: tuple[int, np.dtype[Any]]
+    z: tuple[int, np.dtype[Any]]
+    intensity: tuple[int, np.dtype[Any]] | None
+    intensity_name: str
+    point_step: int
+
+    def __str__(self) -> str:
+        names = {"x": self.x, "y": self.y, "z": self.z, self.intensity_name: self.intensity}
+        parts = [f"{name}:{place[1].str.lstrip('|')}@{place[0]}" for name, place in names.items() if place is not None]
+        return f"{' '.join(parts)} step {self.point_step}"
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A cloud's numbers, row-major, row padding removed; never views into the message.
+
+    Attributes:
+        xyz: [N, 3] metres in the sensor frame; the input's bits where it has FLOAT32.
+        intensity: [N] as the sensor sends it, zeros where the cloud has none.
+        layout: None for an empty cloud, whose fields are not looked at.
+    """
+
+    xyz: Float32
+    intensity: Float32
+    height: int
+    width: int
+    layout: Layout | None
+
+    @property
+    def has_intensity(self) -> bool:
+        """False where a cloud with points has none of the intensity fields asked for."""
+        return self.layout is None or self.layout.intensity is not None
+
+
+class Decoder:
+    """Turns clouds into arrays; keeps the layout of the last cloud, because a sensor's never changes in practice.
+
+    Args:
+        intensity_fields: names looked for, in order; the first present is the intensity.
+    """
+
+    def __init__(self, intensity_fields: Sequence[str] = DEFAULT_INTENSITY_FIELDS) -> None:
+        self.intensity_fields = tuple(intensity_fields)
+        self._key: object = None
+        self._layout: Layout | None = None
+
+    def decode(self, message: CloudLike, limits: Limits = Limits(), age_s: float = 0.0) -> Decoded:
+        """Check a cloud and copy its numbers out.
+
+        Args:
+            age_s: now minus the cloud's stamp, in seconds, for ``limits.max_age_s``.
+
+        Raises CloudRejectedError with the first reason that holds, in the order of the table in docs/vehicle.md.
+        """
+        height, width = int(message.height), int(message.width)
+        count = height * width
+        if count == 0:
+            _check_header(message, limits, age_s)
+            return Decoded(np.empty((0, 3), np.float32), np.empty(0, np.float32), height, width, None)
+        layout = self._layout_of(message)
+        row_step = _row_step(message, height, width, layout.point_step)
+        data = _bytes_of(message)
+        needed = (height - 1) * row_step + width * layout.point_step
+        if len(data) < needed:
+            raise CloudRejectedError("truncated", f"data has {len(data)} bytes, {needed} needed")
+        if count > limits.max_points:
+            raise CloudRejectedError("too_large", f"cloud has {count} points, limit {limits.max_points}")
+        _check_header(message, limits, age_s)
+        xyz = np.empty((height, width, 3), np.float32)
+        intensity = np.zeros((height, width), np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for column, place in enumerate((layout.x, layout.y, layout.z)):
+                xyz[:, :, column] = _column(data, place, height, width, row_step, layout.point_step)
+            if layout.intensity is not None:
+                intensity[:] = _column(data, layout.intensity, height, width, row_step, layout.point_step)
+        return Decoded(xyz.reshape(-1, 3), intensity.reshape(-1), height, width, layout)
+
+    def _layout_of(self, message: CloudLike) -> Layout:
+        key = (
+            tuple((field.name, field.offset, field.datatype) for field in message.fields),
+            message.point_step,
+            bool(message.is_bigendian),
+        )
+        if self._layout is None or key != self._key:
+            self._layout = find_layout(message, self.intensity_fields)
+            self._key = key
+        return self._layout
+
+
+def find_layout(message: CloudLike, intensity_fields: Sequence[str]) -> Layout:
+    """Where x, y, z and the intensity lie in a cloud's points; CloudRejectedError where they cannot be read."""
+    if len(message.fields) == 0:
+        raise CloudRejectedError("no_fields", "cloud has no fields")
+    names = [str(field.name).rstrip("\0") for field in message.fields]
+    for name in "xyz":
+        if name not in names:
+            has = ", ".join(n for n in names if n) or "only fields without a name"
+            raise CloudRejectedError("missing_xyz", f"cloud lacks field {name!r} (has: {has})")
+    chosen = next((name for name in intensity_fields if name and name in names), "")
+    used = ["x", "y", "z"] + ([chosen] if chosen and chosen not in "xyz" else [])
+    for name in used:
+        if names.count(name) > 1:
+            raise CloudRejectedError("duplicate_field", f"field {name!r} appears twice")
+    order = ">" if message.is_bigendian else "<"
+    places: dict[str, tuple[int, np.dtype[Any]]] = {}
+    for name in used:
+        field = message.fields[names.index(name)]
+        kind = DATATYPES.get(int(field.datatype))
+        if kind is None:
+            raise CloudRejectedError("bad_datatype", f"field {name!r} has unknown datatype {int(field.datatype)}")
+        places[name] = (int(field.offset), np.dtype(order + kind))
+    step = int(message.point_step)
+    last = max(used, key=lambda name: places[name][0] + places[name][1].itemsize)
+    end = places[last][0] + places[last][1].itemsize
+    if step == 0 or end > step:
+        raise CloudRejectedError("bad_point_step", f"field {last!r} ends at byte {end}, point_step is {step}")
+    return Layout(places["x"], places["y"], places["z"], places.get(chosen), chosen, step)
+
+
+def _row_step(message: CloudLike, height: int, width: int, point_step: int) -> int:
+    """Bytes from row to row; drivers of unorganised clouds often write nonsense, which one row never needs."""
+    if height == 1:
+        return width * point_step
+    row_step = int(message.row_step)
+    if row_step < width * point_step:
+        raise CloudRejectedError(
+            "bad_row_step", f"row_step {row_step} is less than width*point_step {width * point_step}"
+        )
+    return row_step
+
+
+def _check_header(message: CloudLike, limits: Limits, age_s: float) -> None:
+    if limits.require_frame_id and not message.header.frame_id:
+        raise CloudRejectedError("empty_frame_id", "cloud has no frame_id")
+    if 0.0 < limits.max_age_s < age_s:
+        raise CloudRejectedError("stale", f"cloud is {age_s:.1f} s old, limit {limits.max_age_s:.1f} s")
+
+
+def _bytes_of(message: CloudLike) -> Bytes:
+    return np.frombuffer(message.data, np.uint8) if len(message.data) else np.empty(0, np.uint8)
+
+
+def _column(
+    data: Bytes, place: tuple[int, np.dtype[Any]], height: int, width: int, row_step: int, point_step: int
+) -> npt.NDArray[Any]:
+    """View [height, width] of one field (element 0 of it) in the message's bytes."""
+    offset, dtype = place
+    return np.ndarray((height, width), dtype, data.data, offset, (row_step, point_step))
+
+
+SEGMENTATION_FIELDS = (
+    Field("x", 0, FLOAT32),
+    Field("y", 4, FLOAT32),
+    Field("z", 8, FLOAT32),
+    Field("class_id", 12, UINT8),
+    Field("probability", 16, FLOAT32),
+    Field("entropy", 20, FLOAT32),
+)
+VISUALIZATION_FIELDS = (
+    Field("x", 0, FLOAT32),
+    Field("y", 4, FLOAT32),
+    Field("z", 8, FLOAT32),
+    Field("rgb", 12, FLOAT32),
+)
+
+
+def encode_segmentation(
+    cloud: Decoded, class_id: npt.NDArray[np.uint8], probability: Float32, entropy: Float32
+) -> Packed:
+    """The labelled cloud, 24 bytes a point, point i being the input's point i (memory layout of PointXYZCPE)."""
+    words = np.empty((len(cloud.xyz), 6), "<u4")
+    dense = pack_segmentation(
+        cloud.xyz.view(np.uint32), class_id, probability.view(np.uint32), entropy.view(np.uint32), words
+    )
+    return _packed(cloud, SEGMENTATION_FIELDS, 24, words, dense)
+
+
+def encode_visualization(cloud: Decoded, class_id: npt.NDArray[np.uint8], palette: npt.NDArray[np.uint8]) -> Packed:
+    """The cloud in its classes' colours, 16 bytes a point; ``palette`` [256, 3] as ``ClassTable.palette`` gives it."""
+    words = np.empty((len(cloud.xyz), 4), "<u4")
+    colours = palette.astype(np.uint32)
+    rgb = colours[:, 0] << 16 | colours[:, 1] << 8 | colours[:, 2]
+    dense = pack_visualization(cloud.xyz.view(np.uint32), class_id, rgb, words)
+    return _packed(cloud, VISUALIZATION_FIELDS, 16, words, dense)
+
+
+def _packed(cloud: Decoded, fields: tuple[Field, ...], step: int, words: npt.NDArray[np.uint32], dense: bool) -> Packed:
+    data = words.reshape(-1).view(np.uint8)
+    return Packed(cloud.height, cloud.width, fields, False, step, cloud.width * step, data, bool(dense))
+
+
+def encode_filtered(message: CloudLike, cloud: Decoded, keep: npt.NDArray[np.bool_]) -> Packed:
+    """The input's own points where ``keep`` [N] holds, their bytes untouched, as one row."""
+    fields = tuple(Field(str(f.name), int(f.offset), int(f.datatype), int(f.count)) for f in message.fields)
+    step = int(message.point_step)
+    rows = np.empty((0, step), np.uint8)
+    if len(cloud.xyz):
+        row_step = _row_step(message, cloud.height, cloud.width, step)
+        shape, strides = (cloud.height, cloud.width, step), (row_step, step, 1)
+        points = np.ndarray(shape, np.uint8, _bytes_of(message).data, 0, strides)
+        rows = points.reshape(-1, step)[keep]
+    dense = bool(np.isfinite(cloud.xyz[keep]).all())
+    big = bool(message.is_bigendian)
+    return Packed(1, len(rows), fields, big, step, len(rows) * step, rows.reshape(-1), dense)
+
+
+def keep_mask(class_id: npt.NDArray[np.uint8], remove: Sequence[int]) -> npt.NDArray[np.bool_]:
+    """Which points stay when the classes ``remove`` (255 = invalid among them) are taken out; bool [N]."""
+    table = np.ones(256, bool)
+    table[list(remove)] = False
+    return table[class_id]
+
+
+_EXPONENT = np.uint32(0x7F800000)
+
+
+def _kernel(function: Callable[..., Any]) -> Any:
+    return numba.njit(cache=True, nogil=True)(function)
+
+
+@_kernel
+def pack_segmentation(xyz, class_id, probability, entropy, out):  # type: ignore[no-untyped-def]
+    """Fill ``out`` uint32 [N, 6] from bit patterns; True if every coordinate is finite. Little-endian hosts only."""
+    dense = True
+    for i in range(len(xyz)):
+        for k in range(3):
+            word = xyz[i, k]
+            out[i, k] = word
+            dense = dense and (word & _EXPONENT) != _EXPONENT
+        out[i, 3] = class_id[i]
+        out[i, 4] = probability[i]
+        out[i, 5] = entropy[i]
+    return dense
+
+
+@_kernel
+def pack_visualization(xyz, class_id, rgb, out):  # type: ignore[no-untyped-def]
+    """Fill ``out`` uint32 [N, 4] from bit patterns and colour words [256]; True if every coordinate is finite."""
+    dense = True
+    for i in range(len(xyz)):
+        for k in range(3):
+            word = xyz[i, k]
+            out[i, k] = word
+            dense = dense and (word & _EXPONENT) != _EXPONENT
+        out[i, 3] = rgb[class_id[i]]
+    return dense
+
+
+KERNELS = (pack_segmentation, pack_visualization)
+"""What the node compiles while it is configured."""
