@@ -1,0 +1,58 @@
+"""``kd-seg eval``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from kd_seg.cli.console import out, print_json, say, tracked
+
+
+def command(
+    what: Annotated[
+        list[Path],
+        typer.Argument(help="Checkpoint, run folder, folder of .label files, or evaluation.json files to add up."),
+    ],
+    data: Annotated[Path | None, typer.Option(help="Folder that holds sequences/; a run knows its own.")] = None,
+    split: Annotated[str | None, typer.Option(help="Official split; default valid, or a run's data.valid.")] = None,
+    sequences: Annotated[str | None, typer.Option(help="Sequences instead of a split, such as 04 or 04,08.")] = None,
+    input_: Annotated[
+        Literal["own"], typer.Option("--input", help="own: single scans; fused: a teacher on fused clouds.")
+    ] = "own",
+    distances: Annotated[bool, typer.Option("--distances", help="Also score by range, 0-10 .. 40-50 m.")] = False,
+    shard: Annotated[str | None, typer.Option(help="Every n-th scan only: i/n, i from 0; parts add up.")] = None,
+    classes: Annotated[str, typer.Option(help="Class table of a folder of .label files.")] = "semantic_kitti_19",
+    save: Annotated[Path | None, typer.Option("--out", help="Write the JSON answer to this file too.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    threads: Annotated[int, typer.Option(help="Threads of the network on a CPU; 0 = the library's default.")] = 0,
+    json_: Annotated[bool, typer.Option("--json", help="Print the answer as JSON on stdout.")] = False,
+) -> None:
+    """Score predictions with SemanticKITTI's official metrics, on every point.
+
+    Example: kd-seg eval runs/demo_baseline
+             kd-seg eval student.safetensors --data DATA --sequences 04 --json
+             kd-seg eval PREDICTIONS --data DATA --split valid
+             kd-seg eval part0.json part1.json
+    """
+    from kd_seg.evaluation import write_evaluation
+    from kd_seg.evaluation.request import Request, answer, own_record
+    from kd_seg.evaluation.table import class_table, distance_table, summary
+
+    names = tuple(name.strip() for name in sequences.split(",") if name.strip()) if sequences is not None else None
+    request = Request(tuple(what), data, split, names, input_, distances, shard, classes, device, threads)
+    result = answer(request, lambda scans: tracked(scans, "evaluating", len(scans)))
+    if result.unknown:
+        say(f"warning: {result.unknown} predicted raw ids are unknown to {result.classes.name}; they count as missed")
+    for path in {path for path in (save, own_record(request)) if path is not None}:
+        write_evaluation(path, result)
+        say(f"written: {path}")
+    if json_:
+        print_json(result.to_json())
+        return
+    out.print(class_table(result))
+    if result.by_distance is not None:
+        out.print(distance_table(result))
+    for line in summary(result):
+        out.print(line)

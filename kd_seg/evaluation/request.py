@@ -1,0 +1,133 @@
+"""From what a user names to an evaluation: a checkpoint, a run folder, a folder of .label files, or counts of parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from pathlib import Path
+from typing import Any, Literal
+
+from kd_seg.classes import load_classes
+from kd_seg.config import read_yaml
+from kd_seg.errors import UsageError
+from kd_seg.evaluation.evaluate import Selection, evaluate, select
+from kd_seg.evaluation.predictors import LabelFolder, Network, Predictor
+from kd_seg.evaluation.result import Evaluation, read_evaluation
+from kd_seg.scans import Scan
+
+What = Literal["checkpoint", "run", "labels", "counts"]
+Track = Callable[[Selection], Iterable[Scan]]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to evaluate on what.
+
+    Attributes:
+        what: a checkpoint, run folder or folder of .label files; or any number of evaluation.json files to add up.
+        data: root that holds the labels; a run knows its own.
+        split: official split, or None; sequences: names, or None. Neither: a run's ``data.valid``, else split valid.
+        input: "own" for single scans, "fused" for fused clouds with own rows scored.
+        distances: also score intervals of range.
+        shard: "i/n" or None.
+        classes: class table of a folder of .label files.
+        device, num_threads: of the network.
+    """
+
+    what: tuple[Path, ...]
+    data: Path | None = None
+    split: str | None = None
+    sequences: tuple[str, ...] | None = None
+    input: Literal["own", "fused"] = "own"
+    distances: bool = False
+    shard: str | None = None
+    classes: str = "semantic_kitti_19"
+    device: str = "auto"
+    num_threads: int = 0
+
+
+def kind_of(path: Path) -> What:
+    """What a path is; UsageError says what could have been given."""
+    if path.suffix == ".safetensors":
+        return "checkpoint"
+    if path.suffix == ".json":
+        return "counts"
+    if (path / "config.yaml").is_file() or (path / "checkpoints").is_dir():
+        return "run"
+    if (path / "sequences").is_dir() or any(path.glob("*.label")):
+        return "labels"
+    found = "does not exist" if not path.exists() else "is none of these"
+    raise UsageError(
+        f"{path} {found}: give a checkpoint (.safetensors), a run folder, a folder of .label files, "
+        "or evaluation.json files of parts."
+    )
+
+
+def answer(request: Request, track: Track) -> Evaluation:
+    """Evaluate as asked; ``track`` shows progress over the scans.
+
+    Raises:
+        UsageError: paths or options that do not go together. DataError, CheckpointError: files at fault.
+    """
+    kinds = {kind_of(path) for path in request.what}
+    if kinds == {"counts"}:
+        return reduce(add, [read_evaluation(path) for path in request.what])
+    if len(request.what) != 1:
+        raise UsageError("Only evaluation.json files add up; give one checkpoint, run or folder of .label files.")
+    selection = _selection(request)
+    predictor = _predictor(request, selection)
+    about = {
+        "what": str(request.what[0]),
+        "data": str(selection.data.root),
+        "sequences": list(selection.data.sequences),
+        "input": request.input,
+        "shard": request.shard,
+    }
+    return evaluate(predictor, track(selection), request.distances, about)
+
+
+def own_record(request: Request) -> Path | None:
+    """A run's evaluation.json if its own validation scans are scored, plainly and whole; else None."""
+    plain = request.data is None and request.split is None and request.sequences is None
+    whole = request.input == "own" and request.shard is None and len(request.what) == 1
+    if plain and whole and kind_of(request.what[0]) == "run":
+        return request.what[0] / "evaluation.json"
+    return None
+
+
+def _selection(request: Request) -> Selection:
+    what, root, sequences, split = request.what[0], request.data, request.sequences, request.split
+    if sequences is not None and split is not None:
+        raise UsageError("Give either --split or --sequences.")
+    if kind_of(what) == "run":
+        own = _run_data(what)
+        root = root or own.get("root")
+        if sequences is None and split is None:
+            sequences = tuple(own.get("valid") or ())
+            if not sequences:
+                raise UsageError(f"{what}/config.yaml names no data.valid; name --sequences or --split.")
+    if root is None:
+        raise UsageError("Name the folder that holds sequences/ with their labels: --data ROOT.")
+    return select(Path(root), list(sequences) if sequences is not None else None, split or "valid", request.shard)
+
+
+def _run_data(run: Path) -> dict[str, Any]:
+    config = run / "config.yaml"
+    content = read_yaml(config).get("data", {}) if config.is_file() else {}
+    return content if isinstance(content, dict) else {}
+
+
+def _predictor(request: Request, selection: Selection) -> Predictor:
+    what = request.what[0]
+    if kind_of(what) == "labels":
+        if request.input == "fused":
+            raise UsageError("--input fused needs a network; a folder of .label files is scored as it is.")
+        folder = LabelFolder(what, load_classes(request.classes))
+        folder.check(selection.stems())
+        return folder
+    from kd_seg.segmenter import Segmenter
+
+    segmenter = Segmenter(what, device=request.device, num_threads=request.num_threads)
+    return Network(segmenter)
