@@ -175,7 +175,9 @@ def read_spec(path: str | Path) -> Spec:
     except KdSegError:
         raise
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: metadata entry {error} is missing or wrong; write the checkpoint anew.") from None
+        raise CheckpointError(
+            f"{path}: metadata entry {error} is missing or wrong; write the checkpoint anew."
+        ) from None
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -187,9 +189,13 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     expected = network.state_dict()
     missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     if missing:
-        raise CheckpointError(f"{path} lacks tensor {missing[0]} ({len(missing)} in all); it is not a whole {spec.network}.")
+        raise CheckpointError(
+            f"{path} lacks tensor {missing[0]} ({len(missing)} in all); it is not a whole {spec.network}."
+        )
     if extra:
-        raise CheckpointError(f"{path} has an unknown tensor {extra[0]} ({len(extra)} in all); it is no {spec.network}.")
+        raise CheckpointError(
+            f"{path} has an unknown tensor {extra[0]} ({len(extra)} in all); it is no {spec.network}."
+        )
     for name, tensor in expected.items():
         if tensor.shape != state[name].shape:
             raise CheckpointError(

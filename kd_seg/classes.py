@@ -153,7 +153,8 @@ class ClassTable:
             "things": list(self.things),
             "hard": list(self.hard),
             "raw": [
-                [raw, self.raw_names[raw], train, self.raw_shares.get(raw, 0.0)] for raw, train in self.raw_train.items()
+                [raw, self.raw_names[raw], train, self.raw_shares.get(raw, 0.0)]
+                for raw, train in self.raw_train.items()
             ],
         }
 

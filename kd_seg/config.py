@@ -78,7 +78,9 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if content is None:
         content = {}
     if not isinstance(content, dict):
-        raise ConfigError(f"{path} holds a {type(content).__name__}, not a mapping of sections; see configs/ for examples.")
+        raise ConfigError(
+            f"{path} holds a {type(content).__name__}, not a mapping of sections; see configs/ for examples."
+        )
     base = content.pop("base", None)
     if base is None:
         return content

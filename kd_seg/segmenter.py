@@ -137,7 +137,9 @@ def pick_device(name: str) -> torch.device:
             raise MissingDependencyError(f"device {name} requested, no CUDA device found; set device to auto or cpu.")
         index = int(name.partition(":")[2] or 0)
         if index >= torch.cuda.device_count():
-            raise MissingDependencyError(f"device {name} requested, there are {torch.cuda.device_count()} CUDA devices.")
+            raise MissingDependencyError(
+                f"device {name} requested, there are {torch.cuda.device_count()} CUDA devices."
+            )
         return torch.device("cuda", index)
     if name != "cpu":
         raise MissingDependencyError(f"device {name!r} is unknown; use auto, cpu, cuda or cuda:N.")
@@ -150,7 +152,9 @@ def _precision(name: str, device: torch.device) -> str:
     if name not in {"fp32", "fp16"}:
         raise CheckpointError(f"precision {name!r} is unknown; use auto, fp32 or fp16.")
     if name == "fp16" and device.type != "cuda":
-        raise MissingDependencyError("precision fp16 requested on the CPU, which runs fp32 only; set precision to auto.")
+        raise MissingDependencyError(
+            "precision fp16 requested on the CPU, which runs fp32 only; set precision to auto."
+        )
     return name
 
 

@@ -62,7 +62,12 @@ def print_json(content: Any) -> None:
 def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """A progress bar on a terminal, else a plain line at most every ten seconds; yields ``advance(count)``."""
     if err.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+        )
         with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=err, transient=False) as bar:
             task = bar.add_task(what, total=total, rate="")
             start = time.monotonic()

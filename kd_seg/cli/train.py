@@ -54,7 +54,7 @@ def command(
         print_json({"run": str(trainer.run.path), "checkpoint": str(trainer.run.last), "steps": trainer.step})
 
 
-class training_progress:  # noqa: N801 - used as a context manager
+class training_progress:
     """A bar with loss, learning rate, points per second and time left; plain lines when not on a terminal."""
 
     def __enter__(self) -> Any:

@@ -107,7 +107,9 @@ def collate(clouds: list[Encoded], grid: Grid) -> Batch:
         coordinates[rows, 0] = b
         coordinates[rows, 1:] = cloud.voxels.coordinates
         own = cloud.voxels.inverse
-        inverse[point_offsets[b] : point_offsets[b + 1]] = np.where(own < 0, -1, own.astype(np.int64) + voxel_offsets[b])
+        inverse[point_offsets[b] : point_offsets[b + 1]] = np.where(
+            own < 0, -1, own.astype(np.int64) + voxel_offsets[b]
+        )
     return Batch(
         features=torch.from_numpy(np.concatenate([c.features for c in clouds])),
         inverse=torch.from_numpy(inverse),

@@ -53,7 +53,9 @@ class Supervised(Objective):
         """Terms "ce" and "lovasz"; one with weight 0 is left out."""
         terms = {}
         if self.settings.cross_entropy > 0:
-            terms["ce"] = Term(*_weighted(cross_entropy(output.logits, batch.labels, self.weights), self.settings.cross_entropy))
+            terms["ce"] = Term(
+                *_weighted(cross_entropy(output.logits, batch.labels, self.weights), self.settings.cross_entropy)
+            )
         if self.settings.lovasz > 0:
             terms["lovasz"] = Term(*_weighted(lovasz_softmax(output.logits, batch.labels), self.settings.lovasz))
         return terms

@@ -122,9 +122,7 @@ def stream(batches: Batches, workers: int) -> Iterator[Batch]:
     return iter(loader)
 
 
-def choose_labelled(
-    keys: list[tuple[str, int]], fraction: float, seed: int
-) -> frozenset[tuple[str, int]]:
+def choose_labelled(keys: list[tuple[str, int]], fraction: float, seed: int) -> frozenset[tuple[str, int]]:
     """The scans whose labels may be used: at least one, drawn by seed, nested (1 % lies within 10 %)."""
     order = np.random.default_rng([seed, 2]).permutation(len(keys))
     count = max(1, round(fraction * len(keys)))

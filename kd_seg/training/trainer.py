@@ -156,7 +156,9 @@ class Trainer:
                 )
             self.scaler.scale(loss).backward()
             total += float(loss.detach())
-            terms = {n: {"value": float(t.value.detach()), "weight": t.weight, "count": t.count} for n, t in named.items()}
+            terms = {
+                n: {"value": float(t.value.detach()), "weight": t.weight, "count": t.count} for n, t in named.items()
+            }
         self.scaler.unscale_(self.optimiser)
         self._share_head_gradients()
         if self.experiment.optim.clip > 0:
