@@ -48,7 +48,7 @@ class Sensor:
     fov_down_deg: float = -25.0
 
     def adapt(self, points: Points, given: str) -> Points:
-        """Points [N, 4] whose intensities are in range ``given``, with intensities in this sensor's range, clipped to it.
+        """Points [N, 4] with intensities brought from range ``given`` to this sensor's, clipped to it.
 
         The argument is not changed (ros 6.1).
         """
@@ -126,7 +126,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """The ``kd_seg`` metadata of a checkpoint, checked for format; CheckpointError says what is wrong. Loads no weights."""
+    """The ``kd_seg`` metadata of a checkpoint, its format checked, without the weights; CheckpointError says what is wrong."""
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"Checkpoint {path} does not exist; give a .safetensors file or a run folder.")
@@ -144,7 +144,8 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} has broken {METADATA_KEY} metadata; write the checkpoint anew.") from None
     if not isinstance(version, int) or not READABLE[0] <= version <= READABLE[1]:
         raise CheckpointError(
-            f"{path}: checkpoint written by format {version}, this build reads {READABLE[0]}..{READABLE[1]}; update kd_seg."
+            f"{path}: checkpoint written by format {version}, this build reads {READABLE[0]}..{READABLE[1]}; "
+            "update kd_seg."
         )
     return metadata
 

@@ -170,7 +170,7 @@ def made_up_cloud(points: int, seed: int) -> Points:
 
 
 def _table(values: Tensor, invalid: float, dtype: type) -> np.ndarray:
-    table = np.empty(len(values) + 1, dtype=dtype)
+    table: np.ndarray = np.empty(len(values) + 1, dtype=dtype)
     table[0] = invalid
     table[1:] = values.cpu().numpy()
     return table

@@ -1,5 +1,6 @@
 """The checkpoint file: what is written is read back; every kind of broken file has its own sentence."""
 
+import contextlib
 import json
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from safetensors.torch import save_file
 
 from kd_seg.checkpoint import Sensor, Spec, initialise, load_checkpoint, read_spec, save_checkpoint
 from kd_seg.classes import load_classes
-from kd_seg.errors import CheckpointError
+from kd_seg.errors import CheckpointError, KdSegError
 from kd_seg.networks import Encoding, build_network
 from kd_seg.voxels import CartesianGrid
 
@@ -99,10 +100,8 @@ def test_mutated_bytes_never_escape_as_another_error(path):
         for at in rng.integers(0, 3000, 3):
             broken[at] = rng.integers(0, 256)
         path.write_bytes(broken)
-        try:
+        with contextlib.suppress(KdSegError):  # any other kind ends the test
             load_checkpoint(path)
-        except Exception as error:  # any kind must be ours
-            assert type(error).__module__ == "kd_seg.errors", repr(error)
 
 
 def test_initialise_loads_what_fits_and_names_the_rest(path):

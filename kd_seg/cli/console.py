@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, TypeVar
 
 import typer
@@ -95,7 +95,7 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 def tracked(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
     """Iterate with progress."""
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     with progress(what, total) as advance:
         for item in items:

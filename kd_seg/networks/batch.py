@@ -77,6 +77,7 @@ class Batch:
 
     @property
     def batch_size(self) -> int:
+        """Number of clouds."""
         return len(self.point_offsets) - 1
 
     def to(self, device: torch.device | str) -> Batch:
@@ -86,7 +87,7 @@ class Batch:
 
 
 def move(value: Any, device: torch.device | str) -> Any:
-    """``value`` on another device: tensors and things with ``to``, through lists, tuples and dicts; the rest as it is."""
+    """``value`` on another device: tensors and things with ``to``, inside lists, tuples and dicts too."""
     if isinstance(value, dict):
         return {key: move(item, device) for key, item in value.items()}
     if isinstance(value, list):

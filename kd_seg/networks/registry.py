@@ -13,6 +13,6 @@ NETWORKS: Registry[Any] = Registry("network", "kd_seg.networks")
 
 
 def build_network(name: str, size: str, features: int, classes: int) -> nn.Module:
-    """The network ``name`` of a size, for ``features`` point features and ``classes`` logits; ConfigError names both."""
+    """The network ``name`` of a size, for ``features`` point features and ``classes`` logits."""
     network: nn.Module = NETWORKS.get(name)(size=size, features=features, classes=classes)
     return network

@@ -28,7 +28,10 @@ class SupervisedSettings(Settings):
 
 
 def class_weights(classes: ClassTable, kind: str) -> Tensor | None:
-    """Weights [C] from the classes' shares in the training data; None for "none". Classes without a share get the largest."""
+    """Weights [C] from the classes' shares in the training data; None for "none".
+
+    Classes without a share get the largest weight.
+    """
     if kind == "none":
         return None
     share = classes.shares()
@@ -41,6 +44,8 @@ def class_weights(classes: ClassTable, kind: str) -> Tensor | None:
 @OBJECTIVES.register("supervised")
 class Supervised(Objective):
     """Learn from the labels of the student's own voxels."""
+
+    weights: Tensor | None
 
     Settings = SupervisedSettings
 

@@ -26,8 +26,8 @@ def spconv() -> ModuleType:
         import spconv.core as core
     except ImportError as error:
         raise MissingDependencyError(
-            f"spconv is not installed or cannot be imported ({error}); run make setup, or pip install spconv-cu120==2.3.6 "
-            "(Python 3.12: spconv-cu121==2.3.8)."
+            f"spconv is not installed or cannot be imported ({error}); run make setup, or pip install "
+            "spconv-cu120==2.3.6 (Python 3.12: spconv-cu121==2.3.8)."
         ) from None
     if not torch.cuda.is_available():
         # 1456 descriptions of CUDA kernels are built in Python at import: 6-8 s that a CPU never needs (field T3).
@@ -38,7 +38,7 @@ def spconv() -> ModuleType:
         import spconv.pytorch as module
     logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)  # spconv asks for is_fx_tracing at each call
 
-    return module  # type: ignore[no-any-return]
+    return module
 
 
 def check_numpy() -> None:

@@ -13,7 +13,8 @@ from kd_seg.training.experiment import OptimSettings
 
 def build_optimiser(modules: Iterable[nn.Module], settings: OptimSettings) -> torch.optim.Optimizer:
     """AdamW or SGD over all trainable parameters; norms and biases are not decayed."""
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for module in modules:
         for parameter in module.parameters():
             if parameter.requires_grad:

@@ -152,7 +152,7 @@ class Trainer:
             if not torch.isfinite(loss):
                 bad = next((n for n, t in named.items() if not torch.isfinite(t.value)), "the sum")
                 raise KdSegError(
-                    f"The loss became {float(loss)} at step {self.step} (term {bad}); lower optim.lr, or set optim.clip."
+                    f"The loss became {float(loss)} at step {self.step} (term {bad}); lower optim.lr or set optim.clip."
                 )
             self.scaler.scale(loss).backward()
             total += float(loss.detach())
@@ -191,7 +191,10 @@ class Trainer:
         mean = sum(self.epoch_loss) / max(len(self.epoch_loss), 1)
         self.epoch_loss = []
         place = self._place()
-        return any([objective.after_epoch(place, mean) for objective in self.objectives])
+        changed = False
+        for objective in self.objectives:
+            changed = objective.after_epoch(place, mean) or changed
+        return changed
 
     # ------------------------------------------------------------------ where training stands
 
@@ -310,6 +313,10 @@ class Trainer:
                 torch.distributed.broadcast(tensor.data, 0)
         ids = [self.device.index] if self.device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(self.student, device_ids=ids, find_unused_parameters=True)
+
+
+def _plain(term: Term) -> dict[str, float]:
+    return {"value": float(term.value.detach()), "weight": term.weight, "count": term.count}
 
 
 def _processes() -> tuple[int, int]:
