@@ -33,9 +33,7 @@ def read_calibration(path: Path) -> Calibration:
         if colon:
             rows[name.strip()] = _row(text, f"{path}, line {number} ({name.strip()})")
     if "Tr" not in rows:
-        raise DataError(
-            f"{path} has no Tr row (LiDAR to camera 0); take calib.txt from the KITTI odometry download."
-        )
+        raise DataError(f"{path} has no Tr row (LiDAR to camera 0); take calib.txt from the KITTI odometry download.")
     tr = check_rigid(rows["Tr"], f"{path}, Tr")
     return Calibration({int(k[1:]): v for k, v in rows.items() if k[:1] == "P" and k[1:].isdigit()}, tr)
 
