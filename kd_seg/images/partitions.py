@@ -54,20 +54,22 @@ def components(semantic: SemanticMap, allowed: npt.NDArray[np.bool_], least: flo
     renumber = np.full(len(sizes), -1, dtype=np.int32)
     renumber[big] = np.arange(int(big.sum()), dtype=np.int32)
     parts: PartMap = renumber[found]
-    count = int(big.sum())
+    return describe(parts, int(big.sum()), semantic)
+
+
+def describe(parts: PartMap, count: int, semantic: SemanticMap) -> Components:
+    """Class, mean confidence and box of parts 0..count-1 of one class each; a part without pixels gets zeros."""
     inside = parts >= 0
     flat = parts[inside]
     total = np.bincount(flat, weights=semantic.confidence[inside], minlength=count)
+    sizes = np.bincount(flat, minlength=count)
     klass = np.zeros(count, dtype=np.int16)
     klass[flat] = semantic.classes[inside]
-    slices = ndimage.find_objects(parts + 1, count)
-    boxes = [(s[1].start, s[0].start, s[1].stop, s[0].stop) for s in slices]
-    return Components(
-        parts,
-        klass,
-        (total / np.maximum(sizes[big], 1)).astype(np.float32),
-        np.array(boxes, dtype=np.float32).reshape(-1, 4),
-    )
+    boxes = np.zeros((count, 4), dtype=np.float32)
+    for part, place in enumerate(ndimage.find_objects(parts + 1, count)):
+        if place is not None:
+            boxes[part] = place[1].start, place[0].start, place[1].stop, place[0].stop
+    return Components(parts, klass, (total / np.maximum(sizes, 1)).astype(np.float32), boxes)
 
 
 def erode(parts: PartMap, pixels: int) -> PartMap:

@@ -38,7 +38,7 @@ class Optics:
         return self.projection @ self.tr
 
     def axis(self) -> npt.NDArray[np.float64]:
-        """Horizontal direction (unit [2], LiDAR frame) of the optical axis; zero for a camera that looks straight up."""
+        """Horizontal direction (unit [2], LiDAR frame) of the optical axis; zero where it is vertical."""
         axis = self.tr[2, :2]
         length = float(np.hypot(*axis))
         return axis / length if length > 1e-9 else np.zeros(2)
@@ -76,8 +76,8 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def take(self, keep: npt.NDArray[np.bool_]) -> Pairs:
-        """The pairs of a mask [n]."""
+    def take(self, keep: npt.NDArray[np.bool_] | npt.NDArray[np.integer]) -> Pairs:
+        """The pairs of a mask [n] or of ascending numbers."""
         return Pairs(self.rows[keep], self.pixels[keep], self.depth[keep])
 
     def cells(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

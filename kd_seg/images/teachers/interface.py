@@ -92,10 +92,6 @@ class ImageTeacher(Protocol):
         """What it was trained on."""
         ...
 
-    def identity(self) -> dict[str, Any]:
-        """Plain data that changes whenever its answers would (digests of its files), for the cache's header."""
-        ...
-
     def answer(self, shot: Shot) -> Answer | None:
         """What it says of a picture; None where it has nothing for it (an export that lacks the file)."""
         ...
@@ -119,7 +115,9 @@ class Tools:
 
 
 IMAGE_TEACHERS: Registry[Any] = Registry("image teacher", "kd_seg.images.teachers")
-"""Teacher by kind: a class with ``Settings`` (pydantic, field ``kind``) and ``__init__(settings, tools)``."""
+"""Teacher by kind: a class with ``Settings`` (pydantic, field ``kind``), ``__init__(settings, tools)``, and a static
+``identify(settings)``: plain data that changes whenever its answers would (digests of its files; {} where they are not
+here), cheap enough to be asked at every start of a training."""
 
 
 def teacher_settings(value: Any) -> Settings:

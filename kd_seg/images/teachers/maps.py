@@ -50,12 +50,16 @@ class MapsTeacher:
         """As the settings say; nobody else can know."""
         return Provenance(self.settings.labels, tuple(self.settings.trained_on))
 
-    def identity(self) -> dict[str, Any]:
-        """Settings without the folder's place, and a digest of all file names and sizes."""
+    @staticmethod
+    def identify(settings: MapsSettings) -> dict[str, Any]:
+        """A digest of all file names and sizes."""
+        root = Path(settings.root)
+        if not (root / "sequences").is_dir():
+            return {}
         listing = hashlib.sha256()
-        for path in sorted(p for p in (self.root / "sequences").rglob("*") if p.suffix in {".png", ".npy"}):
-            listing.update(f"{path.relative_to(self.root)} {path.stat().st_size}\n".encode())
-        return {**self.settings.model_dump(mode="json", exclude={"root"}), "files": listing.hexdigest()[:16]}
+        for path in sorted(p for p in (root / "sequences").rglob("*") if p.suffix in {".png", ".npy"}):
+            listing.update(f"{path.relative_to(root)} {path.stat().st_size}\n".encode())
+        return {"files": listing.hexdigest()[:16]}
 
     def answer(self, shot: Shot) -> Answer | None:
         """The maps of a picture; DataError if one does not fit the picture or the vocabulary."""
