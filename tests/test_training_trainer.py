@@ -206,3 +206,22 @@ def test_one_transform_for_all_rows(experiment):
     before = np.linalg.norm(points[0, :3] - points[1, :3])
     after = np.linalg.norm(out.points[out.own, :3] - out.points[out.own + 1, :3])
     assert after / before == pytest.approx(1.0, abs=0.0501)
+
+
+def test_best_is_chosen_on_held_back_training_scans_only(experiment):
+    asked = []
+
+    def score(path):
+        asked.append(load_checkpoint(path).spec.training["steps"])
+        return [0.3, 0.5, 0.4][len(asked) - 1]
+
+    made = experiment('data.train=["00", "01"]', "data.valid=[]", 'data.select=["01"]')
+    trainer = Trainer(made, score=score)
+    assert {sequence for sequence, _ in trainer.parts.keys} == {"00"}
+    trainer.fit()
+    assert asked == [3, 6, 8]
+    run = RunFolder(made.run.folder)
+    assert load_checkpoint(run.best).spec.training["steps"] == 6
+    plain = experiment("run.folder=" + str(run.path.parent / "plain"))
+    Trainer(plain, score=lambda path: pytest.fail("asked without data.select")).fit()
+    assert not RunFolder(plain.run.folder).best.exists()

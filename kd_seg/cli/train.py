@@ -27,6 +27,7 @@ def command(
         raise UsageError("Give either a config or --resume RUN, such as kd-seg train configs/demo_baseline.yaml.")
     import yaml
 
+    from kd_seg.evaluation.held_back import score_of
     from kd_seg.training import RunFolder, Trainer, read_experiment
 
     if resume is not None:
@@ -41,7 +42,9 @@ def command(
         typer.echo(yaml.safe_dump(experiment.to_plain(), sort_keys=False, width=100), nl=False)
         return
     with training_progress() as report:
-        trainer = Trainer(experiment, report, resume=resume is not None, overwrite=overwrite)
+        trainer = Trainer(
+            experiment, report, resume=resume is not None, overwrite=overwrite, score=score_of(experiment.data)
+        )
         if trainer.fresh:
             say(f"student.init: {len(trainer.fresh)} tensors start fresh: {', '.join(trainer.fresh[:6])} ...")
         say(

@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 import kd_seg
-from kd_seg.checkpoint import Sensor, Spec, initialise, save_checkpoint
+from kd_seg.checkpoint import Sensor, Spec, initialise, save_checkpoint, write_whole
 from kd_seg.config import digest
 from kd_seg.errors import KdSegError
 from kd_seg.networks import Batch
@@ -27,6 +28,7 @@ from kd_seg.training.run import RunFolder
 from kd_seg.training.setup import Parts, assemble
 
 Report = Callable[[dict[str, Any]], None]
+Score = Callable[[Path], float]
 
 
 @dataclass
@@ -47,13 +49,22 @@ class Trainer:
         report: called with every line that goes to metrics.jsonl (for a progress bar).
         resume: go on in the experiment's run folder; else begin it.
         overwrite: replace a used run folder.
+        score: how good a checkpoint is on ``data.select``, scans held back from training; asked at every save, and
+            ``checkpoints/best`` keeps the highest. Without ``data.select`` it is never asked.
     """
 
     def __init__(
-        self, experiment: Experiment, report: Report | None = None, resume: bool = False, overwrite: bool = False
+        self,
+        experiment: Experiment,
+        report: Report | None = None,
+        resume: bool = False,
+        overwrite: bool = False,
+        score: Score | None = None,
     ) -> None:
         self.experiment = experiment
         self.report = report
+        self.score = score if experiment.data.select else None
+        self.best = float("-inf")
         self.rank, self.world = _processes()
         if experiment.run.threads:
             torch.set_num_threads(experiment.run.threads)
@@ -261,10 +272,13 @@ class Trainer:
     def _save(self) -> None:
         training = self.spec.training | {"steps": self.step, "seconds": round(self.spent, 1)}
         save_checkpoint(self.run.last, self.student, replace(self.spec, training=training))
+        if self.score is not None:
+            self._keep_best(self.score(self.run.last))
         self.run.save_state(
             {
                 "step": self.step,
                 "spent": self.spent,
+                "best": self.best,
                 "epoch_loss": self.epoch_loss,
                 "student": self.student.state_dict(),
                 "optimiser": self.optimiser.state_dict(),
@@ -274,9 +288,15 @@ class Trainer:
             }
         )
 
+    def _keep_best(self, score: float) -> None:
+        if score > self.best:
+            self.best = score
+            write_whole(self.run.best, self.run.last.read_bytes())
+
     def _restore(self) -> None:
         state = self.run.read_state()
         self.step, self.spent, self.epoch_loss = state["step"], state["spent"], state["epoch_loss"]
+        self.best = state["best"]
         self.student.load_state_dict(state["student"])
         self.optimiser.load_state_dict(state["optimiser"])
         for objective, own in zip(self.objectives, state["objectives"], strict=True):
