@@ -1,0 +1,44 @@
+"""``kd-seg simulate``: streets, cars, plants and people, scanned, in SemanticKITTI's layout."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kd_seg.cli import console
+
+
+def command(
+    out: Annotated[Path, typer.Argument(help="Folder to write; sequences/ and truth/ appear in it.")],
+    sequences: Annotated[int, typer.Option(help="How many sequences; 11 make 00-10, as the official splits want.")] = 11,
+    scans: Annotated[int, typer.Option(help="Scans per sequence, ten a second.")] = 40,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    images: Annotated[bool, typer.Option("--images", help="Also render the left colour camera.")] = False,
+    rare: Annotated[float, typer.Option(help="Factor on the number of hard-class objects; 1 = as in SemanticKITTI.")] = 1.0,
+    distort: Annotated[bool, typer.Option("--distort", help="Leave the distortion by the vehicle's motion in.")] = False,
+    workers: Annotated[int, typer.Option(help="Processes; 0 = one per core. The bytes do not depend on it.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier simulation of other settings.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print counts and speed as JSON.")] = False,
+) -> None:
+    """Simulate labelled scans of procedural streets, with the truth about objects, motion and visibility beside them.
+
+    Example: kd-seg simulate datasets/streets --sequences 11 --scans 100 --rare 5
+
+    A folder begun with the same settings is completed where it stopped.
+    """
+    from kd_seg.streets import simulate
+
+    start = time.monotonic()
+    with console.progress("scans", sequences * scans) as advance:
+        simulate(
+            out, sequences, scans, seed, images, rare,
+            distort=distort, workers=workers or None, overwrite=overwrite, advance=advance,
+        )  # fmt: skip
+    spent = time.monotonic() - start
+    rate = sequences * scans / max(spent, 1e-9)
+    console.say(f"{sequences * scans} scans in {spent:.0f} s ({rate:.1f}/s) are in {out}")
+    if as_json:
+        console.print_json({"scans": sequences * scans, "seconds": spent, "scans_per_second": rate, "out": str(out)})

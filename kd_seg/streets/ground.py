@@ -1,0 +1,289 @@
+"""The ground: which cover lies where, how high it is, and the mesh that the rays meet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from kd_seg.streets.materials import Cover, Material, ground_table
+from kd_seg.streets.mesh import Floats, Mesh, build, merge
+from kd_seg.streets.network import Network
+
+CELL = 0.1
+"""Metres per cell of the cover raster."""
+_BIN = 9.0
+_REACH = 32.0
+STEPS = ground_table("step")
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A rectangle of some cover on the lots: centre, yaw, length along it, width across."""
+
+    x: float
+    y: float
+    yaw: float
+    length: float
+    width: float
+    cover: Cover
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything about the ground of a sequence that does not depend on a region.
+
+    Attributes:
+        segments: [M, 7] float64: start x y, end x y, arc length at the start, street number, unused.
+        profiles: [S, 12] float64 per street: half width, left parking/verge/walk/lot/bank, right the same, marked.
+        origin, bins: lower corner and CSR of segments per 9 m bin.
+        waves: [W, 4] amplitude, wave numbers x and y, phase of the land.
+        patches: rectangles painted on the lots, later ones over earlier.
+    """
+
+    segments: Floats
+    profiles: Floats
+    origin: Floats
+    shape: tuple[int, int]
+    starts: npt.NDArray[np.int64]
+    members: npt.NDArray[np.int64]
+    waves: Floats
+    patches: tuple[Patch, ...] = ()
+
+    def look(self, xy: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.uint8], Floats, Floats]:
+        """Cover without patches [N], metres beyond the nearest road's edge [N] (negative on it), bank height [N]."""
+        points = np.ascontiguousarray(xy, dtype=np.float64)
+        return _look(points, self.segments, self.profiles, self.origin, *self.shape, self.starts, self.members)
+
+    def land(self, xy: npt.NDArray[np.floating]) -> Floats:
+        """Height [N] of the land without kerbs, banks and bumps."""
+        phase = np.asarray(xy, dtype=np.float64) @ self.waves[:, 1:3].T + self.waves[:, 3]
+        return np.asarray(np.sin(phase) @ self.waves[:, 0])
+
+    def height(self, xy: npt.NDArray[np.floating], patched: bool = True) -> Floats:
+        """Height [N] of the surface."""
+        cover, edge, bank = self.look(xy)
+        if patched:
+            cover = self.patch(np.asarray(xy, dtype=np.float64), cover)
+        return self._height(np.asarray(xy, dtype=np.float64), cover, edge, bank)
+
+    def _height(self, xy: Floats, cover: npt.NDArray[np.uint8], edge: Floats, bank: Floats) -> Floats:
+        rough = np.where((cover == Cover.GRASS) | (cover == Cover.SOIL), np.clip(edge / 4, 0, 1), 0.0)
+        x, y = xy.T
+        bumps = np.sin(x * 2.1 + np.sin(y * 1.3)) * np.sin(y * 2.4 + np.sin(x * 0.9)) * 0.05 + np.sin(x * 0.6) * np.sin(y * 0.7) * 0.08
+        return np.asarray(self.land(xy) + bank + STEPS[cover] + rough * bumps)
+
+    def patch(self, xy: Floats, cover: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Cover with the patches laid on the lots (grass, and the paving of plazas beyond 3 m)."""
+        cover = cover.copy()
+        for p in self.patches:
+            c, s = np.cos(p.yaw), np.sin(p.yaw)
+            dx, dy = xy[:, 0] - p.x, xy[:, 1] - p.y
+            inside = (np.abs(c * dx + s * dy) < p.length / 2) & (np.abs(c * dy - s * dx) < p.width / 2)
+            cover[inside & (cover >= LOT)] = p.cover + LOT
+        return np.where(cover >= LOT, cover - LOT, cover).astype(np.uint8)
+
+
+LOT = 100
+"""Added to the cover of lots inside the kernels, so that patches know where they may lie."""
+
+
+def survey(network: Network, rng: np.random.Generator) -> Plan:
+    """The ground plan of a network, without patches."""
+    rows = []
+    for number, street in enumerate(network.streets):
+        count = len(street.line) - 1
+        rows.append(np.column_stack([street.line[:-1], street.line[1:], street.arc[:-1], np.full(count, number), np.zeros(count)]))
+    segments = np.concatenate(rows)
+    profiles = np.array([
+        [s.half, *(v for d in (s.left, s.right) for v in (d.parking, d.verge, d.walk, d.lot, d.bank)), s.marked]
+        for s in network.streets
+    ])  # fmt: skip
+    lower = segments[:, :4].reshape(-1, 2).min(axis=0) - _REACH - _BIN
+    upper = segments[:, :4].reshape(-1, 2).max(axis=0) + _REACH + _BIN
+    shape = tuple(int(v) for v in np.ceil((upper - lower) / _BIN))
+    centre = (segments[:, :2] + segments[:, 2:4]) / 2
+    reach = int(np.ceil((_REACH + _BIN) / _BIN))
+    home = np.floor((centre - lower) / _BIN).astype(int)
+    bins, who = [], []
+    for i in range(-reach, reach + 1):
+        for j in range(-reach, reach + 1):
+            cell = home + [i, j]
+            middle = lower + (cell + 0.5) * _BIN
+            near = np.linalg.norm(middle - centre, axis=1) < _REACH + 0.75 * _BIN
+            near &= (cell >= 0).all(axis=1) & (cell < shape).all(axis=1)
+            bins.append((cell[:, 0] * shape[1] + cell[:, 1])[near])
+            who.append(np.flatnonzero(near))
+    flat, members = np.concatenate(bins), np.concatenate(who)
+    order = np.lexsort((members, flat))
+    starts = np.searchsorted(flat[order], np.arange(shape[0] * shape[1] + 1))
+    wave = 2 * np.pi / rng.uniform(90, 320, 6)
+    angle = rng.uniform(0, 2 * np.pi, 6)
+    tall = network.style.hills * rng.uniform(0.15, 0.5, 6) * (90 * wave / 6.3)
+    waves = np.column_stack([tall, wave * np.cos(angle), wave * np.sin(angle), rng.uniform(0, 6.28, 6)])
+    return Plan(segments, profiles, lower, (shape[0], shape[1]), starts, members[order], waves)
+
+
+@njit(cache=True, nogil=True)
+def _look(points, segments, profiles, origin, rows, columns, starts, members):  # type: ignore[no-untyped-def]
+    count, streets = len(points), len(profiles)
+    cover = np.empty(count, np.uint8)
+    edge = np.empty(count, np.float64)
+    bank = np.empty(count, np.float64)
+    best = np.empty(streets, np.float64)
+    offset = np.empty(streets, np.float64)
+    along = np.empty(streets, np.float64)
+    for n in range(count):
+        x, y = points[n, 0], points[n, 1]
+        i, j = int(np.floor((x - origin[0]) / 9.0)), int(np.floor((y - origin[1]) / 9.0))
+        cover[n], edge[n], bank[n] = 100, 32.0, 0.0
+        if i < 0 or j < 0 or i >= rows or j >= columns:
+            continue
+        best[:] = 1e9
+        for k in range(starts[i * columns + j], starts[i * columns + j + 1]):
+            m = members[k]
+            ax, ay = segments[m, 0], segments[m, 1]
+            ux, uy = segments[m, 2] - ax, segments[m, 3] - ay
+            size = np.sqrt(ux * ux + uy * uy)
+            t = ((x - ax) * ux + (y - ay) * uy) / (size * size)
+            t = min(max(t, 0.0), 1.0)
+            dx, dy = x - ax - t * ux, y - ay - t * uy
+            distance = dx * dx + dy * dy
+            street = int(segments[m, 5])
+            if distance < best[street]:
+                best[street] = distance
+                side = ux * dy - uy * dx
+                offset[street] = np.sqrt(distance) if side >= 0 else -np.sqrt(distance)
+                along[street] = segments[m, 4] + t * size
+        rank = 0
+        for s in range(streets):
+            if best[s] > 1e8:
+                continue
+            half = profiles[s, 0]
+            left = offset[s] >= 0
+            base = 1 if left else 6
+            a = abs(offset[s])
+            if a - half < edge[n]:
+                edge[n] = a - half
+                out = a - half - profiles[s, base] - profiles[s, base + 1] - profiles[s, base + 2] - 0.5
+                rise = min(max(out / 9.0, 0.0), 1.0)
+                wave = 0.6 + 0.4 * np.sin(along[s] / 23.0 + 2.0 * s)
+                bank[n] = profiles[s, base + 4] * wave * rise * rise * (3 - 2 * rise)
+                if rank == 0:
+                    cover[n] = 100 + int(profiles[s, base + 3])
+            parking = a < half + profiles[s, base]
+            if parking and a >= half and np.sin(along[s] / 9.0 + s) < -0.8:
+                parking = False
+            verge = a < half + profiles[s, base] + profiles[s, base + 1]
+            walk = a < half + profiles[s, base] + profiles[s, base + 1] + profiles[s, base + 2]
+            if a < half:
+                if rank < 5:
+                    rank = 5
+                    cover[n] = 1
+                    if profiles[s, 11] > 0:
+                        dash = along[s] % 9.0 < 4.0
+                        if (a < 0.07 and dash) or abs(a - half + 0.3) < 0.06 and half > 3.3:
+                            cover[n] = 2
+                        if half > 5.5 and abs(a - 2.0) < 0.08 and dash:
+                            cover[n] = 2
+                else:
+                    cover[n] = 1
+            elif parking:
+                if rank < 4:
+                    rank, cover[n] = 4, 3
+            elif verge and profiles[s, base + 1] > 0:
+                if rank < 2:
+                    rank, cover[n] = 2, 0
+            elif walk:
+                if rank < 3:
+                    rank, cover[n] = 3, 4
+        if edge[n] > 31.9:
+            edge[n] = 32.0
+    return cover, edge, bank
+
+
+@dataclass(frozen=True)
+class GroundMap:
+    """Covers of a rectangle as a raster, and the mesh of its surface."""
+
+    lower: Floats
+    cover: npt.NDArray[np.uint8]
+    mesh: Mesh
+
+    def at(self, x: npt.NDArray[np.floating], y: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
+        """Cover [N] at places in world coordinates; outside the raster the nearest cell."""
+        i = np.clip(((x - self.lower[0]) / CELL).astype(np.int32), 0, self.cover.shape[0] - 1)
+        j = np.clip(((y - self.lower[1]) / CELL).astype(np.int32), 0, self.cover.shape[1] - 1)
+        return np.asarray(self.cover[i, j])
+
+
+def pave(plan: Plan, near: Floats, margin: float = 90.0) -> GroundMap:
+    """Raster and mesh of the ground within ``margin`` metres of places ``near`` [K, 2]."""
+    block = 3.0
+    lower = np.floor((near.min(axis=0) - margin) / block) * block
+    counts = np.ceil((near.max(axis=0) + margin - lower) / block).astype(int)
+    cover = _raster(plan, lower, counts * round(block / CELL))
+    ground = GroundMap(lower, cover, build(np.zeros((3, 3)), [[0, 1, 2]], Material.GROUND))
+    corner = lower + block * np.stack(np.meshgrid(*(np.arange(c) for c in counts), indexing="ij"), -1).reshape(-1, 2)
+    gap = np.min(np.linalg.norm(corner[:, None] + block / 2 - near[None, :: max(len(near) // 40, 1)], axis=2), axis=1)
+    reach = gap < margin + block
+    close = gap < 42.0
+    parts = [_tiles(plan, ground, corner[reach & ~close], block)]
+    fine = (corner[close][:, None] + np.stack(np.meshgrid(*(np.arange(3),) * 2), -1).reshape(1, 9, 2)).reshape(-1, 2)
+    stepped = _stepped(ground, fine, 1.0)
+    parts.append(_tiles(plan, ground, fine[~stepped], 1.0))
+    sub = np.stack(np.meshgrid(*(np.arange(5) * 0.2,) * 2), -1).reshape(1, 25, 2)
+    parts.append(_tiles(plan, ground, (fine[stepped][:, None] + sub).reshape(-1, 2), 0.2))
+    under = _tiles(plan, ground, corner[reach], block)
+    parts.append(build(under.vertices - np.array([0, 0, 0.3], dtype=np.float32), under.triangles, Material.GROUND))
+    return GroundMap(lower, cover, merge(parts))
+
+
+def _raster(plan: Plan, lower: Floats, shape: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+    cover = np.empty(tuple(shape), dtype=np.uint8)
+    y = lower[1] + (np.arange(shape[1]) + 0.5) * CELL
+    band = 256
+    for first in range(0, shape[0], band):
+        x = lower[0] + (np.arange(first, min(first + band, shape[0])) + 0.5) * CELL
+        points = np.stack(np.meshgrid(x, y, indexing="ij"), -1).reshape(-1, 2)
+        cover[first : first + band] = plan.look(points)[0].reshape(len(x), -1)
+    for p in plan.patches:
+        radius = np.hypot(p.length, p.width) / 2
+        low = np.maximum(np.floor((np.array([p.x, p.y]) - radius - lower) / CELL).astype(int), 0)
+        high = np.minimum(np.ceil((np.array([p.x, p.y]) + radius - lower) / CELL).astype(int), shape)
+        if (high <= low).any():
+            continue
+        dx = lower[0] + (np.arange(low[0], high[0]) + 0.5) * CELL - p.x
+        dy = lower[1] + (np.arange(low[1], high[1]) + 0.5) * CELL - p.y
+        c, s = np.cos(p.yaw), np.sin(p.yaw)
+        inside = np.abs(c * dx[:, None] + s * dy) < p.length / 2
+        inside &= np.abs(c * dy - s * dx[:, None]) < p.width / 2
+        part = cover[low[0] : high[0], low[1] : high[1]]
+        part[inside & (part >= LOT)] = p.cover + LOT
+    cover[cover >= LOT] -= LOT
+    return cover
+
+
+def _stepped(ground: GroundMap, corner: Floats, size: float) -> npt.NDArray[np.bool_]:
+    """Tiles [K] in which the height over the road is not the same everywhere."""
+    probe = np.stack(np.meshgrid(*(np.linspace(0.02, size - 0.02, 7),) * 2), -1).reshape(1, -1, 2)
+    places = (corner[:, None] + probe).reshape(-1, 2)
+    step = STEPS[ground.at(*places.T)].reshape(len(corner), -1)
+    return np.asarray(np.ptp(step, axis=1) > 0.03)
+
+
+def _tiles(plan: Plan, ground: GroundMap, corner: Floats, size: float) -> Mesh:
+    """Square tiles at corners [K, 2], vertices shared, heights from the plan and the raster's cover."""
+    key = np.round((corner - ground.lower) / size).astype(np.int64)
+    offsets = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
+    wide = 1 << 20
+    ids = ((key[:, None] + offsets) * [wide, 1]).sum(axis=2)
+    unique, inverse = np.unique(ids.ravel(), return_inverse=True)
+    xy = ground.lower + np.stack([unique // wide, unique % wide], 1) * size
+    _, edge, bank = plan.look(xy)
+    z = plan._height(xy, ground.at(*xy.T), edge, bank)
+    quads = inverse.reshape(-1, 4)
+    faces = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
+    return build(np.column_stack([xy, z]), faces, Material.GROUND)

@@ -1,0 +1,130 @@
+"""What surfaces are made of: how a material answers the laser (905 nm), and its colour in a picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Material(IntEnum):
+    """Index into MATERIALS; one byte per triangle."""
+
+    GROUND = 0
+    PAINT = 1
+    GLASS = 2
+    RUBBER = 3
+    METAL = 4
+    LAMP = 5
+    PLASTER = 6
+    BRICK = 7
+    ROOF = 8
+    WINDOW = 9
+    WOOD = 10
+    CONCRETE = 11
+    LEAF = 12
+    BARK = 13
+    GALVANIZED = 14
+    RETRO = 15
+    CLOTH = 16
+    SKIN = 17
+    TARPAULIN = 18
+    WIRE = 19
+
+
+@dataclass(frozen=True)
+class Optics:
+    """How a material looks to the sensors.
+
+    Attributes:
+        albedo: remission at perpendicular incidence and short range, 0-1.
+        spread: relative standard deviation of the albedo from object to object.
+        speckle: relative standard deviation from point to point.
+        gloss: exponent of the cosine of incidence (0 = rough, all angles alike; 1 = Lambertian; above = shiny).
+        roughness: metres of scatter along the normal that the mesh does not show.
+        loss: share of rays that give no return at all (light passes or is mirrored away).
+        colour: RGB 0-255 where the maker of the mesh gives none.
+    """
+
+    albedo: float
+    spread: float
+    speckle: float
+    gloss: float
+    roughness: float
+    loss: float
+    colour: tuple[int, int, int]
+
+
+MATERIALS: dict[Material, Optics] = {
+    Material.GROUND: Optics(0.30, 0.0, 0.12, 0.0, 0.006, 0.0, (110, 110, 110)),
+    Material.PAINT: Optics(0.14, 0.9, 0.35, 1.2, 0.004, 0.03, (120, 20, 20)),
+    Material.GLASS: Optics(0.04, 0.5, 0.8, 2.0, 0.02, 0.72, (30, 38, 45)),
+    Material.RUBBER: Optics(0.05, 0.3, 0.5, 0.6, 0.008, 0.05, (25, 25, 27)),
+    Material.METAL: Optics(0.26, 0.5, 0.3, 0.8, 0.006, 0.02, (130, 132, 135)),
+    Material.LAMP: Optics(0.85, 0.2, 0.3, 0.3, 0.01, 0.10, (230, 225, 215)),
+    Material.PLASTER: Optics(0.42, 0.22, 0.12, 0.3, 0.006, 0.0, (205, 195, 175)),
+    Material.BRICK: Optics(0.40, 0.22, 0.14, 0.3, 0.008, 0.0, (150, 88, 66)),
+    Material.ROOF: Optics(0.34, 0.3, 0.15, 0.4, 0.02, 0.0, (112, 62, 50)),
+    Material.WINDOW: Optics(0.22, 0.7, 0.6, 1.2, 0.02, 0.35, (48, 60, 72)),
+    Material.WOOD: Optics(0.34, 0.3, 0.2, 0.3, 0.01, 0.0, (128, 96, 62)),
+    Material.CONCRETE: Optics(0.36, 0.2, 0.12, 0.3, 0.006, 0.0, (160, 158, 150)),
+    Material.LEAF: Optics(0.36, 0.18, 0.28, 0.25, 0.02, 0.02, (62, 96, 40)),
+    Material.BARK: Optics(0.33, 0.2, 0.22, 0.3, 0.012, 0.0, (88, 70, 52)),
+    Material.GALVANIZED: Optics(0.25, 0.5, 0.4, 0.7, 0.006, 0.02, (150, 154, 156)),
+    Material.RETRO: Optics(0.62, 0.5, 0.35, 0.2, 0.006, 0.0, (200, 30, 30)),
+    Material.CLOTH: Optics(0.38, 0.35, 0.2, 0.3, 0.012, 0.01, (60, 70, 110)),
+    Material.SKIN: Optics(0.45, 0.15, 0.15, 0.3, 0.006, 0.0, (205, 160, 135)),
+    Material.TARPAULIN: Optics(0.36, 0.4, 0.15, 0.5, 0.008, 0.01, (70, 100, 150)),
+    Material.WIRE: Optics(0.30, 0.3, 0.4, 0.4, 0.006, 0.05, (140, 145, 140)),
+}
+"""Optics by material; the figures are fitted to the remission of real scans (field.md, Simulated streets)."""
+
+
+class Cover(IntEnum):
+    """What covers the ground at a place; one byte per cell of a ground map."""
+
+    GRASS = 0
+    ROAD = 1
+    MARKING = 2
+    PARKING = 3
+    SIDEWALK = 4
+    PAVED = 5
+    SOIL = 6
+    FOREIGN = 7
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A ground cover: raw class, remission 0-1, point-to-point spread, scatter in height (m), height over the road (m)."""
+
+    raw: int
+    albedo: float
+    speckle: float
+    roughness: float
+    step: float
+    colour: tuple[int, int, int]
+
+
+GROUNDS: dict[Cover, Ground] = {
+    Cover.GRASS: Ground(72, 0.36, 0.16, 0.035, 0.10, (86, 108, 52)),
+    Cover.ROAD: Ground(40, 0.30, 0.12, 0.006, 0.0, (92, 92, 96)),
+    Cover.MARKING: Ground(40, 0.42, 0.20, 0.006, 0.0, (222, 222, 216)),
+    Cover.PARKING: Ground(44, 0.32, 0.12, 0.008, 0.02, (112, 104, 98)),
+    Cover.SIDEWALK: Ground(48, 0.33, 0.12, 0.008, 0.12, (150, 144, 136)),
+    Cover.PAVED: Ground(49, 0.34, 0.13, 0.012, 0.08, (132, 118, 104)),
+    Cover.SOIL: Ground(72, 0.34, 0.18, 0.03, 0.08, (104, 86, 62)),
+    Cover.FOREIGN: Ground(0, 0.33, 0.15, 0.01, 0.05, (120, 115, 110)),
+}
+"""Ground covers; FOREIGN is ground that the annotators left without a class."""
+
+
+def table(name: str) -> npt.NDArray[np.float32]:
+    """One column of MATERIALS as an array indexed by material."""
+    return np.array([getattr(MATERIALS[m], name) for m in Material], dtype=np.float32)
+
+
+def ground_table(name: str) -> npt.NDArray[np.float32]:
+    """One column of GROUNDS as an array indexed by cover."""
+    return np.array([getattr(GROUNDS[c], name) for c in Cover], dtype=np.float32)

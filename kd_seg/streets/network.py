@@ -1,0 +1,239 @@
+"""The street network of one sequence: centre lines with cross-sections, and the path that the sensor drives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from kd_seg.streets.materials import Cover
+from kd_seg.streets.mesh import Floats
+
+SPACING = 3.0
+"""Metres between the points of a centre line."""
+REACH = 100.0
+"""Metres of street before the start, beyond the end, and to either side of a crossing."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """Cross-section from the edge of the road outwards, metres; ``lot`` covers what lies beyond."""
+
+    parking: float
+    verge: float
+    walk: float
+    lot: Cover
+    bank: float = 0.0
+
+    def width(self) -> float:
+        """From the edge of the road to the lots."""
+        return self.parking + self.verge + self.walk
+
+
+@dataclass(frozen=True)
+class Style:
+    """What kind of place a street runs through.
+
+    Attributes:
+        name: residential, city, country, motorway or industrial.
+        speed: metres per second that the sensor aims at.
+        curve: largest curvature, 1/m.
+        hills: metres of height by which the land varies.
+    """
+
+    name: str
+    speed: float
+    curve: float
+    hills: float
+
+
+STYLES: dict[str, Style] = {
+    "residential": Style("residential", 7.5, 1 / 90, 2.0),
+    "city": Style("city", 8.0, 1 / 160, 1.0),
+    "country": Style("country", 12.5, 1 / 130, 3.0),
+    "motorway": Style("motorway", 15.0, 1 / 500, 2.0),
+    "industrial": Style("industrial", 9.0, 1 / 150, 1.0),
+}
+
+
+@dataclass(frozen=True)
+class Street:
+    """A centre line [P, 2] with arc lengths [P], half the road's width, and what lies to either side.
+
+    ``lanes`` are offsets to the left of the centre line with the direction driven there (+1 along the line, -1 against).
+    """
+
+    line: Floats
+    half: float
+    left: Side
+    right: Side
+    style: Style
+    marked: bool
+    lanes: tuple[tuple[float, int], ...]
+    arc: Floats = field(init=False)
+
+    def __post_init__(self) -> None:
+        steps = np.linalg.norm(np.diff(self.line, axis=0), axis=1)
+        object.__setattr__(self, "arc", np.concatenate([[0.0], np.cumsum(steps)]))
+
+    def length(self) -> float:
+        """Metres."""
+        return float(self.arc[-1])
+
+    def at(self, s: Floats | float, offset: Floats | float) -> tuple[Floats, Floats]:
+        """Places [.., 2] at arc length ``s`` and ``offset`` metres to the left, and the line's heading there."""
+        s = np.clip(np.asarray(s, dtype=np.float64), 0.0, self.length() - 1e-6)
+        k = np.clip(np.searchsorted(self.arc, s, side="right") - 1, 0, len(self.line) - 2)
+        delta = self.line[k + 1] - self.line[k]
+        size = np.linalg.norm(delta, axis=-1)
+        place = self.line[k] + delta * ((s - self.arc[k]) / size)[..., None]
+        corner = np.arctan2(*np.gradient(self.line, axis=0).T[::-1])
+        turn = np.angle(np.exp(1j * (corner[k + 1] - corner[k])))
+        heading = corner[k] + turn * ((s - self.arc[k]) / size)
+        normal = np.stack([-np.sin(heading), np.cos(heading)], axis=-1)
+        return place + normal * np.asarray(offset, dtype=np.float64)[..., None], heading
+
+
+@dataclass(frozen=True)
+class Network:
+    """All streets of a sequence, the driven path [Q, 2] at half-metre steps, and the path's corners (arc lengths)."""
+
+    streets: tuple[Street, ...]
+    path: Floats
+    corners: tuple[float, ...]
+    style: Style
+
+
+def lay(rng: np.random.Generator, style: Style, distance: float) -> Network:
+    """Streets and a path of at least ``distance`` metres through them."""
+    position, heading = np.zeros(2), float(rng.uniform(-np.pi, np.pi))
+    position = position - REACH * np.array([np.cos(heading), np.sin(heading)])
+    left_over, streets, legs = distance + 10.0, [], []
+    line = [position]
+    start = REACH
+    turned = 0
+    while True:
+        crossing = style.name not in ("motorway",) and not (style.name == "country" and rng.random() < 0.5)
+        leg = float(rng.uniform(45.0, 150.0)) if crossing else left_over + 40.0
+        line, heading = _extend(rng, line, heading, leg + (REACH if len(line) == 1 else 0.0), style.curve)
+        corner = line[-1]
+        if leg >= left_over:
+            line, _ = _extend(rng, line, heading, REACH, style.curve)
+            legs.append((np.array(line), start, None))
+            streets.append(np.array(line))
+            break
+        left_over -= leg
+        choice = rng.choice(["straight", "left", "right"], p=[0.55, 0.225, 0.225])
+        if turned and choice != "straight":
+            choice = "right" if turned > 0 else "left"
+        tilt = heading + np.pi / 2 * (-1 if choice == "right" else 1) + rng.normal(0, 0.08)
+        reverse, _ = _extend(rng, [corner], tilt + np.pi, REACH, style.curve / 2)
+        if choice == "straight":
+            other, _ = _extend(rng, [corner], tilt, REACH, style.curve / 2)
+            streets.append(np.array(reverse[:0:-1] + other))
+            continue
+        turned += 1 if choice == "left" else -1
+        through, _ = _extend(rng, list(line), heading, REACH, style.curve)
+        streets.append(np.array(through))
+        legs.append((np.array(line), start, corner))
+        line, heading, start = reverse[:0:-1] + [corner], tilt, REACH
+    built = [_street(rng, s, style) for s in streets]
+    if style.name == "motorway":
+        built = _carriageways(built[0], rng)
+    main = [b for b in built if any(np.array_equal(b.line[: len(leg[0])], leg[0]) for leg in legs)]
+    path, corners = _drive(legs, main)
+    return Network(tuple(built), path, corners, style)
+
+
+def _extend(
+    rng: np.random.Generator, line: list[Floats], heading: float, length: float, curve: float
+) -> tuple[list[Floats], float]:
+    line = list(line)
+    bend = 0.0
+    for _ in range(max(int(length / SPACING), 1)):
+        bend = float(np.clip(0.93 * bend + rng.normal(0, 0.3 * curve), -curve, curve))
+        heading += bend * SPACING
+        line.append(line[-1] + SPACING * np.array([np.cos(heading), np.sin(heading)]))
+    return line, heading
+
+
+def _street(rng: np.random.Generator, line: Floats, style: Style) -> Street:
+    def side(parking: float, verge: float, walk: float, lot: Cover, bank: float = 0.0) -> Side:
+        wide = float(rng.uniform(1.9, 2.4)) if rng.random() < parking else 0.0
+        strip = float(rng.uniform(0.8, 2.5)) if rng.random() < verge else 0.0
+        return Side(wide, strip, walk, lot, bank)
+
+    if style.name == "residential":
+        half = float(rng.uniform(2.7, 3.6))
+        sides = [side(0.4, 0.3, float(rng.uniform(1.3, 2.6)), Cover.GRASS) for _ in range(2)]
+    elif style.name == "city":
+        half = float(rng.uniform(3.2, 5.0))
+        sides = [side(0.5, 0.3, float(rng.uniform(2.2, 4.2)), Cover.SIDEWALK) for _ in range(2)]
+    elif style.name == "industrial":
+        half = float(rng.uniform(3.4, 4.6))
+        sides = [side(0.25, 0.6, float(rng.uniform(1.4, 2.5)), Cover.GRASS) for _ in range(2)]
+    else:
+        half = float(rng.uniform(2.9, 3.8))
+        banks = rng.uniform(-1.2, 2.6, 2)
+        walk = 1.8 if rng.random() < 0.3 else 0.0
+        sides = [Side(0.0, 2.0, walk if k else 0.0, Cover.GRASS, float(banks[k])) for k in range(2)]
+    lanes = ((-half / 2, 1), (half / 2, -1))
+    return Street(line, half, sides[0], sides[1], style, bool(half > 3.0 or rng.random() < 0.3), lanes)
+
+
+def _carriageways(street: Street, rng: np.random.Generator) -> list[Street]:
+    """Two one-way roads of three lanes side by side."""
+    half, gap = 6.0, float(rng.uniform(15.5, 19.0))
+    other, _ = street.at(street.arc, gap)
+    low = Side(0.0, 1.0, 0.0, Cover.GRASS, 0.0)
+    outer = [Side(0.0, 1.5, 0.0, Cover.GRASS, float(b)) for b in rng.uniform(-1.5, 3.0, 2)]
+    lanes = ((-3.4, 1), (0.3, 1), (3.9, 1))
+    back = tuple((o, -1) for o, _ in lanes)
+    return [
+        Street(street.line, half, low, outer[0], street.style, True, lanes),
+        Street(other, half, outer[1], low, street.style, True, back),
+    ]
+
+
+def _drive(legs: list[tuple[Floats, float, Floats | None]], main: list[Street]) -> tuple[Floats, tuple[float, ...]]:
+    """The path in the right lane, corners rounded by a Bezier curve."""
+    pieces: list[Floats] = []
+    marks: list[int] = []
+    radius = 11.0
+    for number, (line, start, corner) in enumerate(legs):
+        street = main[number]
+        end = street.length() - 20.0
+        if corner is not None:
+            end = float(np.sum(np.linalg.norm(np.diff(line, axis=0), axis=1))) - radius
+        begin = start if number == 0 else start + radius
+        s = np.arange(begin, max(end, begin + 1.0), 0.5)
+        lane = next(o for o, way in street.lanes if way > 0)
+        places, _ = street.at(s, lane)
+        if pieces:
+            marks.append(sum(len(p) for p in pieces))
+            pieces.append(_round(pieces[-1], places))
+        pieces.append(places)
+    path = np.concatenate(pieces)
+    arc = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
+    dense = np.arange(0.0, arc[-1], 0.5)
+    smooth = np.stack([np.interp(dense, arc, path[:, k]) for k in range(2)], axis=1)
+    return _smooth(smooth), tuple(float(arc[m]) for m in marks)
+
+
+def _round(before: Floats, after: Floats) -> Floats:
+    a, u = before[-1], before[-1] - before[-2]
+    b, v = after[0], after[1] - after[0]
+    across = u[0] * v[1] - u[1] * v[0]
+    middle = (a + b) / 2
+    if abs(across) > 1e-6:
+        t = ((b[0] - a[0]) * v[1] - (b[1] - a[1]) * v[0]) / across
+        middle = a + np.clip(t, 0.0, 60.0) * u
+    t = np.linspace(0, 1, 40)[1:-1, None]
+    return np.asarray((1 - t) ** 2 * a + 2 * t * (1 - t) * middle + t**2 * b)
+
+
+def _smooth(path: Floats, width: int = 9) -> Floats:
+    kernel = np.hanning(width + 2)[1:-1]
+    kernel /= kernel.sum()
+    padded = np.pad(path, ((width // 2, width // 2), (0, 0)), mode="reflect", reflect_type="odd")
+    return np.stack([np.convolve(padded[:, k], kernel, mode="valid") for k in range(2)], axis=1)

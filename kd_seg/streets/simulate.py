@@ -1,0 +1,242 @@
+"""Simulate whole data sets: sequences in parallel processes, the same bytes for any number of them."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kd_seg.errors import UsageError
+from kd_seg.geometry import invert
+from kd_seg.open3d_import import open3d
+from kd_seg.streets.camera import picture, visible
+from kd_seg.streets.catalogue import shape
+from kd_seg.streets.mesh import Floats
+from kd_seg.streets.scenario import Scenario, compose
+from kd_seg.streets.sensor import sweep
+from kd_seg.streets.traffic import PERIOD
+from kd_seg.streets.truth import ObjectTruth, truth_folder
+from kd_seg.streets.world import World
+from kd_seg.streets.writer import PART, write_picture, write_scan, write_sequence, write_truth
+
+CHUNK = 40
+"""Scans that share one world; fixed, so that the bytes do not depend on the number of workers."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What decides every byte of a simulated data set.
+
+    Attributes:
+        sequences: how many; they are called 00, 01 and so on, so that 11 fit the official splits (08 validates).
+        scans: scans per sequence.
+        seed: any number from 0.
+        images: also the pictures of the left colour camera.
+        rare: factor on the number of hard-class objects; 1 = as in SemanticKITTI.
+        distort: points distorted by the motion during the turn, instead of compensated as KITTI's are.
+    """
+
+    sequences: int = 11
+    scans: int = 40
+    seed: int = 0
+    images: bool = False
+    rare: float = 1.0
+    distort: bool = False
+
+
+def simulate(
+    out: str | Path,
+    sequences: int = 11,
+    scans: int = 40,
+    seed: int = 0,
+    images: bool = False,
+    rare: float = 1.0,
+    *,
+    distort: bool = False,
+    workers: int | None = None,
+    overwrite: bool = False,
+    advance: Callable[[int], None] | None = None,
+) -> Path:
+    """Write a simulated data set in SemanticKITTI's layout under ``out``, the truth beside it in ``truth/``.
+
+    A folder begun with the same settings is completed. With several ``workers`` (default: one per core) processes are
+    spawned, so a script that calls this needs the usual ``if __name__ == "__main__"``.
+
+    Args:
+        out: folder; made if missing.
+        sequences, scans, seed, images, rare, distort: see Order.
+        workers: processes; 1 = none but this one.
+        overwrite: remove what an earlier run of other settings left in ``out``.
+        advance: called with the number of scans done since the last call.
+
+    Raises:
+        UsageError: settings out of range, or ``out`` holds something else.
+        MissingDependencyError: Open3D is not there.
+    """
+    order = Order(sequences, scans, seed, images, float(rare), distort)
+    _check(order)
+    open3d()
+    root = Path(out)
+    _claim(root, order, overwrite)
+    tell = advance or (lambda count: None)
+    chunks = [(q, first) for q in range(sequences) for first in range(0, scans, CHUNK)]
+    count = min(workers or os.cpu_count() or 1, len(chunks))
+    try:
+        if count <= 1:
+            for sequence, first in chunks:
+                run_chunk(str(root), order, sequence, first, tell)
+        else:
+            _run_many(root, order, chunks, count, tell)
+    finally:
+        for part in root.rglob("*" + PART):
+            part.unlink(missing_ok=True)
+    return root
+
+
+def run_chunk(root: str, order: Order, sequence: int, first: int, tell: Callable[[int], None]) -> None:
+    """Scans ``first`` to ``first + CHUNK`` of a sequence; scans that are there already are passed over."""
+    name, folder = f"{sequence:02d}", Path(root)
+    indices = range(first, min(first + CHUNK, order.scans))
+    missing = [k for k in indices if not _done(folder, name, k, order.images)]
+    tell(len(indices) - len(missing))
+    if not missing:
+        return
+    scenario = _scenario(order.seed, sequence, order.scans, order.rare)
+    poses = scenario.ego.poses
+    if first == 0:
+        write_sequence(folder, name, poses, np.arange(order.scans) * PERIOD)
+    near = poses[indices.start : indices.stop, :2, 3]
+    world = World(scenario.plan, scenario.items, scenario.tracks, near)
+    for k in missing:
+        _one(folder, name, order, scenario, world, sequence, k)
+        tell(1)
+
+
+@lru_cache(maxsize=1)
+def _scenario(seed: int, sequence: int, scans: int, rare: float) -> Scenario:
+    return compose(seed, sequence, scans, rare)
+
+
+def _one(folder: Path, name: str, order: Order, scenario: Scenario, world: World, sequence: int, k: int) -> None:
+    poses = scenario.ego.poses
+    rng = np.random.default_rng([order.seed, sequence, k, 1])
+    motion = None
+    if order.distort:
+        motion = poses[k + 1] if k + 1 < len(poses) else poses[k] @ invert(poses[k - 1]) @ poses[k] if k else poses[k]
+    scan = sweep(world, poses[k], k, rng, motion)
+    seen = visible(world, poses[k], k, scan.points[:, :3])
+    if order.images:
+        weather = int(np.random.default_rng([order.seed, sequence, 2]).integers(1 << 31))
+        write_picture(folder, name, k, *picture(world, poses[k], k, weather))
+    write_truth(folder, name, k, objects_at(scenario, k, scan.words), seen)
+    write_scan(folder, name, k, scan)
+
+
+def objects_at(scenario: Scenario, k: int, words: np.ndarray) -> list[ObjectTruth]:
+    """Truth of every object within 90 m of the sensor at scan ``k`` whose scan carries label words ``words`` [N]."""
+    inverse = invert(scenario.ego.poses[k])
+    here = scenario.ego.poses[k, :3, 3]
+    ids, counts = np.unique(words[words >> 16 > 0], return_counts=True)
+    points = dict(zip(ids.tolist(), counts.tolist(), strict=True))
+    objects = []
+    for item in scenario.items:
+        if item.word and np.hypot(item.x - here[0], item.y - here[1]) < 90.0:
+            pose = inverse @ scenario.standing(item)
+            objects.append(ObjectTruth(item.word, item.kind, pose, np.zeros(3), item.mesh().size(), points.get(item.word, 0)))
+    for track in scenario.tracks:
+        if np.linalg.norm(track.poses[k, :2, 3] - here[:2]) < 90.0:
+            size = shape(track.kind, track.variant, (float(track.phase[k]) / 8,)).size()
+            velocity: Floats = inverse[:3, :3] @ track.velocity[k]
+            objects.append(
+                ObjectTruth(track.word, track.kind, inverse @ track.poses[k], velocity, size, points.get(track.word, 0))
+            )
+    return objects
+
+
+def _check(order: Order) -> None:
+    for name, low, high in (("sequences", 1, 100), ("scans", 1, 1_000_000), ("seed", 0, 1 << 63), ("rare", 0.0, 1000.0)):
+        value = getattr(order, name)
+        if not low <= value <= high:
+            raise UsageError(f"--{name} {value} is out of range; give {low} to {high}.")
+
+
+def _claim(root: Path, order: Order, overwrite: bool) -> None:
+    """Make ``root`` ours, or refuse; the settings are kept in ``simulation.json``."""
+    header = root / "simulation.json"
+    wanted = {"format": 1, **asdict(order)}
+    if root.is_dir() and any(root.iterdir()):
+        same = header.is_file() and _load(header) == wanted
+        if not same and not overwrite:
+            raise UsageError(f"{root} is in use and was not begun with these settings; give another folder or --overwrite.")
+        if not same:
+            for name in ("sequences", "truth"):
+                shutil.rmtree(root / name, ignore_errors=True)
+    elif root.exists() and not root.is_dir():
+        raise UsageError(f"{root} is a file; give a folder.")
+    root.mkdir(parents=True, exist_ok=True)
+    header.write_text(json.dumps(wanted, indent=1) + "\n", encoding="ascii")
+
+
+def _load(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def _done(root: Path, name: str, k: int, images: bool) -> bool:
+    """Whether a scan is complete: velodyne is written last."""
+    scan = root / "sequences" / name / "velodyne" / f"{k:06d}.bin"
+    return scan.is_file() and (not images or (truth_folder(root, name) / "class_2" / f"{k:06d}.png").is_file())
+
+
+_counter: Any = None
+
+
+def _enter(counter: Any) -> None:
+    """First thing in a worker: leave Ctrl-C to the parent, keep the shared counter."""
+    global _counter
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _counter = counter
+
+
+def _count(done: int) -> None:
+    with _counter.get_lock():
+        _counter.value += done
+
+
+def _work(root: str, order: Order, sequence: int, first: int) -> None:
+    run_chunk(root, order, sequence, first, _count)
+
+
+def _run_many(root: Path, order: Order, chunks: list[tuple[int, int]], workers: int, tell: Callable[[int], None]) -> None:
+    context = multiprocessing.get_context("spawn")
+    counter = context.Value("q", 0)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_enter, initargs=(counter,))
+    told = 0
+    try:
+        waiting = {pool.submit(_work, str(root), order, sequence, first) for sequence, first in chunks}
+        while waiting:
+            done, waiting = wait(waiting, timeout=0.2, return_when=FIRST_EXCEPTION)
+            tell(counter.value - told)
+            told = counter.value
+            for future in done:
+                future.result()
+    except BaseException:
+        processes = list(getattr(pool, "_processes", {}).values())
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.terminate()
+            process.join()
+        raise
+    pool.shutdown()
