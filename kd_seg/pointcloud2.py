@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import numba
 import numpy as np
@@ -27,27 +27,9 @@ DATATYPES: dict[int, str] = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4
 UINT8, FLOAT32 = 2, 7
 
 
-class FieldLike(Protocol):
-    """A sensor_msgs/PointField or anything with its attributes."""
-
-    name: str
-    offset: int
-    datatype: int
-    count: int
-
-
-class CloudLike(Protocol):
-    """A sensor_msgs/PointCloud2 or anything with its attributes."""
-
-    header: Any
-    height: int
-    width: int
-    fields: Sequence[Any]
-    is_bigendian: bool
-    point_step: int
-    row_step: int
-    data: Any
-    is_dense: bool
+CloudLike: TypeAlias = Any
+"""A sensor_msgs/PointCloud2 or anything with its attributes: header, height, width, fields, is_bigendian, point_step,
+row_step, data (bytes-like), is_dense."""
 
 
 class CloudRejectedError(DataError):
@@ -299,7 +281,7 @@ def encode_filtered(message: CloudLike, cloud: Decoded, keep: npt.NDArray[np.boo
     if len(cloud.xyz):
         row_step = _row_step(message, cloud.height, cloud.width, step)
         shape, strides = (cloud.height, cloud.width, step), (row_step, step, 1)
-        points = np.ndarray(shape, np.uint8, _bytes_of(message).data, 0, strides)
+        points: Bytes = np.ndarray(shape, np.uint8, _bytes_of(message).data, 0, strides)
         rows = points.reshape(-1, step)[keep]
     dense = bool(np.isfinite(cloud.xyz[keep]).all())
     big = bool(message.is_bigendian)
