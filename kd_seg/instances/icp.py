@@ -15,8 +15,12 @@ Xyz = npt.NDArray[np.float64]
 NEIGHBOURS = 10
 """Points that a normal is fitted to."""
 
-DAMPING = 1e-3
-"""Of the mean squared row: directions that the surface does not hold, such as along a truck's side, stay put."""
+PRIOR = (0.01, 0.01, 0.03, 0.02)
+"""How strongly point-to-plane is held at its start, per pair: x, y, z (no unit) and yaw (m^2 / rad^2).
+
+A surface that holds a direction has a mean squared row of 0.2 to 0.5 there, so it is hardly biased; a direction that
+nothing holds, such as along a truck's side or up its wall, stays where the start put it instead of drifting.
+"""
 
 
 @dataclass(frozen=True)
@@ -107,11 +111,13 @@ def icp(
         iterations: at most; it stops below 1 mm and 1 mrad at the smallest radius.
         trim: share of the nearest pairs kept.
         radius: largest pair distance in the first and the last iterations, metres; it shrinks by a fifth each time.
-        plane: point-to-plane by a damped 4x4 solve (normals of the denser side), else point-to-point.
+        plane: point-to-plane by a 4x4 solve (normals of the denser side), held at the start where nothing else holds
+            it; else point-to-point.
         turn: False holds the yaw of ``start``.
         inlier_radius: for the share of inliers.
     """
     motion, limit = start, radius[0]
+    centre = source.mean(axis=0, keepdims=True)
     from_target = len(target.xyz) >= len(source)
     own = normals(source, cKDTree(source)) if plane and not from_target else None
     rms = np.inf
@@ -123,7 +129,9 @@ def icp(
         a, b = moved[rows], target.xyz[partners]
         if plane:
             n = target.normals()[partners] if own is None else Motion(motion.yaw, np.zeros(3)).apply(own[rows])
-            step, rms = _plane_step(a, b, n, turn)
+            lag = start.apply(centre)[0] - motion.apply(centre)[0]
+            held = np.array([*lag, start.yaw - motion.yaw])
+            step, rms = _plane_step(a, b, n, held, np.array(PRIOR), turn)
         else:
             step, rms = _point_step(a, b, turn)
         update = Motion(float(step[3]), step[:3])
@@ -147,8 +155,13 @@ def _pairs(moved: Xyz, tree: cKDTree, limit: float, trim: float) -> tuple[npt.ND
 
 
 @kernel
-def _plane_step(a: np.ndarray, b: np.ndarray, n: np.ndarray, turn: bool) -> tuple[np.ndarray, float]:
-    """Motion (shift, yaw) that lowers ``sum (n . (b - R a - t))^2``, linearised, and the RMS residual before it."""
+def _plane_step(
+    a: np.ndarray, b: np.ndarray, n: np.ndarray, held: np.ndarray, prior: np.ndarray, turn: bool
+) -> tuple[np.ndarray, float]:
+    """Motion (shift, yaw) that lowers ``sum (n . (b - R a - t))^2``, linearised, and the RMS residual before it.
+
+    ``held`` [4] leads back to the start, ``prior`` [4] says how strongly.
+    """
     count = len(a)
     cx, cy = a[:, 0].mean(), a[:, 1].mean()
     unknowns = 4 if turn else 3
@@ -166,7 +179,8 @@ def _plane_step(a: np.ndarray, b: np.ndarray, n: np.ndarray, turn: bool) -> tupl
             for k in range(unknowns):
                 normal[j, k] += row[j] * row[k]
     for j in range(unknowns):
-        normal[j, j] += DAMPING * count
+        normal[j, j] += prior[j] * count
+        right[j] += prior[j] * count * held[j]
     solved = np.linalg.solve(normal, right)
     yaw = solved[3] if turn else 0.0
     c, s = np.cos(yaw), np.sin(yaw)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kd_seg.config import Settings
 
@@ -71,6 +71,13 @@ class FusionSettings(Settings):
     double_own: bool = Field(
         False, description="append own instance points again, as released (a fault, for paper_code)"
     )
+
+    @model_validator(mode="after")
+    def _reach(self) -> FusionSettings:
+        """Origins are stored as int8."""
+        if max(self.earlier, self.later) * self.stride > 127:
+            raise ValueError("earlier * stride and later * stride must stay below 128 scans")
+        return self
 
     def offsets(self) -> tuple[int, ...]:
         """t - s of every scan looked at, nearest first; negative for later scans."""

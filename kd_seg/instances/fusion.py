@@ -1,0 +1,205 @@
+"""The fused cloud: a scan plus the matched instances of other scans, aligned onto the present (methods 1.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from kd_seg.classes import ClassTable
+from kd_seg.geometry import transform
+from kd_seg.instances.build import Work, build_library
+from kd_seg.instances.library import InstanceLibrary, Role, SequenceInstances
+from kd_seg.instances.nearness import keep_fused
+from kd_seg.instances.registration import Method
+from kd_seg.instances.settings import FusionSettings, LibrarySettings, RegistrationSettings
+from kd_seg.instances.table import RegistrationTable, build_table, relative
+from kd_seg.scans import Cloud, Kind, Scan, SemanticKitti, stack
+
+CELL = 0.05
+"""Edge in metres of the cells that ``per_cell`` counts in."""
+
+
+@dataclass(frozen=True)
+class Fuser:
+    """Adds fused rows and decoys to clouds; pickles and forks into loader workers.
+
+    Attributes:
+        library: of the scans' instances.
+        table: registrations; None where the alignment needs none.
+        settings: see there.
+    """
+
+    library: InstanceLibrary
+    table: RegistrationTable | None
+    settings: FusionSettings
+
+    @classmethod
+    def open(
+        cls,
+        cache: Path,
+        data: SemanticKitti,
+        classes: ClassTable,
+        library: LibrarySettings,
+        registration: RegistrationSettings,
+        fusion: FusionSettings,
+        mend: str,
+    ) -> Fuser:
+        """From what ``prepare_fusion`` built; DataError names what is missing and the command that makes it."""
+        opened = InstanceLibrary.open(cache, data, classes, library, mend)
+        needed = fusion.alignment == "registered" and fusion.offsets()
+        return cls(opened, RegistrationTable.open(opened, registration, fusion.offsets()) if needed else None, fusion)
+
+    def fuse(self, scan: Scan, cloud: Cloud, rng: np.random.Generator) -> Cloud:
+        """``cloud`` (of ``scan``, not yet moved) with fused rows and decoys after all its rows.
+
+        An instance is fused only if its key is among the cloud's own rows, and a share ``skip`` of them is not.
+        """
+        sequence = self.library.sequence(scan.sequence)
+        numbers = sequence.at(scan.index)
+        role = sequence.records["role"][numbers]
+        present = np.isin(sequence.records["word"][numbers], _words_present(cloud)) | (role == Role.DECOY_CLUTTER)
+        present |= role == Role.STUFF
+        hard = numbers[present & ((role == Role.HARD) | (role == Role.STUFF))]
+        fused = [
+            self.appearances(scan, sequence, int(n), Kind.FUSED, rng)
+            for n in hard
+            if rng.random() >= self.settings.skip
+        ]
+        fused = _capped(fused, self.settings.per_cloud, rng)
+        total = sum(len(part) for part in fused)
+        if self.settings.decoys and total > 0:
+            fused += self._decoys(
+                scan, sequence, rng.permutation(numbers[present & (role >= Role.DECOY_CAR)]), total, rng
+            )
+        return self._joined(cloud, fused)
+
+    def appearances(
+        self, scan: Scan, sequence: SequenceInstances, number: int, kind: Kind, rng: np.random.Generator
+    ) -> Cloud:
+        """The other scans' points of one record's key, in the frame of ``scan``, nearest scans first; no own rows."""
+        record = sequence.records[number]
+        offsets = self.settings.offsets()
+        parts: list[Cloud] = []
+        if offsets:
+            t, key = scan.index, int(record["key"])
+            window = sequence.appearances(key, t - max(max(offsets), 0), t - min(min(offsets), 0))
+            by_scan = {int(sequence.records["scan"][n]): int(n) for n in window}
+            gathered = [np.asarray(sequence.points(number), dtype=np.float32)]
+            for offset in offsets:
+                source = by_scan.get(t - offset)
+                if source is None:
+                    continue
+                aligned = self._aligned(scan, sequence, source, gathered)
+                if aligned is not None:
+                    gathered.append(aligned)
+                    parts.append(_rows(aligned, int(record["word"]), offset, kind))
+        whole = _concatenate(parts)
+        if len(whole) > self.settings.per_instance:
+            whole = whole.take(np.sort(rng.choice(len(whole), self.settings.per_instance, replace=False)))
+        return whole
+
+    def _aligned(
+        self, scan: Scan, sequence: SequenceInstances, number: int, gathered: list[npt.NDArray[np.float32]]
+    ) -> npt.NDArray[np.float32] | None:
+        """Points [n, 4] of a record in the frame of ``scan``; None where its registration was rejected."""
+        record = sequence.records[number]
+        points = np.array(sequence.points(number), dtype=np.float32)
+        if self.settings.alignment == "centroid" and record["role"] != Role.DECOY_CLUTTER:
+            centre = np.concatenate(gathered)[:, :3].mean(axis=0, dtype=np.float64)
+            points[:, :3] += (centre - points[:, :3].mean(axis=0, dtype=np.float64)).astype(np.float32)
+            return points
+        poses = self.library.data.sequences[scan.sequence].poses
+        assert poses is not None  # the library was built with them
+        s = int(record["scan"])
+        moved = transform(relative(poses[scan.index], poses[s]), points[:, :3])
+        if record["moving"] and self.table is not None:
+            registration = self.table.find(scan.sequence, int(record["key"]), scan.index, s)
+            if registration is None or registration.method == Method.DROPPED:
+                return None
+            moved = registration.motion.apply(moved)
+        points[:, :3] = moved
+        return points
+
+    def _decoys(
+        self,
+        scan: Scan,
+        sequence: SequenceInstances,
+        numbers: npt.NDArray[np.int64],
+        total: int,
+        rng: np.random.Generator,
+    ) -> list[Cloud]:
+        """Decoys, cars and clutter in random order, until they have about ``total`` points."""
+        parts: list[Cloud] = []
+        left = total
+        for number in numbers:
+            if left <= 0:
+                break
+            part = self.appearances(scan, sequence, int(number), Kind.DECOY, rng)
+            parts.append(part)
+            left -= len(part)
+        return parts
+
+    def _joined(self, cloud: Cloud, fused: list[Cloud]) -> Cloud:
+        others = _concatenate(fused)
+        if len(others) == 0:
+            return cloud
+        own = cloud.points[: cloud.own, :3]
+        keep = keep_fused(own, others.points[:, :3], self.settings.clearance, CELL, self.settings.per_cell)
+        return stack([cloud], [others.take(keep)])
+
+
+def prepare_fusion(
+    cache: Path,
+    data: SemanticKitti,
+    classes: ClassTable,
+    library: LibrarySettings,
+    registration: RegistrationSettings,
+    fusion: FusionSettings,
+    work: Work,
+) -> None:
+    """Build the library and, where the alignment needs it, the registration table.
+
+    With several parts (``work.shard``) the table follows once every part of the library is there.
+    """
+    build_library(cache, data, classes, library, work)
+    if fusion.alignment != "registered" or not fusion.offsets():
+        return
+    opened = InstanceLibrary.open(cache, data, classes, library, work.mend)
+    build_table(opened, classes, library, registration, fusion.offsets(), work)
+
+
+def _words_present(cloud: Cloud) -> npt.NDArray[np.uint32]:
+    """Words with an instance number among the own rows that were not pasted."""
+    words = cloud.words[: cloud.own]
+    words = words[(words > 0xFFFF) & (cloud.kind[: cloud.own] == Kind.OWN)]
+    return np.unique(words)
+
+
+def _rows(points: npt.NDArray[np.float32], word: int, origin: int, kind: Kind) -> Cloud:
+    """A cloud of points of one word and origin, without own rows."""
+    count = len(points)
+    return Cloud(
+        points=points,
+        words=np.full(count, word, dtype=np.uint32),
+        origin=np.full(count, origin, dtype=np.int8),
+        kind=np.full(count, int(kind), dtype=np.uint8),
+        source=np.full(count, -1, dtype=np.int32),
+        own=0,
+    )
+
+
+def _concatenate(parts: list[Cloud]) -> Cloud:
+    """Clouds without own rows, one after the other."""
+    return stack([], parts) if parts else _rows(np.zeros((0, 4), dtype=np.float32), 0, 0, Kind.FUSED)
+
+
+def _capped(parts: list[Cloud], limit: int, rng: np.random.Generator) -> list[Cloud]:
+    """The same share of every part, so that together they have at most ``limit`` rows."""
+    total = sum(len(part) for part in parts)
+    if total <= limit:
+        return parts
+    counts = [len(part) * limit // total for part in parts]
+    return [p.take(np.sort(rng.choice(len(p), n, replace=False))) for p, n in zip(parts, counts, strict=True)]
