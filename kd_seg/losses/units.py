@@ -1,0 +1,140 @@
+"""Losses and scores of knowledge units (PartDistill, Umam et al., CVPR 2024; methods 3).
+
+Pairs are (point row, unit) in COO form; a unit claims a set of student classes. O(pairs * C), no padding.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from kd_seg.losses.zero import exact_zero
+
+Measure = Literal["precision", "iou", "probability"]
+
+
+def set_log_probability(log_probabilities: Tensor, claims: Tensor) -> Tensor:
+    """``log sum_{c in S} p_c`` of rows [P, C] under sets [P, C] bool (each with a member): [P]."""
+    return torch.logsumexp(log_probabilities.masked_fill(~claims, -torch.inf), dim=1)
+
+
+def class_weights(unit_of_pair: Tensor, claims: Tensor) -> Tensor:
+    """Weight [C] per student class from how often it is claimed: ``clip(1 + log_4(sum m / (m_c C)), 1, 4)``.
+
+    Args:
+        unit_of_pair: [P], unit of each covered pair. claims: [U, C] bool, student classes each unit may mean.
+
+    ``m_c`` counts the pairs whose unit may mean c; a class that no pair claims gets 4, and so do all without any pair.
+    Released constants (methods 3.1).
+    """
+    sizes = torch.bincount(unit_of_pair, minlength=len(claims)).to(torch.float32)
+    counts = sizes @ claims.to(torch.float32)
+    share = counts.sum() / (counts * claims.shape[1])
+    weights = (1.0 + torch.log(share) / torch.log(torch.tensor(4.0, device=share.device))).clamp(1.0, 4.0)
+    return torch.where(counts > 0, weights, torch.full_like(weights, 4.0))
+
+
+def forward_distillation(
+    logits: Tensor,
+    row_of_pair: Tensor,
+    unit_of_pair: Tensor,
+    claims: Tensor,
+    weights: Tensor,
+    distribution: tuple[Tensor, Tensor] | None = None,
+    average_over: int | None = None,
+) -> tuple[Tensor, int]:
+    """``1/|cover| sum_{i in cover} 1/n_i sum_{u: i in u} weight_u CE(z_i, Y_u)`` and ``|cover|`` (methods 3.1).
+
+    Args:
+        logits: [N, C] per row (point or voxel).
+        row_of_pair, unit_of_pair: [P] each. Pairs of units with weight 0 do not exist.
+        claims: [U, C] bool; the cross-entropy against a set is ``-log sum_{c in S} p_c``.
+        weights: [U] >= 0, C_u w_u (and s_u).
+        distribution: ([U, C2], [C2, C] bool) replaces the class by the teacher's label distribution; teacher classes
+            that mean no student class leave the sum, the rest is normalised.
+        average_over: divide by this instead of ``|cover|`` (the released code: all points, covered or not).
+    """
+    alive = weights[unit_of_pair] > 0
+    rows, units = row_of_pair[alive], unit_of_pair[alive]
+    if len(rows) == 0:
+        return exact_zero(logits), 0
+    log_probabilities = torch.log_softmax(logits.float(), dim=1)[rows]
+    if distribution is None:
+        surprise = -set_log_probability(log_probabilities, claims[units])
+    else:
+        surprise = _distribution_surprise(log_probabilities, units, *distribution)
+    covered, of_pair, holders = torch.unique(rows, return_inverse=True, return_counts=True)
+    per_pair = weights[units] * surprise / holders[of_pair]
+    return per_pair.sum() / (average_over or len(covered)), len(covered)
+
+
+def _distribution_surprise(log_probabilities: Tensor, units: Tensor, table: Tensor, sets: Tensor) -> Tensor:
+    mapped = sets.any(dim=1)
+    share = table.float()[:, mapped]
+    share = share / share.sum(dim=1, keepdim=True).clamp_min(1e-6)
+    surprise = torch.zeros(len(units), device=log_probabilities.device)
+    for column, members in enumerate(sets[mapped]):
+        surprise = surprise - share[units, column] * torch.logsumexp(log_probabilities[:, members], dim=1)
+    return surprise
+
+
+def precision(predicted: Tensor, unit_of_pair: Tensor, claims: Tensor) -> Tensor:
+    """Share of each unit's points whose predicted class it claims (released as "IoU"): [U], 0 for empty units.
+
+    Args:
+        predicted: [P] class of each pair's point. claims: [U, C] bool.
+    """
+    agrees = claims[unit_of_pair].gather(1, predicted[:, None]).squeeze(1)
+    return _mean_by_unit(agrees.float(), unit_of_pair, len(claims))
+
+
+def mean_probability(probabilities: Tensor, unit_of_pair: Tensor, claims: Tensor) -> Tensor:
+    """Mean probability that the student gives to what a unit claims: [U], 0 for empty units.
+
+    Args:
+        probabilities: [P, C] of each pair's point.
+    """
+    return _mean_by_unit((probabilities * claims[unit_of_pair]).sum(dim=1), unit_of_pair, len(claims))
+
+
+def overlap(predicted: Tensor, inside: Tensor, around_unit: Tensor, claims: Tensor, sizes: Tensor) -> Tensor:
+    """True IoU ``|u and A| / |u or A|``, A = points around the unit whose predicted class it claims: [U].
+
+    Args:
+        predicted: [Q] class of each pair (point around a unit; its own points are among them).
+        inside: [Q] bool, the point belongs to the unit. around_unit: [Q].
+        sizes: [U], points of each unit.
+    """
+    agrees = claims[around_unit].gather(1, predicted[:, None]).squeeze(1)
+    both = torch.bincount(around_unit[agrees & inside], minlength=len(claims)).float()
+    only = torch.bincount(around_unit[agrees & ~inside], minlength=len(claims)).float()
+    return both / (sizes.float() + only).clamp_min(1.0)
+
+
+def _mean_by_unit(values: Tensor, unit_of_pair: Tensor, count: int) -> Tensor:
+    total = torch.zeros(count, device=values.device).index_add(0, unit_of_pair, values)
+    return total / torch.bincount(unit_of_pair, minlength=count).clamp_min(1)
+
+
+def scale_scores(
+    ratio: Tensor, klass: Tensor, judged: Tensor, quantile: float, power: float, floor: float, drop_below: float
+) -> Tensor:
+    """Factor s_u of each unit from its agreement r_u (methods 3.2, "Right").
+
+    ``max(floor, min(1, r_u / q_c))^power`` with ``q_c`` the quantile of r among the judged units of its teacher class,
+    so that rare classes survive; units that were not judged keep 1; judged ones whose unfloored ratio is below
+    ``drop_below`` get 0.
+
+    Args:
+        ratio: [U] agreement r_u. klass: [U] teacher classes. judged: [U] bool.
+    """
+    scores = torch.ones_like(ratio)
+    for column in torch.unique(klass[judged]).tolist():
+        mine = judged & (klass == column)
+        scale = torch.quantile(ratio[mine].double(), quantile).clamp_min(1e-6).to(ratio.dtype)
+        unfloored = ratio[mine] / scale
+        factor = unfloored.clamp(floor, 1.0) ** power
+        scores[mine] = torch.where(unfloored < drop_below, torch.zeros_like(factor), factor)
+    return scores
