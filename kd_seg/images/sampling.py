@@ -53,7 +53,7 @@ def _taps(
 
 
 def over_parts(parts: PartMap, count: int, grid: tuple[int, int]) -> Weights:
-    """Mean of the bilinearly enlarged map over the pixels of each part 0..count-1; a part without pixels has no rows."""
+    """Mean of the bilinearly enlarged map over the pixels of each part 0..count-1; an empty part has no rows."""
     height, width = parts.shape
     rows, row_share = _taps(np.arange(height) + 0.5, height, grid[0])
     columns, column_share = _taps(np.arange(width) + 0.5, width, grid[1])
