@@ -22,7 +22,7 @@ def command(
         Literal["own"], typer.Option("--input", help="own: single scans; fused: a teacher on fused clouds.")
     ] = "own",
     distances: Annotated[bool, typer.Option("--distances", help="Also score by range, 0-10 .. 40-50 m.")] = False,
-    shard: Annotated[str | None, typer.Option(help="Every n-th scan only: i/n, i from 0; parts add up.")] = None,
+    shard: Annotated[str | None, typer.Option(help="Every n-th scan only: i/n, i from 1; parts add up.")] = None,
     classes: Annotated[str, typer.Option(help="Class table of a folder of .label files.")] = "semantic_kitti_19",
     save: Annotated[Path | None, typer.Option("--out", help="Write the JSON answer to this file too.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -32,9 +32,12 @@ def command(
     """Score predictions with SemanticKITTI's official metrics, on every point.
 
     Example: kd-seg eval runs/demo_baseline
+
              kd-seg eval student.safetensors --data DATA --sequences 04 --json
+
              kd-seg eval PREDICTIONS --data DATA --split valid
-             kd-seg eval part0.json part1.json
+
+             kd-seg eval part1.json part2.json
     """
     from kd_seg.evaluation import write_evaluation
     from kd_seg.evaluation.request import Request, answer, own_record

@@ -16,15 +16,15 @@ from kd_seg.scans import SPLITS, Scan, SemanticKitti
 
 @dataclass(frozen=True)
 class Selection:
-    """The scans to evaluate: every ``of``-th scan of some sequences, starting at ``part``; opens one at a time.
+    """The scans to evaluate: every ``of``-th scan of some sequences, starting at the ``part``-th; opens one at a time.
 
     Attributes:
         data: the data root, with the wanted sequences only.
-        part, of: the shard, 0 <= part < of.
+        part, of: the shard, 1 <= part <= of.
     """
 
     data: SemanticKitti
-    part: int = 0
+    part: int = 1
     of: int = 1
 
     def __len__(self) -> int:
@@ -35,7 +35,7 @@ class Selection:
 
     def keys(self) -> list[tuple[str, int]]:
         """(sequence, scan number) of every scan of the shard."""
-        return self.data.keys()[self.part :: self.of]
+        return self.data.keys()[self.part - 1 :: self.of]
 
     def stems(self) -> list[tuple[str, str]]:
         """(sequence, file name without suffix) of every scan of all shards."""
@@ -47,7 +47,7 @@ def select(root: Path, sequences: list[str] | None, split: str | None, shard: st
     """Scans with labels by sequences, or by the name of an official split.
 
     Args:
-        shard: "i/n" with i from 0 to n - 1, or None for all scans.
+        shard: "i/n" with i from 1 to n, or None for all scans.
 
     Raises:
         UsageError: both or a wrong split, a wrong shard. DataError: a sequence is missing or has no labels.
@@ -60,18 +60,19 @@ def select(root: Path, sequences: list[str] | None, split: str | None, shard: st
     for name, sequence in data.sequences.items():
         if not sequence.has_labels:
             raise DataError(f"{sequence.folder} has no labels/ folder, so {name} cannot be evaluated; predict it.")
-    selection = Selection(data, *_shard(shard))
+    selection = Selection(data, *read_shard(shard))
     if not len(selection):
-        raise DataError(f"{root} has no scans in {', '.join(sequences)} (shard {shard or '0/1'}); check --data.")
+        raise DataError(f"{root} has no scans in {', '.join(sequences)} (shard {shard or '1/1'}); check --data.")
     return selection
 
 
-def _shard(text: str | None) -> tuple[int, int]:
+def read_shard(text: str | None) -> tuple[int, int]:
+    """(i, n) from "i/n" with i from 1 to n; None is the whole, (1, 1). UsageError for anything else."""
     if text is None:
-        return 0, 1
+        return 1, 1
     part, slash, of = text.partition("/")
-    if not slash or not part.isdigit() or not of.isdigit() or not int(part) < int(of):
-        raise UsageError(f"Shard {text!r} is not of the form i/n with i from 0 to n - 1, such as 0/4.")
+    if not slash or not part.isdigit() or not of.isdigit() or not 1 <= int(part) <= int(of):
+        raise UsageError(f"Shard {text!r} is not of the form i/n with i from 1 to n, such as 1/4.")
     return int(part), int(of)
 
 

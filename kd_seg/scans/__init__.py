@@ -2,11 +2,12 @@
 
 from kd_seg.scans.calibration import Calibration, read_calibration, read_poses, read_times
 from kd_seg.scans.cloud import Cloud, Kind, stack
-from kd_seg.scans.point_files import read_points
+from kd_seg.scans.point_files import BAG_SUFFIXES, is_bag, read_points
 from kd_seg.scans.scan import Camera, Points, Scan, Words, read_words
 from kd_seg.scans.semantic_kitti import SPLITS, KittiSequence, SemanticKitti
 
 __all__ = [
+    "BAG_SUFFIXES",
     "SPLITS",
     "Calibration",
     "Camera",
@@ -17,6 +18,7 @@ __all__ = [
     "Scan",
     "SemanticKitti",
     "Words",
+    "is_bag",
     "read_calibration",
     "read_points",
     "read_poses",

@@ -13,6 +13,14 @@ from kd_seg.scans.scan import Points
 READERS: dict[str, Callable[[Path], Points]] = {}
 """Reader by file suffix; each returns points [N, 4] float32, intensity as the file has it (0 where it has none)."""
 
+BAG_SUFFIXES = (".mcap", ".db3", ".bag")
+"""Files that hold many clouds, read by kd_seg.bag_files."""
+
+
+def is_bag(path: Path) -> bool:
+    """Is this a bag file or a bag folder, judged by its name or its metadata.yaml?"""
+    return path.suffix.lower() in BAG_SUFFIXES or (path / "metadata.yaml").is_file()
+
 
 def reader(suffix: str) -> Callable[[Callable[[Path], Points]], Callable[[Path], Points]]:
     """Decorator that files a reader under a suffix such as ".bin"."""

@@ -65,6 +65,10 @@ class KittiSequence:
     def __contains__(self, index: int) -> bool:
         return index in self._stems
 
+    def points_path(self, index: int) -> Path:
+        """The .bin file of a scan by its number, without looking at anything else of the sequence."""
+        return self.folder / "velodyne" / f"{self._stems[index]}.bin"
+
     def scan(self, index: int) -> Scan:
         """The scan numbered ``index`` (not the index-th file); DataError if there is none or it has no pose row."""
         if index not in self._stems:
@@ -74,7 +78,7 @@ class KittiSequence:
         return Scan(
             sequence=self.name,
             index=index,
-            points_path=self.folder / "velodyne" / f"{stem}.bin",
+            points_path=self.points_path(index),
             labels_path=labels if self.has_labels else None,
             pose=self._row(self.poses, index, "poses.txt"),
             time=float(t) if (t := self._row(self.times, index, "times.txt")) is not None else 0.1 * index,

@@ -1,0 +1,46 @@
+"""``kd-seg view``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from kd_seg.cli.console import say
+
+
+def command(
+    source: Annotated[Path, typer.Argument(help="Point file, sequence, data root, bag, or predictions.")],
+    out: Annotated[Path, typer.Option(help="Picture to write: .png, .jpg, .svg or .pdf.")],
+    against: Annotated[
+        Path | None,
+        typer.Option(help="Predictions, checkpoint or run (errors are marked), or another scan (side by side)."),
+    ] = None,
+    scan: Annotated[str | None, typer.Option(help="Which scan: 04/000003 of a root, 3 of a sequence or bag.")] = None,
+    against_scan: Annotated[str | None, typer.Option(help="Which scan of OTHER, when it is data too.")] = None,
+    topic: Annotated[str | None, typer.Option(help="PointCloud2 topic of a bag.")] = None,
+    extent: Annotated[float, typer.Option("--range", min=1.0, help="Metres around the sensor seen from above.")] = 50.0,
+    classes: Annotated[str, typer.Option(help="Class table of the labels.")] = "semantic_kitti_19",
+    intensity_range: Annotated[
+        Literal["unit", "byte", "uint16"],
+        typer.Option(help="Intensity of the points that a checkpoint is asked about."),
+    ] = "unit",
+) -> None:
+    """Draw a scan from above, from the sensor and in its camera, alone or against something else.
+
+    Example: kd-seg view DATA --scan 04/000003 --out scan.png
+
+             kd-seg view DATA --scan 04/000003 --against runs/demo_baseline --out errors.png
+
+             kd-seg view PREDICTIONS --against DATA --scan 04/000003 --out errors.png
+
+             kd-seg view SIMULATED --against REAL --out side_by_side.png
+
+             kd-seg view drive.mcap --topic /points --scan 12 --out cloud.png
+    """
+    from kd_seg.views.picture import ViewRequest, make_sheet
+
+    request = ViewRequest(source, against, scan, against_scan, topic, extent, classes, intensity_range)
+    make_sheet(request).save(out)
+    say(f"written: {out}")

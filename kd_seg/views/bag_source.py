@@ -1,0 +1,48 @@
+"""One cloud of a bag to look at, with its classes where it was labelled by kd-seg."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kd_seg.bag_files import cloud_connections, open_bag
+from kd_seg.classes import ClassTable
+from kd_seg.errors import DataError, UsageError
+from kd_seg.pointcloud2 import DEFAULT_INTENSITY_FIELDS, Decoder
+from kd_seg.views.source import Shot
+
+
+def open_bag_shot(path: Path, which: str | None, topic: str | None, classes: ClassTable) -> Shot:
+    """The ``which``-th cloud (from 0) of a topic; a field ``class_id`` becomes its classes.
+
+    Raises:
+        UsageError: ``which`` is no number, or the topic is not clear. DataError: there is no such cloud.
+    """
+    if which is not None and not which.isdigit():
+        raise UsageError(f"--scan {which!r} of a bag is a number from 0.")
+    number = int(which or 0)
+    with open_bag(path) as reader:
+        connections = cloud_connections(reader, topic, path)
+        found = next(islice(reader.messages(connections), number, None), None)
+        if found is None:
+            total = sum(connection.msgcount for connection in connections)
+            raise DataError(f"{path} has {total} clouds on {connections[0].topic}, there is no number {number}.")
+        connection, _, raw = found
+        message: Any = reader.deserialize(raw, connection.msgtype)
+    cloud = Decoder().decode(message)
+    name = f"{path.name} {connection.topic} #{number}"
+    if any(field.name == "class_id" for field in message.fields):
+        class_id = Decoder(("class_id",)).decode(message).intensity.astype(np.uint8)
+        points = np.column_stack([cloud.xyz, np.zeros(len(cloud.xyz), np.float32)])
+        too_large = (class_id >= len(classes)) & (class_id != 255)
+        if too_large.any():
+            raise UsageError(
+                f"{name} has class {class_id[too_large][0]}, {classes.name} has {len(classes)}; name --classes."
+            )
+        return Shot(name, points, classes.class_to_train(class_id))
+    if not cloud.has_intensity:
+        name += f" (no intensity among {', '.join(DEFAULT_INTENSITY_FIELDS)})"
+    return Shot(name, np.column_stack([cloud.xyz, cloud.intensity]))

@@ -1,0 +1,85 @@
+"""From what a user names to a finished sheet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kd_seg.classes import ClassTable, load_classes
+from kd_seg.errors import UsageError
+from kd_seg.evaluation.confusion import TrainIds
+from kd_seg.scans import is_bag
+from kd_seg.views.bag_source import open_bag_shot
+from kd_seg.views.sheet import Sheet
+from kd_seg.views.sheets import comparison_sheet, scan_sheet
+from kd_seg.views.source import Shot, answered, is_network, is_prediction, open_shot, predicted
+
+
+@dataclass(frozen=True)
+class ViewRequest:
+    """What to look at.
+
+    Attributes:
+        source: a point file, sequence, data root, bag, or predictions.
+        against: predictions, a checkpoint or run, the data that predictions belong to, or another scan.
+        scan: which scan of a data root, sequence or bag; against_scan: of ``against``, None = its first.
+        topic: of a bag.
+        extent: of the bird's-eye view, half its side in metres.
+        classes: name of the class table.
+        intensity_range: of points that a network is asked about.
+    """
+
+    source: Path
+    against: Path | None = None
+    scan: str | None = None
+    against_scan: str | None = None
+    topic: str | None = None
+    extent: float = 50.0
+    classes: str = "semantic_kitti_19"
+    intensity_range: str = "unit"
+
+
+def make_sheet(request: ViewRequest) -> Sheet:
+    """The sheet of a scan, of a scan with predictions on it, or of two scans side by side.
+
+    Raises:
+        UsageError: the two paths do not go together. DataError: a file is at fault.
+    """
+    classes = load_classes(request.classes)
+    source, against = request.source, request.against
+    _check_exists(source)
+    if against is None:
+        if is_prediction(source) or is_network(source):
+            raise UsageError(f"{source} holds no points; name the data that it belongs to with --against DATA.")
+        return scan_sheet(_open(source, request.scan, request, classes), classes, request.extent)
+    _check_exists(against)
+    if is_prediction(source) or is_network(source):
+        source, against = against, source
+    shot = _open(source, request.scan, request, classes)
+    if is_prediction(against) or is_network(against):
+        answer = _answer(against, shot, classes, request)
+        if shot.train is None:
+            labelled = Shot(f"{shot.name}: {against.name}", shot.points, answer, None, shot.cameras, shot.scan)
+            return scan_sheet(labelled, classes, request.extent)
+        return comparison_sheet(shot, answer, classes, against.name, request.extent)
+    from kd_seg.views.side_by_side import side_by_side_sheet
+
+    other = _open(against, request.against_scan, request, classes)
+    return side_by_side_sheet(shot, other, classes, request.extent)
+
+
+def _open(path: Path, which: str | None, request: ViewRequest, classes: ClassTable) -> Shot:
+    if is_prediction(path) or is_network(path):
+        raise UsageError(f"{path} holds no points; one of the two must be a scan or its data.")
+    return open_bag_shot(path, which, request.topic, classes) if is_bag(path) else open_shot(path, which, classes)
+
+
+def _answer(path: Path, shot: Shot, classes: ClassTable, request: ViewRequest) -> TrainIds:
+    if is_network(path):
+        return answered(path, shot, classes, request.intensity_range)
+    return predicted(path, shot, classes)
+
+
+def _check_exists(path: Path) -> None:
+    if not path.exists():
+        raise UsageError(f"{path} does not exist; check the path.")

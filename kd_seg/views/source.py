@@ -1,0 +1,133 @@
+"""From what a user names to one scan to look at: a scan file, a sequence or data root, predictions, a bag."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kd_seg.classes import ClassTable
+from kd_seg.errors import DataError, UsageError
+from kd_seg.evaluation.confusion import TrainIds
+from kd_seg.scans import Camera, KittiSequence, Points, Scan, SemanticKitti, read_points, read_words
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One scan as a picture needs it.
+
+    Attributes:
+        name: for titles, such as "04/000003".
+        points: [N, 4], intensity in any range.
+        train: train ids [N], or None where nothing is known of classes.
+        words: label words [N] with instances, or None.
+        cameras: pictures taken with it.
+        scan: where it came from, if it is a scan of the SemanticKITTI layout.
+    """
+
+    name: str
+    points: Points
+    train: TrainIds | None = None
+    words: np.ndarray | None = None
+    cameras: tuple[Camera, ...] = ()
+    scan: Scan | None = None
+
+
+def is_prediction(path: Path) -> bool:
+    """Is this a .label file outside a ``labels`` folder, or a folder of predictions without scans of its own?"""
+    if path.suffix == ".label":
+        return path.parent.name != "labels"
+    if not path.is_dir():
+        return False
+    if any(path.glob("*.label")) and not (path / "velodyne").is_dir():
+        return path.name != "labels"
+    sequences = path / "sequences"
+    return sequences.is_dir() and not any(sequences.glob("*/velodyne")) and any(sequences.glob("*/predictions"))
+
+
+def is_network(path: Path) -> bool:
+    """Is this a checkpoint or a run folder?"""
+    return path.suffix == ".safetensors" or (path / "checkpoints").is_dir()
+
+
+def open_shot(path: Path, which: str | None, classes: ClassTable) -> Shot:
+    """The scan at ``path``.
+
+    Args:
+        path: a point file, a sequence folder or a data root.
+        which: "SS/NNNNNN" or "NNNNNN" of a data root or sequence; None = the first one with a picture, else the first.
+        classes: for its labels, unknown raw ids being 0.
+    """
+    if path.is_dir():
+        return _shot_of(find_scan(path, which), classes)
+    if path.suffix == ".bin" and path.parent.name == "velodyne" and path.stem.isdigit():
+        return _shot_of(KittiSequence(path.parent.parent).scan(int(path.stem)), classes)
+    if path.suffix == ".label":
+        raise UsageError(f"{path} has no points of its own; name the data with --against, or view the scan itself.")
+    return Shot(path.name, read_points(path))
+
+
+def find_scan(folder: Path, which: str | None) -> Scan:
+    """A scan of a data root or of a sequence folder by its name; DataError names what there is."""
+    sequence, number = _split_name(which)
+    if (folder / "velodyne").is_dir():
+        sequences = [KittiSequence(folder)]
+    else:
+        data = SemanticKitti(folder, [sequence] if sequence is not None else None)
+        sequences = list(data.sequences.values())
+    candidates = [s for s in sequences if number is None or number in s]
+    if not candidates:
+        raise DataError(f"{folder} has no scan {which}; it has {sum(len(s.indices) for s in sequences)} scans.")
+    if number is not None:
+        return candidates[0].scan(number)
+    scans = [s.scan(index) for s in candidates for index in s.indices[:1]]
+    if not scans:
+        raise DataError(f"{folder} has no scans.")
+    return next((scan for scan in scans if scan.cameras), scans[0])
+
+
+def _split_name(which: str | None) -> tuple[str | None, int | None]:
+    if which is None:
+        return None, None
+    sequence, slash, number = which.rpartition("/")
+    if not number.isdigit():
+        raise UsageError(f"--scan {which!r} is not of the form SEQUENCE/NUMBER or NUMBER, such as 04/000003.")
+    return (sequence if slash else None), int(number)
+
+
+def _shot_of(scan: Scan, classes: ClassTable) -> Shot:
+    words = scan.labels if scan.labels_path is not None and scan.labels_path.is_file() else None
+    train = classes.to_train_lenient(words)[0] if words is not None else None
+    return Shot(scan.name, scan.points, train, words, scan.cameras, scan)
+
+
+def predicted(path: Path, shot: Shot, classes: ClassTable) -> TrainIds:
+    """What a .label file or a folder of them says of a shot's points; DataError if it does not fit."""
+    file = path
+    if path.is_dir():
+        if shot.scan is None:
+            raise UsageError(
+                f"{shot.name} is no scan of a sequence, so {path} cannot name its prediction; give the file."
+            )
+        nested = path / "sequences" / shot.scan.sequence / "predictions"
+        file = (nested if nested.is_dir() else path) / f"{shot.scan.points_path.stem}.label"
+    words = read_words(file)
+    if len(words) != len(shot.points):
+        raise DataError(
+            f"{file} has {len(words)} predictions, {shot.name} has {len(shot.points)} points; predict it anew."
+        )
+    return classes.to_train_lenient(words)[0]
+
+
+def answered(path: Path, shot: Shot, classes: ClassTable, intensity_range: str = "unit") -> TrainIds:
+    """What a checkpoint or run says of a shot's points."""
+    from kd_seg.segmenter import Segmenter
+
+    segmenter = Segmenter(path)
+    if segmenter.classes.names != classes.names:
+        raise UsageError(
+            f"{path} was trained on {segmenter.classes.name}; view it with --classes {segmenter.classes.name}."
+        )
+    prediction = segmenter.segment(segmenter.sensor.adapt(shot.points, intensity_range))
+    return classes.class_to_train(prediction.class_id)
