@@ -53,15 +53,16 @@ def config_folders() -> list[Path]:
     return [c for c in candidates if (c / "classes").is_dir()]
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, inherit: bool = True) -> dict[str, Any]:
     """Read a YAML mapping; ``base: other.yaml`` (relative to the file, else a shipped config) is read first and merged.
 
-    Mappings merge key by key, everything else (lists too) is replaced. Raises ConfigError naming file and line.
+    Mappings merge key by key, everything else (lists too) is replaced. With ``inherit=False`` ``base`` is a key like
+    any other. Raises ConfigError naming file and line.
     """
-    return _read(path, ())
+    return _read(path, ()) if inherit else _load(path)
 
 
-def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+def _load(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -81,6 +82,11 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise ConfigError(
             f"{path} holds a {type(content).__name__}, not a mapping of sections; see configs/ for examples."
         )
+    return content
+
+
+def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    content = _load(path)
     base = content.pop("base", None)
     if base is None:
         return content
