@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from kd_seg.cli.console import say
+from kd_seg.cli.console import say, tracked
 
 
 def command(
@@ -42,5 +42,5 @@ def command(
     from kd_seg.views.picture import ViewRequest, make_sheet
 
     request = ViewRequest(source, against, scan, against_scan, topic, extent, classes, intensity_range)
-    make_sheet(request).save(out)
+    make_sheet(request, tracked).save(out)
     say(f"written: {out}")

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from kd_seg.classes import ClassTable, load_classes
 from kd_seg.errors import UsageError
 from kd_seg.evaluation.confusion import TrainIds
-from kd_seg.scans import is_bag
+from kd_seg.scans import KittiSequence, Scan, SemanticKitti, is_bag
+from kd_seg.scans.statistics import ScanStatistics, statistics
 from kd_seg.views.bag_source import open_bag_shot
 from kd_seg.views.sheet import Sheet
 from kd_seg.views.sheets import comparison_sheet, scan_sheet
 from kd_seg.views.source import Shot, answered, is_network, is_prediction, open_shot, predicted
+
+MEASURED = 24
+"""Most scans that statistics are taken over."""
+
+Track = Callable[[list[Scan], str], Iterable[Scan]]
 
 
 @dataclass(frozen=True)
@@ -39,8 +46,11 @@ class ViewRequest:
     intensity_range: str = "unit"
 
 
-def make_sheet(request: ViewRequest) -> Sheet:
+def make_sheet(request: ViewRequest, track: Track) -> Sheet:
     """The sheet of a scan, of a scan with predictions on it, or of two scans side by side.
+
+    Args:
+        track: shows progress over scans that are measured.
 
     Raises:
         UsageError: the two paths do not go together. DataError: a file is at fault.
@@ -65,7 +75,29 @@ def make_sheet(request: ViewRequest) -> Sheet:
     from kd_seg.views.side_by_side import side_by_side_sheet
 
     other = _open(against, request.against_scan, request, classes)
-    return side_by_side_sheet(shot, other, classes, request.extent)
+    pair = None
+    if shot.scan is not None and other.scan is not None:
+        pair = _statistics(source, shot.scan, request, track), _statistics(against, other.scan, request, track)
+    return side_by_side_sheet((shot, other), (source.stem, against.stem), classes, request.extent, pair)
+
+
+def _statistics(path: Path, scan: Scan, request: ViewRequest, track: Track) -> ScanStatistics:
+    """Figures of a data root's or sequence's scans, evenly spread, or of the one scan that a file holds."""
+    if not path.is_dir():
+        return statistics([scan], request.classes)
+    if (path / "velodyne").is_dir():
+        sequence = KittiSequence(path)
+        scans = [sequence.scan(sequence.indices[number]) for number in spread(len(sequence.indices))]
+    else:
+        data = SemanticKitti(path)
+        scans = [data[number] for number in spread(len(data))]
+    return statistics(track(scans, f"measuring {path.name}"), request.classes)
+
+
+def spread(count: int) -> list[int]:
+    """At most MEASURED numbers of 0 .. count - 1, evenly spread."""
+    step = max(1, -(-count // MEASURED))
+    return list(range(0, count, step))
 
 
 def _open(path: Path, which: str | None, request: ViewRequest, classes: ClassTable) -> Shot:
