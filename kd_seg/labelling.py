@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import time
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from kd_seg.segmenter import Prediction, Segmenter
 from kd_seg.sensor_input import FrameFigures, SensorSettings
 
 INVALID_NAME = "invalid"
+PACKAGES = {"spconv": "spconv", "torch": "torch", "numba": "numba"}
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class Labeller:
         try:
             return self._label(cloud, settings, started)
         except Exception as error:
+            if type(error).__name__ == "OutOfMemoryError":
+                self.release()
             raise CloudRejectedError("inference_error", f"inference failed: {summary(error)}") from error
 
     def _label(self, cloud: Decoded, settings: SensorSettings, started: float) -> Labelled:
@@ -103,6 +107,31 @@ class Labeller:
         """Class ids that ``filter.classes`` and ``filter.remove_invalid`` take out; empty names are ignored."""
         ids = filter_ids(classes, self.segmenter.classes.names)
         return (*ids, INVALID) if remove_invalid else ids
+
+    def release(self) -> None:
+        """Give cached CUDA memory back."""
+        if self.segmenter.device.type == "cuda":
+            import torch
+
+            torch.cuda.empty_cache()
+
+    def details(self) -> dict[str, object]:
+        """What runs, for diagnostics: checkpoint, classes, device, precision, versions, CUDA memory."""
+        segmenter = self.segmenter
+        memory = 0.0
+        if segmenter.device.type == "cuda":
+            import torch
+
+            memory = torch.cuda.memory_allocated(segmenter.device) / 2**20
+        return {
+            "checkpoint": str(segmenter.checkpoint_path),
+            "sha256": segmenter.sha256,
+            "classes": len(segmenter.classes),
+            "device": str(segmenter.device),
+            "precision": segmenter.precision,
+            **{name: _version(package) for name, package in PACKAGES.items()},
+            "gpu_memory_mb": memory,
+        }
 
     def warm_up(self, points: int, frame: int, settings: SensorSettings) -> None:
         """Run one made-up cloud through all of it, every output included."""
@@ -144,6 +173,15 @@ def label_info_json(segmenter: Segmenter) -> str:
 def label_pairs(segmenter: Segmenter) -> list[tuple[int, str]]:
     """Class ids and names for a vision_msgs/LabelInfo, the invalid one last."""
     return [*enumerate(segmenter.classes.names), (INVALID, INVALID_NAME)]
+
+
+def _version(package: str) -> str:
+    """Version of an installed distribution, whose name may carry the CUDA version behind a hyphen."""
+    for found in importlib.metadata.distributions():
+        name = found.metadata["Name"] or ""
+        if name == package or name.startswith(f"{package}-cu"):
+            return found.version
+    return "not installed"
 
 
 def summary(error: BaseException) -> str:
