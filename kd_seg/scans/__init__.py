@@ -1,9 +1,10 @@
 """The world on disk: scans, labels, poses, calibration, pictures and other point files."""
 
+from kd_seg.scans.arrays import Points, Words
 from kd_seg.scans.calibration import Calibration, read_calibration, read_poses, read_times
 from kd_seg.scans.cloud import Cloud, Kind, stack
 from kd_seg.scans.point_files import BAG_SUFFIXES, is_bag, read_points
-from kd_seg.scans.scan import Camera, Points, Scan, Words, read_words
+from kd_seg.scans.scan import Camera, Scan, read_words
 from kd_seg.scans.semantic_kitti import SPLITS, KittiSequence, SemanticKitti
 
 __all__ = [

@@ -8,7 +8,8 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
-from kd_seg.scans.scan import Points, Scan, Words
+from kd_seg.scans.arrays import Points, Words
+from kd_seg.scans.scan import Scan
 
 
 class Kind(IntEnum):

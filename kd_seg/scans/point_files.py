@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from kd_seg.errors import DataError
-from kd_seg.scans.scan import Points
+from kd_seg.scans.arrays import Points
 
 READERS: dict[str, Callable[[Path], Points]] = {}
 """Reader by file suffix; each returns points [N, 4] float32, intensity as the file has it (0 where it has none)."""

@@ -11,10 +11,8 @@ import numpy.typing as npt
 
 from kd_seg.errors import DataError
 from kd_seg.geometry import Matrix
-
-Points = npt.NDArray[np.float32]
-Words = npt.NDArray[np.uint32]
-
+from kd_seg.scans.arrays import Points, Words
+from kd_seg.scans.point_files import read_bin
 
 @dataclass(frozen=True)
 class Camera:
@@ -71,8 +69,6 @@ class Scan:
     @cached_property
     def points(self) -> Points:
         """[N, 4] float32: x, y, z in metres in the LiDAR frame, remission 0-1. All rows of the file, NaN rows too."""
-        from kd_seg.scans.point_files import read_bin
-
         return read_bin(self.points_path)
 
     @cached_property
