@@ -14,6 +14,7 @@ from kd_seg.geometry import Matrix
 from kd_seg.scans.arrays import Points, Words
 from kd_seg.scans.point_files import read_bin
 
+
 @dataclass(frozen=True)
 class Camera:
     """One calibrated camera of one scan.
