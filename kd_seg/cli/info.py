@@ -1,0 +1,32 @@
+"""``kd-seg info``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kd_seg.cli.console import print_json
+
+
+def command(
+    path: Annotated[Path, typer.Argument(help="Checkpoint, run folder, bag, data root or sequence.")],
+    json_: Annotated[bool, typer.Option("--json", help="Print it as JSON on stdout.")] = False,
+) -> None:
+    """Say what is inside a checkpoint, a bag or a data root.
+
+    Example: kd-seg info runs/demo_baseline
+
+             kd-seg info drive.mcap
+
+             kd-seg info DATA --json
+    """
+    from kd_seg.views.contents import contents, lines
+
+    found = contents(path)
+    if json_:
+        print_json(found)
+        return
+    for line in lines(found):
+        typer.echo(line)

@@ -1,0 +1,161 @@
+"""What is inside a checkpoint, a run folder, a bag or a data root, as plain data; nothing large is read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from kd_seg.errors import UsageError
+from kd_seg.scans import KittiSequence, SemanticKitti, is_bag
+
+Contents = dict[str, Any]
+
+
+def contents(path: Path) -> Contents:
+    """Plain data with a key "kind": checkpoint, bag, data root or sequence. UsageError for anything else."""
+    if not path.exists():
+        raise UsageError(f"{path} does not exist; give a checkpoint, a run folder, a bag or a data root.")
+    if path.suffix == ".safetensors" or (path / "checkpoints").is_dir():
+        return of_checkpoint(path)
+    if is_bag(path):
+        return of_bag(path)
+    if (path / "velodyne").is_dir():
+        return {"kind": "sequence", "path": str(path), **of_sequence(KittiSequence(path))}
+    if (path / "sequences").is_dir():
+        return of_data(path)
+    raise UsageError(f"{path} is no checkpoint, run folder, bag or data root; kd-seg info reads these.")
+
+
+def of_checkpoint(path: Path) -> Contents:
+    """Network, classes, sensor and training of a checkpoint or of a run's last one."""
+    from kd_seg.checkpoint import read_metadata, read_tensors, resolve, sha256
+
+    file = resolve(path)
+    metadata = read_metadata(file)
+    tensors = read_tensors(file)
+    return {
+        "kind": "checkpoint",
+        "path": str(file),
+        "bytes": file.stat().st_size,
+        "sha256": sha256(file),
+        "tensors": len(tensors),
+        "values": sum(tensor.numel() for tensor in tensors.values()),
+        **{key: value for key, value in metadata.items() if key != "classes"},
+        "classes": {key: metadata["classes"][key] for key in ("name", "names", "raw_ids")},
+    }
+
+
+def of_bag(path: Path) -> Contents:
+    """Topics, counts and times of a bag, and the layout of each PointCloud2 topic's first message."""
+    from kd_seg.bag_files import CLOUD, open_bag
+
+    with open_bag(path) as reader:
+        topics = []
+        for name, topic in sorted(reader.topics.items()):
+            entry: Contents = {"topic": name, "type": topic.msgtype, "messages": topic.msgcount}
+            if topic.msgtype == CLOUD:
+                entry["first"] = _first_cloud(reader, [c for c in reader.connections if c.topic == name])
+            topics.append(entry)
+        empty = reader.message_count == 0
+        return {
+            "kind": "bag",
+            "path": str(path),
+            "messages": reader.message_count,
+            "start_s": None if empty else reader.start_time * 1e-9,
+            "seconds": 0.0 if empty else reader.duration * 1e-9,
+            "topics": topics,
+        }
+
+
+def _first_cloud(reader: Any, connections: list[Any]) -> Contents | None:
+    first = next(reader.messages(connections), None)
+    if first is None:
+        return None
+    cloud = reader.deserialize(first[2], first[0].msgtype)
+    return {
+        "frame_id": cloud.header.frame_id,
+        "height": int(cloud.height),
+        "width": int(cloud.width),
+        "point_step": int(cloud.point_step),
+        "fields": [f"{field.name}@{field.offset}" for field in cloud.fields],
+    }
+
+
+def of_data(path: Path) -> Contents:
+    """Sequences of a data root and their sums."""
+    sequences = [of_sequence(sequence) for sequence in SemanticKitti(path).sequences.values()]
+    return {
+        "kind": "data root",
+        "path": str(path),
+        "scans": sum(each["scans"] for each in sequences),
+        "points": sum(each["points"] for each in sequences),
+        "sequences": sequences,
+    }
+
+
+def of_sequence(sequence: KittiSequence) -> Contents:
+    """Scans and files of one sequence, judged by names and sizes alone."""
+    folder = sequence.folder
+    sizes = [entry.stat().st_size for entry in os.scandir(folder / "velodyne") if entry.name.endswith(".bin")]
+    pictures = {name: _count(folder / name, ".png") for name in ("image_2", "image_3")}
+    return {
+        "sequence": sequence.name,
+        "scans": len(sequence.indices),
+        "first": sequence.indices[0] if sequence.indices else None,
+        "last": sequence.indices[-1] if sequence.indices else None,
+        "points": sum(sizes) // 16,
+        "labels": _count(folder / "labels", ".label"),
+        "pictures": {name: count for name, count in pictures.items() if count},
+        "poses": None if sequence.calibration is None or sequence.poses is None else len(sequence.poses),
+        "calibration": sequence.calibration is not None,
+        "times": sequence.times is not None,
+    }
+
+
+def _count(folder: Path, suffix: str) -> int:
+    return sum(entry.name.endswith(suffix) for entry in os.scandir(folder)) if folder.is_dir() else 0
+
+
+def lines(found: Contents) -> list[str]:
+    """The contents as indented text for a person."""
+    return list(_lines(found, ""))
+
+
+def _lines(value: Contents, indent: str) -> list[str]:
+    text: list[str] = []
+    width = max((len(key) for key in value), default=0)
+    for key, item in value.items():
+        if isinstance(item, dict) and item:
+            text += [f"{indent}{key}", *_lines(item, indent + "  ")]
+        elif isinstance(item, list) and item and isinstance(item[0], dict):
+            text.append(f"{indent}{key}")
+            text += [f"{indent}  {row}" for row in _table(item)]
+        else:
+            text.append(f"{indent}{key:<{width}}  {_plain(item)}")
+    return text
+
+
+def _table(entries: list[Contents]) -> list[str]:
+    """A header and aligned rows; numbers to the right."""
+    keys = list(dict.fromkeys(key for entry in entries for key in entry))
+    rows = [keys, *([_plain(entry.get(key)) for key in keys] for entry in entries)]
+    numbers = [all(isinstance(entry.get(key), int | float) for entry in entries) for key in keys]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(keys))]
+    return [
+        "  ".join(
+            cell.rjust(width) if number else cell.ljust(width)
+            for cell, width, number in zip(row, widths, numbers, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _plain(item: Any) -> str:
+    if isinstance(item, dict):
+        return ", ".join(f"{key} {_plain(value)}" for key, value in item.items()) or "none"
+    if isinstance(item, list):
+        return ", ".join(_plain(value) for value in item) or "none"
+    if isinstance(item, bool) or item is None:
+        return {True: "yes", False: "no", None: "-"}[item]
+    return f"{item:,}" if isinstance(item, int) else f"{item:.6g}" if isinstance(item, float) else str(item)
