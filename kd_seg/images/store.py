@@ -232,7 +232,7 @@ class Store:
     """
 
     def __init__(self, folder: Path, wanted: Header, keys: list[Key], mend: str) -> None:
-        self.folder, self.mend = folder, mend
+        self.folder, self.mend, self._keys = folder, mend, keys
         self.header = read_header(folder, mend)
         check_header(folder, self.header, wanted, mend)
         missing = [name for name in blocks(keys) if not (folder / "shards" / f"{name}.safetensors").is_file()]
@@ -263,6 +263,13 @@ class Store:
         file, position = self._find(key)
         start, end = file.get_slice(f"{name}.offsets")[position : position + 2]
         return int(end - start)
+
+    def width(self, name: str) -> int:
+        """Length of the second axis of an array, the same in all records; 0 where the cache has no shard."""
+        if not self._keys:
+            return 0
+        shape = self._find(self._keys[0])[0].get_slice(name).get_shape()
+        return int(shape[1]) if len(shape) > 1 else 1
 
     def bytes(self) -> int:
         """Size on disk."""
