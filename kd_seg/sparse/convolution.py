@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kd_seg.errors import DataError
 from kd_seg.sparse.backend import spconv
+from kd_seg.sparse.kernel_maps import Rows, strided_map, submanifold_map
 
 SparseTensor = Any
 """spconv's SparseConvTensor: features [V, d], indices [V, 4], spatial_shape, indice_dict."""
@@ -38,23 +39,44 @@ def _algorithm(device: torch.device) -> Any:
     return module.ConvAlgo.MaskImplicitGemm if device.type == "cuda" else module.ConvAlgo.Native
 
 
+def _triple(values: Any) -> Triple:
+    x, y, z = (int(value) for value in values)
+    return x, y, z
+
+
+def _map_data(
+    convolution: Any, x: SparseTensor, out_indices: Tensor, out_shape: list[int], pairs: Rows, counts: Rows
+) -> Any:
+    """A kernel map as spconv keeps it."""
+    return spconv().core.IndiceData(
+        out_indices,
+        x.indices,
+        torch.from_numpy(pairs),
+        torch.from_numpy(counts),
+        x.spatial_shape,
+        out_shape,
+        is_subm=convolution.subm,
+        algo=convolution.algo,
+        ksize=convolution.kernel_size,
+        stride=convolution.stride,
+        dilation=convolution.dilation,
+        padding=convolution.padding,
+    )
+
+
 def _initialise(convolution: Any, fan_in: int) -> None:
     nn.init.normal_(convolution.weight, std=math.sqrt(2.0 / fan_in))
 
 
-class _Convolution(nn.Module):
-    """Chooses the algorithm for the device of its input, then runs spconv's module."""
-
-    convolution: Any
-
-    def forward(self, x: SparseTensor) -> SparseTensor:
-        algorithm = _algorithm(x.features.device)
-        if self.convolution.algo != algorithm:
-            self.convolution.algo = algorithm
-        return self.convolution(x)
+def _on_device(convolution: Any, x: SparseTensor) -> Any:
+    """The spconv module with the algorithm of the input's device; it is no part of the state_dict."""
+    algorithm = _algorithm(x.features.device)
+    if convolution.algo != algorithm:
+        convolution.algo = algorithm
+    return convolution
 
 
-class Submanifold(_Convolution):
+class Submanifold(nn.Module):
     """Submanifold convolution: output voxels are the input's.
 
     Args:
@@ -71,8 +93,17 @@ class Submanifold(_Convolution):
         )
         _initialise(self.convolution, width_in * cells)
 
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        """Same voxels, ``width_out`` channels; on the CPU the kernel map is ours, made once per key."""
+        convolution = _on_device(self.convolution, x)
+        if x.features.device.type == "cpu" and len(x.indices) and x.find_indice_pair(convolution.indice_key) is None:
+            size = _triple(convolution.kernel_size)
+            pairs, counts = submanifold_map(x.indices.numpy(), _triple(x.spatial_shape), size)
+            x.indice_dict[convolution.indice_key] = _map_data(convolution, x, x.indices, x.spatial_shape, pairs, counts)
+        return convolution(x)
 
-class Down(_Convolution):
+
+class Down(nn.Module):
     """Strided convolution: output voxels are all cells whose window holds an input voxel.
 
     Args:
@@ -89,14 +120,40 @@ class Down(_Convolution):
         )
         _initialise(self.convolution, width_in * math.prod(kernel))
 
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        """Coarser voxels, ``width_out`` channels; on the CPU their rows are sorted."""
+        convolution = _on_device(self.convolution, x)
+        if x.features.device.type != "cpu" or not len(x.indices):
+            return convolution(x)
+        coordinates, shape, pairs, counts = strided_map(
+            x.indices.numpy(),
+            _triple(x.spatial_shape),
+            _triple(convolution.kernel_size),
+            _triple(convolution.stride),
+            _triple(convolution.padding),
+        )
+        indices = torch.from_numpy(coordinates)
+        data = _map_data(convolution, x, indices, list(shape), pairs, counts)
+        features = spconv().functional.indice_conv(
+            x.features, convolution.weight, data.indice_pairs, data.indice_pair_num, len(indices), convolution.algo
+        )
+        out = spconv().SparseConvTensor(features, indices, list(shape), x.batch_size)
+        out.indice_dict = x.indice_dict
+        out.indice_dict[convolution.indice_key] = data
+        return out
 
-class Up(_Convolution):
+
+class Up(nn.Module):
     """Inverse of the ``Down`` with the same key: output voxels are that one's input voxels."""
 
     def __init__(self, width_in: int, width_out: int, kernel: Triple, key: str) -> None:
         super().__init__()
         self.convolution = spconv().SparseInverseConv3d(width_in, width_out, list(kernel), indice_key=key, bias=False)
         _initialise(self.convolution, width_in * math.prod(kernel))
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        """The finer voxels, ``width_out`` channels."""
+        return _on_device(self.convolution, x)(x)
 
 
 def pool_rows(rows: Tensor, index: Tensor, count: int, reduce: str) -> Tensor:
