@@ -119,13 +119,21 @@ def _mean_by_unit(values: Tensor, unit_of_pair: Tensor, count: int) -> Tensor:
 
 
 def scale_scores(
-    ratio: Tensor, klass: Tensor, judged: Tensor, quantile: float, power: float, floor: float, drop_below: float
+    ratio: Tensor,
+    klass: Tensor,
+    judged: Tensor,
+    quantile: float,
+    power: float,
+    floor: float,
+    drop_below: float,
+    unknown_below: float = 0.0,
 ) -> Tensor:
     """Factor s_u of each unit from its agreement r_u (methods 3.2, "Right").
 
     ``max(floor, min(1, r_u / q_c))^power`` with ``q_c`` the quantile of r among the judged units of its teacher class,
     so that rare classes survive; units that were not judged keep 1; judged ones whose unfloored ratio is below
-    ``drop_below`` get 0.
+    ``drop_below`` get 0. Units of a class with ``q_c <= unknown_below`` keep 1 as well: a student that does not know a
+    class yet cannot judge it, and dropping all of its units would keep it from ever learning it.
 
     Args:
         ratio: [U] agreement r_u. klass: [U] teacher classes. judged: [U] bool.
@@ -133,7 +141,9 @@ def scale_scores(
     scores = torch.ones_like(ratio)
     for column in torch.unique(klass[judged]).tolist():
         mine = judged & (klass == column)
-        scale = torch.quantile(ratio[mine].double(), quantile).clamp_min(1e-6).to(ratio.dtype)
+        scale = torch.quantile(ratio[mine].double(), quantile).to(ratio.dtype)
+        if scale <= unknown_below:
+            continue
         unfloored = ratio[mine] / scale
         factor = unfloored.clamp(floor, 1.0) ** power
         scores[mine] = torch.where(unfloored < drop_below, torch.zeros_like(factor), factor)

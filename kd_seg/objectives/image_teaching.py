@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from kd_seg.checkpoint import load_checkpoint, resolve
+from kd_seg.classes import ClassTable
 from kd_seg.errors import CheckpointError
 from kd_seg.images.teachers import Provenance, Tools
 from kd_seg.networks import Batch, Level
 from kd_seg.objectives.interface import OBJECTIVES, Context
+from kd_seg.scans import SemanticKitti
 
 MEND = "kd-seg prepare CONFIG"
 """The command that builds teacher caches, for messages."""
@@ -31,9 +33,10 @@ def regime(provenance: dict[str, Any], context: Context) -> str:
     return "joint" if joint else "annotation-free"
 
 
-def tools(context: Context, prompts: tuple[str, ...] = ()) -> Tools:
-    """What teachers are lent: the data's root, prompts, and a reader for checkpoints of networks trained here."""
-    return Tools(root=context.data.root, prompts=prompts, load_network=load_image_network, device=str(context.device))
+def tools(data: SemanticKitti, classes: ClassTable, prompts: tuple[str, ...] = ()) -> Tools:
+    """What teachers are lent: root, classes, prompts, a reader for checkpoints of networks trained here, a device."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Tools(data.root, classes, prompts, load_image_network, device)
 
 
 def load_image_network(path: Path) -> tuple[Any, tuple[str, ...], Provenance]:

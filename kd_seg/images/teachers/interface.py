@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from kd_seg.classes import ClassTable
 from kd_seg.config import Settings, validate
 from kd_seg.errors import ConfigError
 from kd_seg.images.cameras import Shot
@@ -103,12 +104,14 @@ class Tools:
 
     Attributes:
         root: of the data set whose pictures are shown.
+        classes: the student's class table.
         prompts: teacher class names that the class map knows, for open-vocabulary teachers.
         load_network: checkpoint path -> (network in eval mode, class names, provenance), for teachers trained here.
         device: name of the torch device to run on.
     """
 
     root: Path
+    classes: ClassTable | None = None
     prompts: tuple[str, ...] = ()
     load_network: Callable[[Path], tuple[Any, tuple[str, ...], Provenance]] | None = field(default=None)
     device: str = "cpu"
@@ -132,5 +135,5 @@ def teacher_settings(value: Any) -> Settings:
 
 def build_teacher(settings: Settings, tools: Tools) -> ImageTeacher:
     """The teacher that validated settings name."""
-    teacher: ImageTeacher = IMAGE_TEACHERS.get(str(getattr(settings, "kind"))).__call__(settings, tools)  # noqa: B009
+    teacher: ImageTeacher = IMAGE_TEACHERS.get(str(getattr(settings, "kind")))(settings, tools)  # noqa: B009
     return teacher

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from kd_seg.classes import ClassTable
 from kd_seg.errors import ConfigError
-from kd_seg.images.region_cache import open_regions
+from kd_seg.images.region_cache import build_regions, open_regions
+from kd_seg.instances.build import Work
 from kd_seg.losses.contrastive import info_nce
 from kd_seg.losses.regions import align, pool_attention, pool_max, pool_mean, unit
 from kd_seg.losses.zero import exact_zero
@@ -16,8 +19,9 @@ from kd_seg.networks import Batch, Output
 from kd_seg.objectives.image_regions.heads import build_head
 from kd_seg.objectives.image_regions.settings import ImageRegionsSettings
 from kd_seg.objectives.image_regions.view import RegionBatch, RegionsView
-from kd_seg.objectives.image_teaching import MEND, level_rows, regime
+from kd_seg.objectives.image_teaching import MEND, level_rows, regime, tools
 from kd_seg.objectives.interface import OBJECTIVES, Context, Objective, Step, Term, View
+from kd_seg.scans import SemanticKitti
 
 
 @OBJECTIVES.register("image_regions")
@@ -41,6 +45,15 @@ class ImageRegions(Objective):
         self.head = build_head(settings.head.kind, channels[settings.level], width)
         self.teacher_head = nn.Linear(teacher, width) if settings.teacher_head == "linear" else nn.Identity()
         self.attention = nn.Linear(channels[settings.level], 1) if settings.pooling == "attention" else None
+
+    @staticmethod
+    def prepare(
+        settings: ImageRegionsSettings, data: SemanticKitti, classes: ClassTable, cache: Path, work: Work
+    ) -> None:
+        """Build the cache of regions."""
+        with work.progress("regions", len(data)) as advance:
+            lent = tools(data, classes)
+            build_regions(settings.source(), cache, data, lent, work.mend, work.shard, work.rebuild, advance)
 
     def views(self) -> list[View]:
         """The regions of each sample."""

@@ -10,17 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kd_seg.classes import ClassTable
 from kd_seg.images.class_maps import load_class_map
 from kd_seg.images.store import Key
-from kd_seg.images.unit_cache import open_units
+from kd_seg.images.unit_cache import build_units, open_units
+from kd_seg.instances.build import Work
 from kd_seg.losses.units import class_weights, forward_distillation, scale_scores
 from kd_seg.losses.zero import exact_zero
 from kd_seg.networks import Batch, Output
-from kd_seg.objectives.image_teaching import MEND, regime
+from kd_seg.objectives.image_teaching import MEND, regime, tools
 from kd_seg.objectives.image_units.rescoring import Judge, settled
 from kd_seg.objectives.image_units.settings import BackwardSettings, ImageUnitsSettings
 from kd_seg.objectives.image_units.view import UnitBatch, UnitsView
 from kd_seg.objectives.interface import OBJECTIVES, Context, Objective, Step, Term, View
+from kd_seg.scans import SemanticKitti
 
 
 @OBJECTIVES.register("image_units")
@@ -52,6 +55,15 @@ class ImageUnits(Objective):
         self.history: list[float] = []
         self.round, self.last = 0, 0
         self._sum, self._steps = 0.0, 0
+
+    @staticmethod
+    def prepare(
+        settings: ImageUnitsSettings, data: SemanticKitti, classes: ClassTable, cache: Path, work: Work
+    ) -> None:
+        """Build the cache of units."""
+        lent = tools(data, classes, load_class_map(settings.class_map, classes).vocabulary)
+        with work.progress("knowledge units", len(data)) as advance:
+            build_units(settings.source(), cache, data, classes, lent, work.mend, work.shard, work.rebuild, advance)
 
     def _number(self) -> dict[Key, int]:
         """First unit of each scan in the numbering of the whole data set."""
@@ -175,8 +187,15 @@ class ImageUnits(Objective):
         else:
             self.score.copy_(
                 scale_scores(
-                    plain, klass, judged, backward.quantile, backward.power, backward.floor, backward.drop_below
-                )
+                    plain,
+                    klass,
+                    judged,
+                    backward.quantile,
+                    backward.power,
+                    backward.floor,
+                    backward.drop_below,
+                    backward.unknown_below,
+                )  # fmt: skip
             )
         self.ratio.copy_(ratio)
         self._write(klass.cpu(), spoilt.cpu(), judged.cpu())
