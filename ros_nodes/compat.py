@@ -60,7 +60,7 @@ def cloud_message(header: Any, packed: Packed) -> PointCloud2:
     message.row_step = packed.row_step
     data = array.array("B")
     if len(packed.data):
-        data.frombytes(memoryview(packed.data))
+        data.frombytes(packed.data.data)
     message.data = data
     message.is_dense = packed.is_dense
     return message

@@ -481,7 +481,7 @@ def _handle_signals(stop: threading.Event) -> None:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Entry point. Exit codes: 0 stopped, 2 a parameter is wrong, 3 autostart failed and was told to end the process."""
+    """Entry point. Exit codes: 0 stopped, 2 wrong parameter, 3 autostart failed with exit_on_autostart_failure."""
     stop = threading.Event()
     _handle_signals(stop)
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
