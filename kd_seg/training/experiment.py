@@ -13,6 +13,7 @@ from kd_seg.config import Settings, apply_overrides, find_config, read_yaml, val
 from kd_seg.errors import ConfigError
 from kd_seg.networks import Encoding
 from kd_seg.objectives import OBJECTIVES
+from kd_seg.training.mixing import MixSettings
 from kd_seg.voxels import FEATURE_WIDTHS, CartesianGrid, CylindricalGrid, Grid
 
 Triple = tuple[float, float, float]
@@ -99,6 +100,7 @@ class AugmentSettings(Settings):
     jitter_m: float = Field(0.0, ge=0, description="standard deviation per point")
     drop: float = Field(0.0, ge=0, lt=1, description="share of the student's points left out, drawn up to this")
     remission_noise: float = Field(0.0, ge=0, description="standard deviation of a gain and an offset on remission")
+    mix: MixSettings | None = Field(None, description="LaserMix or PolarMix with a second scan")
 
 
 class OptimSettings(Settings):

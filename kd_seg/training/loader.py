@@ -18,7 +18,7 @@ from kd_seg.training.augment import augment
 from kd_seg.training.experiment import AugmentSettings
 
 Paste = Callable[[Cloud, np.random.Generator], Cloud]
-Mix = Callable[[Cloud, Cloud, np.random.Generator], Cloud]
+Mix = Callable[[Cloud, Callable[[], Cloud], np.random.Generator], Cloud]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Pipeline:
         scan, cloud = self.cloud(key, rng)
         if self.mix is not None:
             other = self.keys[int(rng.integers(len(self.keys)))]
-            cloud = self.mix(cloud, self.cloud(other, rng)[1], rng)
+            cloud = self.mix(cloud, lambda: self.cloud(other, rng)[1], rng)
         cloud = augment(cloud, self.settings, rng)
         if self.fused:
             cloud = replace(cloud, own=len(cloud))

@@ -15,6 +15,7 @@ from kd_seg.objectives import OBJECTIVES, Context, Objective
 from kd_seg.scans import SemanticKitti
 from kd_seg.training.experiment import DataSettings, Experiment
 from kd_seg.training.loader import Pipeline, choose_labelled
+from kd_seg.training.mixing import build_mixer
 from kd_seg.voxels import feature_width
 
 
@@ -76,7 +77,7 @@ def assemble(experiment: Experiment, rank: int) -> Parts:
         labelled=labelled,
         fused=experiment.student.input == "fused",
         paste=None,
-        mix=None,
+        mix=build_mixer(experiment.augment.mix, classes) if experiment.augment.mix is not None else None,
     )
     return Parts(device, tuple(keys), student, objectives, pipeline)
 
