@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kd_seg.errors import ConfigError
+from kd_seg.voxels.compiled import kernel
 from kd_seg.voxels.grids import CylindricalGrid, Grid, as_rows, cylindrical
 from kd_seg.voxels.voxelize import Voxels
 
@@ -50,41 +51,63 @@ def point_features(
     column = 0
     for name in names:
         width = FEATURE_WIDTHS[name]
-        features[:, column : column + width] = _feature(name, rows, voxels, grid)
+        _write(name, rows, voxels, grid, features[:, column : column + width])
         column += width
-    finite = np.isfinite(rows[:, 0] + rows[:, 1] + rows[:, 2])
-    if not finite.all():
-        features[~np.isfinite(rows[:, :3]).all(axis=1)] = 0.0
-    return np.nan_to_num(features, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+    _clean(rows, features)
+    return features
 
 
-def _feature(name: str, rows: npt.NDArray[np.float32], voxels: Voxels, grid: Grid) -> npt.NDArray[np.floating]:
+def _write(name: str, rows: npt.NDArray[np.float32], voxels: Voxels, grid: Grid, out: npt.NDArray[np.float32]) -> None:
+    """Write one feature of all points into its columns."""
+    turned = isinstance(grid, CylindricalGrid)
     if name == "xyz":
-        return rows[:, :3]
-    if name == "height":
-        return rows[:, 2:3]
-    if name == "range":
-        return np.sqrt(np.einsum("nd,nd->n", rows[:, :3], rows[:, :3]))[:, None]
-    if name == "remission":
-        return rows[:, 3:4]
-    if name == "offset":
-        return _offset(_places(rows, grid), voxels, grid)
-    turned = cylindrical(rows, grid.lower[1] if isinstance(grid, CylindricalGrid) else -math.pi)
-    places = turned if isinstance(grid, CylindricalGrid) else rows[:, :3]
-    offset = _offset(places, voxels, grid) * np.array(grid.size)
-    return np.concatenate([offset, turned, rows[:, :2], rows[:, 3:4]], axis=1)
+        out[:] = rows[:, :3]
+    elif name == "height":
+        out[:] = rows[:, 2:3]
+    elif name == "range":
+        out[:, 0] = np.sqrt(np.einsum("nd,nd->n", rows[:, :3], rows[:, :3]))
+    elif name == "remission":
+        out[:] = rows[:, 3:4]
+    elif name == "offset":
+        places = cylindrical(rows, grid.lower[1]) if turned else rows
+        _write_offset(places, voxels.inverse, voxels.coordinates, grid.lower, grid.size, (1.0, 1.0, 1.0), out)
+    else:
+        polar = cylindrical(rows, grid.lower[1] if turned else -math.pi)
+        places = polar if turned else rows
+        _write_offset(places, voxels.inverse, voxels.coordinates, grid.lower, grid.size, grid.size, out[:, :3])
+        out[:, 3:6] = polar
+        out[:, 6:8] = rows[:, :2]
+        out[:, 8] = rows[:, 3]
 
 
-def _places(rows: npt.NDArray[np.float32], grid: Grid) -> npt.NDArray[np.floating]:
-    """Points in the coordinates of the grid's axes."""
-    return cylindrical(rows, grid.lower[1]) if isinstance(grid, CylindricalGrid) else rows[:, :3]
+@kernel
+def _write_offset(
+    places: np.ndarray,
+    inverse: np.ndarray,
+    coordinates: np.ndarray,
+    lower: tuple[float, float, float],
+    size: tuple[float, float, float],
+    unit: tuple[float, float, float],
+    out: np.ndarray,
+) -> None:
+    """Offset [N, 3] from the cell's centre, in cells times ``unit``; 0 outside the grid."""
+    for i in range(len(places)):
+        v = inverse[i]
+        for a in range(3):
+            if v >= 0:
+                position = (np.float64(places[i, a]) - lower[a]) * (1.0 / size[a])
+                out[i, a] = (position - coordinates[v, a] - 0.5) * unit[a]
+            else:
+                out[i, a] = 0.0
 
 
-def _offset(places: npt.NDArray[np.floating], voxels: Voxels, grid: Grid) -> npt.NDArray[np.float64]:
-    """Offset [N, 3] from the cell's centre in cells; 0 outside the grid."""
-    offset = np.zeros((len(places), 3))
-    inside = np.flatnonzero(voxels.inverse >= 0)
-    cells = voxels.coordinates[voxels.inverse[inside]]
-    position = (places[inside].astype(np.float64) - np.array(grid.lower)) / np.array(grid.size)
-    offset[inside] = position - cells - 0.5
-    return offset
+@kernel
+def _clean(rows: np.ndarray, features: np.ndarray) -> None:
+    """Zero the features of points with a coordinate that is not finite, and single values that are not."""
+    for i in range(len(rows)):
+        if not (math.isfinite(rows[i, 0]) and math.isfinite(rows[i, 1]) and math.isfinite(rows[i, 2])):
+            features[i] = 0.0
+            continue
+        for f in range(features.shape[1]):
+            if not math.isfinite(features[i, f]):
+                features[i, f] = 0.0

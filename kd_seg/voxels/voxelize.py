@@ -1,12 +1,15 @@
 """Voxelization: which cells hold points, and which cell each point is in.
 
-The cell of a point is packed into one integer, axis by axis in bits, so that integer order is row order; the number of
-the point sits below it. A radix sort of these integers (least significant digit first, over the bits that the cloud
-needs) brings the points of a cell together in the order of the rows, without a hash table and without a dense grid.
+A LiDAR writes neighbouring returns one after the other, so consecutive points often share a cell: they are joined to
+runs first. The cell of a run is packed into one integer, axis by axis in bits, so that integer order is row order, with
+the number of the run below it. A radix sort of these integers (least significant digit first, over the bits that the
+cloud needs) brings the runs of a cell together in the order of the rows. There is no hash table and no dense grid, and
+the worst input (shuffled points) costs no more than one run per point.
 """
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +18,14 @@ import numpy.typing as npt
 from kd_seg.voxels.compiled import kernel
 from kd_seg.voxels.grids import CylindricalGrid, Grid, as_rows, cylindrical
 
-_DIGIT = 11
-"""Most bits sorted per pass; 2048 counters stay in the first-level cache."""
+_DIGIT = 14
+"""Most bits sorted per pass: 16384 counters stay in the second-level cache."""
+
+_BLOCK = 1024
+"""Points whose cells are computed at a time, so that they are read again from the first-level cache."""
+
+_AXIS = np.int64((1 << 21) - 1)
+"""Mask of one index in a cell key: x << 42 | y << 21 | z."""
 
 
 @dataclass(frozen=True)
@@ -45,134 +54,272 @@ def voxelize(points: npt.NDArray[np.floating], grid: Grid) -> Voxels:
     places: npt.NDArray[np.floating] = as_rows(points)
     if isinstance(grid, CylindricalGrid):
         places = cylindrical(places, grid.lower[1])
-    lower = np.array(grid.lower)
-    scale = 1.0 / np.array(grid.size)
-    cells = np.array(grid.cells, dtype=np.float64)
-    keys, bounds = _keys(places, lower, scale, cells, grid.wraps[1])
-    if bounds[0, 0] > bounds[1, 0]:
-        return Voxels(np.empty((0, 3), np.int32), np.full(len(keys), -1, np.int32), np.empty(0, np.int32))
-    bits = np.array([int(side).bit_length() for side in bounds[1] - bounds[0]])
-    row_bits = len(keys).bit_length()
-    if bits.sum() + row_bits > 64:
-        return _voxelize_wide(keys)
-    return Voxels(*_group(keys, bounds[0], bits, row_bits, _digits(int(bits.sum()), len(keys))))
+    x_size, y_size, z_size = grid.size
+    scale = (1.0 / x_size, 1.0 / y_size, 1.0 / z_size)
+    cells = (float(grid.cells[0]), float(grid.cells[1]), float(grid.cells[2]))
+    inverse = np.empty(len(places), dtype=np.int32)
+    space = _workspace(len(places))
+    runs, bounds = _runs(
+        places.reshape(-1), places.shape[1], grid.lower, scale, cells, grid.wraps[1], space.keys, space.ends, inverse
+    )
+    if bounds[0] > bounds[3]:
+        return Voxels(np.empty((0, 3), np.int32), np.full(len(places), -1, np.int32), np.empty(0, np.int32))
+    beyond = int(bounds[3] - bounds[0]) + 1
+    bits = (beyond.bit_length(), int(bounds[4] - bounds[1]).bit_length(), int(bounds[5] - bounds[2]).bit_length())
+    run_bits = int(runs).bit_length()
+    if sum(bits) + run_bits > 64:
+        coordinates, counts = _group_wide(space.keys[:runs], space.ends[:runs], inverse)
+    else:
+        coordinates, counts = _group(
+            space.keys[:runs],
+            space.ends,
+            bounds[:3],
+            beyond,
+            bits,
+            run_bits,
+            space.packed,
+            space.spare,
+            space.voxel_of,
+            inverse,
+        )
+    return Voxels(coordinates, inverse, counts)
 
 
-def _digits(bits: int, points: int) -> npt.NDArray[np.int64]:
-    """How many bits each pass of the sort looks at."""
-    passes = max(1, -(-bits // _DIGIT))
-    return np.array([bits // passes + (i < bits % passes) for i in range(passes)])
+class _Workspace:
+    """Room for the intermediate results of clouds of up to ``capacity`` points."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.keys = np.empty(capacity, dtype=np.int64)
+        self.packed = np.empty(capacity, dtype=np.uint64)
+        self.spare = np.empty(capacity, dtype=np.uint64)
+        self.ends = np.empty(capacity, dtype=np.int32)
+        self.voxel_of = np.empty(capacity, dtype=np.int32)
+
+
+_LOCAL = threading.local()
+
+_KEEP = 1 << 20
+"""Largest workspace that a thread keeps for its next call, in points (32 MiB)."""
+
+
+def _workspace(points: int) -> _Workspace:
+    """This thread's workspace; kept between calls, as touching fresh memory costs as much as sorting in it."""
+    kept: _Workspace | None = getattr(_LOCAL, "workspace", None)
+    if kept is not None and kept.capacity >= points:
+        return kept
+    made = _Workspace(max(points + points // 8, 1024))
+    if made.capacity <= _KEEP:
+        _LOCAL.workspace = made
+    return made
 
 
 @kernel
-def _keys(
-    places: np.ndarray, lower: np.ndarray, scale: np.ndarray, cells: np.ndarray, wraps: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Cell of each place [N, >=3] as x << 42 | y << 21 | z, -1 outside; and [2, 3] smallest and largest index."""
-    keys = np.empty(len(places), dtype=np.int64)
-    bounds = np.empty((2, 3), dtype=np.int64)
-    bounds[0] = 1 << 21
-    bounds[1] = -1
-    x_low = y_low = z_low = np.int64(1 << 21)
-    x_high = y_high = z_high = np.int64(-1)
-    for i in range(len(places)):
-        fx = (np.float64(places[i, 0]) - lower[0]) * scale[0]
-        fy = (np.float64(places[i, 1]) - lower[1]) * scale[1]
-        fz = (np.float64(places[i, 2]) - lower[2]) * scale[2]
-        if wraps and fy == cells[1]:
-            fy = 0.0
-        # compared as floats: NaN fails, and no float is converted that does not fit an integer
-        if fx >= 0.0 and fx < cells[0] and fy >= 0.0 and fy < cells[1] and fz >= 0.0 and fz < cells[2]:
-            x, y, z = np.int64(np.int32(fx)), np.int64(np.int32(fy)), np.int64(np.int32(fz))
-            keys[i] = x << 42 | y << 21 | z
-            x_low, x_high = min(x_low, x), max(x_high, x)
-            y_low, y_high = min(y_low, y), max(y_high, y)
-            z_low, z_high = min(z_low, z), max(z_high, z)
-        else:
-            keys[i] = -1
-    bounds[0, 0], bounds[0, 1], bounds[0, 2] = x_low, y_low, z_low
-    bounds[1, 0], bounds[1, 1], bounds[1, 2] = x_high, y_high, z_high
-    return keys, bounds
+def _cell(x: np.floating, y: np.floating, z: np.floating, cells: tuple[float, float, float], wraps: bool) -> np.int64:
+    """Key of the cell at a position in cells; -1 outside. Compared as floats, so that NaN fails."""
+    if wraps and y == cells[1]:  # just below a whole turn, rounded up
+        y = np.float64(0.0)
+    inside = (x >= 0.0) & (x < cells[0]) & (y >= 0.0) & (y < cells[1]) & (z >= 0.0) & (z < cells[2])
+    i, j, k = np.int64(np.int32(x)), np.int64(np.int32(y)), np.int64(np.int32(z))
+    return i << 42 | j << 21 | k if inside else np.int64(-1)
+
+
+@kernel
+def _cells(
+    flat: np.ndarray,
+    width: int,
+    lower: tuple[float, float, float],
+    scale: tuple[float, float, float],
+    cells: tuple[float, float, float],
+    wraps: bool,
+    keys: np.ndarray,
+) -> None:
+    """Cell keys of at most _BLOCK points, laid out ``width`` numbers apart."""
+    # 32-bit numbering and a constant stride let the compiler work on several points at once
+    one, two, four = np.uint32(1), np.uint32(2), np.uint32(4)
+    if width == 4:
+        for i in range(np.uint32(len(keys))):
+            at = four * np.uint32(i)
+            x = (np.float64(flat[at]) - lower[0]) * scale[0]
+            y = (np.float64(flat[at + one]) - lower[1]) * scale[1]
+            z = (np.float64(flat[at + two]) - lower[2]) * scale[2]
+            keys[i] = _cell(x, y, z, cells, wraps)
+    else:
+        for i in range(np.uint32(len(keys))):
+            at = np.uint32(width) * np.uint32(i)
+            x = (np.float64(flat[at]) - lower[0]) * scale[0]
+            y = (np.float64(flat[at + one]) - lower[1]) * scale[1]
+            z = (np.float64(flat[at + two]) - lower[2]) * scale[2]
+            keys[i] = _cell(x, y, z, cells, wraps)
+
+
+@kernel
+def _runs(
+    flat: np.ndarray,
+    width: int,
+    lower: tuple[float, float, float],
+    scale: tuple[float, float, float],
+    cells: tuple[float, float, float],
+    wraps: bool,
+    keys: np.ndarray,
+    ends: np.ndarray,
+    run_of: np.ndarray,
+) -> tuple[np.int64, tuple[np.int64, ...]]:
+    """Find the runs of consecutive points in one cell: their keys and ends [R], and each point's run [N].
+
+    Returns the number of runs, and the smallest and the largest index per axis.
+    """
+    count = len(run_of)
+    block = np.empty(_BLOCK, dtype=np.int64)
+    run = np.int64(-1)
+    before = np.int64(-2)
+    for start in range(0, count, _BLOCK):
+        size = min(_BLOCK, count - start)
+        _cells(flat[start * width : (start + size) * width], width, lower, scale, cells, wraps, block[:size])
+        for i in range(size):
+            key = block[i]
+            run += np.int64(key != before)
+            keys[run] = key
+            ends[run] = start + i + 1
+            run_of[start + i] = run
+            before = key
+    runs = run + 1
+    low_x = low_y = low_z = _AXIS
+    high_x = high_y = high_z = np.int64(-1)
+    for r in range(runs):
+        key = keys[r]
+        inside = key >= 0
+        x, y, z = key >> 42, key >> 21 & _AXIS, key & _AXIS
+        low_x = min(low_x, x if inside else _AXIS)
+        low_y = min(low_y, y if inside else _AXIS)
+        low_z = min(low_z, z if inside else _AXIS)
+        high_x = max(high_x, x)
+        high_y = max(high_y, y if inside else np.int64(-1))
+        high_z = max(high_z, z if inside else np.int64(-1))
+    return runs, (low_x, low_y, low_z, high_x, high_y, high_z)
 
 
 @kernel
 def _group(
-    keys: np.ndarray, corner: np.ndarray, bits: np.ndarray, row_bits: int, digits: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Coordinates, inverse and counts from keys whose indices above ``corner`` fit ``bits`` per axis."""
-    count = len(keys)
-    mask = np.int64((1 << 21) - 1)
-    y_shift, z_shift = row_bits + bits[2], np.int64(row_bits)
-    x_shift = y_shift + bits[1]
-    packed = np.empty(count, dtype=np.uint64)
-    spare = np.empty(count, dtype=np.uint64)
-    inverse = np.empty(count, dtype=np.int32)
-    histograms = np.zeros((len(digits), 1 << digits.max()), dtype=np.int32)
-    inside = 0
-    for i in range(count):
-        key = keys[i]
-        if key < 0:
-            inverse[i] = -1
-            continue
-        x, y, z = (key >> 42) - corner[0], (key >> 21 & mask) - corner[1], (key & mask) - corner[2]
-        value = np.uint64(x << x_shift | y << y_shift | z << z_shift | i)
-        packed[inside] = value
-        inside += 1
-        shift = np.uint64(row_bits)
-        for p in range(len(digits)):
-            width = np.uint64(digits[p])
-            histograms[p, value >> shift & ((np.uint64(1) << width) - np.uint64(1))] += 1
-            shift += width
-    shift = np.uint64(row_bits)
-    for p in range(len(digits)):
-        _scatter(packed[:inside], spare, histograms[p], shift, np.uint64(digits[p]))
-        packed, spare = spare, packed
-        shift += np.uint64(digits[p])
-    rows_mask = (np.uint64(1) << np.uint64(row_bits)) - np.uint64(1)
-    voxels = 0
+    keys: np.ndarray,
+    ends: np.ndarray,
+    corner: tuple[np.int64, ...],
+    beyond: int,
+    bits: tuple[int, int, int],
+    run_bits: int,
+    packed: np.ndarray,
+    spare: np.ndarray,
+    voxel_of: np.ndarray,
+    inverse: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates and counts of the voxels; ``inverse`` holds each point's run and gets its voxel.
+
+    ``packed``, ``spare`` and ``voxel_of`` are room for at least as many runs as there are keys.
+    """
+    y_bits, z_bits = bits[1], bits[2]
+    runs = len(keys)
+    # runs outside the grid get the x behind the last one, so they come last
+    outside = np.uint64(beyond) << np.uint64(y_bits + z_bits)
+    # from the last run to the first: a scan that starts with its upper rings then comes upwards within a column
+    for i in range(runs):
+        r = runs - 1 - i
+        key = keys[r]
+        x, y, z = (key >> 42) - corner[0], (key >> 21 & _AXIS) - corner[1], (key & _AXIS) - corner[2]
+        cell = (x << y_bits | y) << z_bits | z
+        packed[i] = (np.uint64(cell) if key >= 0 else outside) << np.uint64(run_bits) | np.uint64(r)
+    packed, spare = _sort_digits(packed[:runs], spare[:runs], run_bits + z_bits, bits[0] + y_bits)
+    if not _sort_columns(packed):
+        packed, spare = _sort_digits(packed, spare, run_bits, bits[0] + y_bits + z_bits)
+
+    voxel = np.int64(-1)
     before = ~np.uint64(0)
-    for j in range(inside):
-        value = packed[j] >> np.uint64(row_bits)
-        if value != before:
-            before = value
-            spare[voxels] = np.uint64(j)
-            voxels += 1
-        inverse[packed[j] & rows_mask] = voxels - 1
-    coordinates = np.empty((voxels, 3), dtype=np.int32)
-    counts = np.empty(voxels, dtype=np.int32)
-    for v in range(voxels):
-        first = spare[v]
-        value = packed[first]
-        end = spare[v + 1] if v + 1 < voxels else np.uint64(inside)
-        counts[v] = end - first
-        coordinates[v, 0] = np.int64(value >> np.uint64(x_shift)) + corner[0]
-        coordinates[v, 1] = (np.int64(value >> np.uint64(y_shift)) & ((1 << bits[1]) - 1)) + corner[1]
-        coordinates[v, 2] = (np.int64(value >> np.uint64(z_shift)) & ((1 << bits[2]) - 1)) + corner[2]
-    return coordinates, inverse, counts
+    run_mask = (np.uint64(1) << np.uint64(run_bits)) - np.uint64(1)
+    for j in range(runs):
+        cell = packed[j] >> np.uint64(run_bits)
+        voxel += np.int64(cell != before)
+        spare[voxel] = cell
+        voxel_of[packed[j] & run_mask] = voxel
+        before = cell
+    counts = np.zeros(voxel + 1, dtype=np.int32)
+    start = np.int32(0)
+    for r in range(runs):
+        counts[voxel_of[r]] += ends[r] - start
+        start = ends[r]
+    if before == outside:
+        counts = counts[:voxel]
+        for j in range(runs - 1, -1, -1):
+            if packed[j] >> np.uint64(run_bits) != before:
+                break
+            voxel_of[packed[j] & run_mask] = -1
+    for i in range(len(inverse)):
+        inverse[i] = voxel_of[inverse[i]]
+
+    coordinates = np.empty((len(counts), 3), dtype=np.int32)
+    for v in range(len(counts)):
+        cell = np.int64(spare[v])
+        coordinates[v, 0] = (cell >> (y_bits + z_bits)) + corner[0]
+        coordinates[v, 1] = (cell >> z_bits & ((1 << y_bits) - 1)) + corner[1]
+        coordinates[v, 2] = (cell & ((1 << z_bits) - 1)) + corner[2]
+    return coordinates, counts
 
 
 @kernel
-def _scatter(source: np.ndarray, target: np.ndarray, histogram: np.ndarray, shift: np.uint64, width: np.uint64) -> None:
-    """One stable pass of the sort: ``source`` into ``target`` by the digit at ``shift``."""
-    total = 0
-    for d in range(len(histogram)):
-        here = histogram[d]
-        histogram[d] = total
-        total += here
-    mask = (np.uint64(1) << width) - np.uint64(1)
-    for j in range(len(source)):
-        value = source[j]
-        digit = value >> shift & mask
-        target[histogram[digit]] = value
-        histogram[digit] += 1
+def _sort_digits(packed: np.ndarray, spare: np.ndarray, shift: int, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """Stable radix sort by ``bits`` bits from ``shift`` upwards; the sorted array first, then the other."""
+    passes = max(1, -(-bits // _DIGIT))
+    width = -(-bits // passes)
+    histogram = np.empty(1 << width, dtype=np.int32)
+    mask = np.uint64(len(histogram) - 1)
+    for p in range(passes):
+        down = np.uint64(shift + p * width)
+        histogram[:] = 0
+        for j in range(len(packed)):
+            histogram[packed[j] >> down & mask] += 1
+        total = 0
+        for d in range(len(histogram)):
+            here = histogram[d]
+            histogram[d] = total
+            total += here
+        for j in range(len(packed)):
+            value = packed[j]
+            digit = value >> down & mask
+            spare[histogram[digit]] = value
+            histogram[digit] += 1
+        packed, spare = spare, packed
+    return packed, spare
 
 
-def _voxelize_wide(keys: npt.NDArray[np.int64]) -> Voxels:
-    """The same by NumPy's sort, where cell and point number do not fit 64 bits together."""
-    inverse = np.full(len(keys), -1, dtype=np.int32)
-    rows = np.flatnonzero(keys >= 0)
-    unique, back, counts = np.unique(keys[rows], return_inverse=True, return_counts=True)
-    inverse[rows] = back
-    mask = (1 << 21) - 1
-    coordinates = np.stack([unique >> 42, unique >> 21 & mask, unique & mask], axis=1).astype(np.int32)
-    return Voxels(coordinates, inverse, counts.astype(np.int32))
+@kernel
+def _sort_columns(packed: np.ndarray) -> bool:
+    """Insertion sort of what is sorted but for the order within columns; gives up (False) on long mixed columns."""
+    budget = len(packed)
+    last = np.uint64(0)
+    for j in range(len(packed)):
+        value = packed[j]
+        if value >= last:
+            last = value
+            continue
+        i = j
+        while i > 0 and packed[i - 1] > value:
+            packed[i] = packed[i - 1]
+            i -= 1
+        packed[i] = value
+        budget -= j - i
+        if budget < 0:
+            return False
+    return True
+
+
+def _group_wide(
+    keys: npt.NDArray[np.int64], ends: npt.NDArray[np.int32], inverse: npt.NDArray[np.int32]
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """The same with NumPy's sort, where a cell and the number of a run do not fit 64 bits together."""
+    voxel_of = np.full(len(keys), -1, dtype=np.int32)
+    runs = np.flatnonzero(keys >= 0)
+    cells, rows = np.unique(keys[runs], return_inverse=True)
+    voxel_of[runs] = rows
+    counts = np.zeros(len(cells), dtype=np.int32)
+    np.add.at(counts, rows, np.diff(ends, prepend=0)[runs])
+    inverse[:] = voxel_of[inverse]
+    coordinates = np.stack([cells >> 42, cells >> 21 & _AXIS, cells & _AXIS], axis=1)
+    return coordinates.astype(np.int32), counts
