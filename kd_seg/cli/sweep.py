@@ -1,0 +1,53 @@
+"""``kd-seg sweep``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kd_seg.cli.console import print_json, say
+from kd_seg.errors import DataError, UsageError
+
+
+def command(
+    experiment: Annotated[str, typer.Argument(help="YAML file of an experiment, or the name of a shipped one.")],
+    jobs: Annotated[int, typer.Option(min=1, help="Runs side by side, each single-threaded.")] = 1,
+    only: Annotated[list[str] | None, typer.Option(help="ROW or ROW/SEED; may be repeated.")] = None,
+    table: Annotated[bool, typer.Option("--table", help="Run nothing; write the table of what is finished.")] = False,
+    slurm: Annotated[bool, typer.Option("--slurm", help="Run nothing; print job arrays for Slurm.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Begin runs anew whose settings have changed.")] = False,
+    docs: Annotated[Path | None, typer.Option(help="Write the table into this Markdown file too.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the table as JSON on stdout.")] = False,
+) -> None:
+    """Run configurations x seeds, go on after a kill, and write one table with intervals and paired differences.
+
+    Example: kd-seg sweep configs/experiments/multi_to_single.yaml --jobs 2 --docs docs/results.md
+    """
+    from kd_seg.experiments import array_script, collect, plan, read_sweep, run_sweep, write_results
+    from kd_seg.experiments.table import markdown
+
+    sweep = read_sweep(experiment)
+    planned = plan(sweep)
+    if slurm:
+        typer.echo(array_script(experiment, sweep.prepare, planned))
+        return
+    chosen = planned
+    if only:
+        unknown = [name for name in only if not any(name in (job.row, job.key) for job in planned)]
+        if unknown:
+            raise UsageError(f"{experiment} has no run {unknown[0]!r}; it has: {', '.join(j.key for j in planned)}.")
+        chosen = [job for job in planned if job.row in only or job.key in only]
+    results = Path("results") / sweep.name
+    failed = {} if table else run_sweep(sweep, chosen, planned, results, jobs, say, overwrite)
+    answer = collect(sweep, planned)
+    path = write_results(answer, planned, sweep.prepare, results, docs)
+    if json_:
+        print_json(answer.to_json())
+    else:
+        typer.echo(markdown(answer))
+    say(f"table: {path}")
+    if failed:
+        key, reason = next(iter(failed.items()))
+        raise DataError(f"{len(failed)} of {len(chosen)} runs failed; {key}: {reason}.")
