@@ -62,7 +62,7 @@ def foreign(cloud: Cloud, taken: Words) -> Cloud:
 
 
 def laser_mix(first: Cloud, second: Cloud, bands: int) -> Cloud:
-    """Even pitch bands of the first cloud and odd ones of the second (LaserMix; bands from the top, -25 to 3 degrees)."""
+    """Even pitch bands of the first cloud and odd ones of the second (LaserMix; from the top, 3 to -25 degrees)."""
     return _join(first, _band(first, bands) % 2 == 0, second, _band(second, bands) % 2 == 1)
 
 
@@ -86,7 +86,7 @@ def polar_mix(first: Cloud, second: Cloud, thing_raw: frozenset[int], rng: np.ra
     if len(things) == 0:
         return mixed
     turns = (0.0, rng.random() * 120.0, (1.0 + rng.random()) * 120.0)
-    copies = []
+    copies: list[Cloud] = []
     for turn in turns:
         guest = foreign(things, mixed.words) if not copies else foreign(things, copies[-1].words)
         points = guest.points.copy()
