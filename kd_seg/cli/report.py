@@ -1,0 +1,38 @@
+"""``kd-seg report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kd_seg.cli.console import say, tracked
+
+
+def command(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; the first is what the others are compared to.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="HTML file to write; default report.html in the run folder, if there is one run."),
+    ] = None,
+    scans: Annotated[int, typer.Option(min=0, help="Scans to draw with truth, predictions and errors.")] = 2,
+    threads: Annotated[int, typer.Option(help="Threads of the networks on a CPU; 0 = the library's default.")] = 0,
+) -> None:
+    """Write one HTML file on some runs: scores, pictures with errors marked, curves, costs, configuration.
+
+    The scores are those that kd-seg eval RUN left in the run folders.
+
+    Example: kd-seg report runs/demo_baseline
+
+             kd-seg report runs/demo_baseline runs/demo_distilled --out report.html
+    """
+    from kd_seg.errors import UsageError
+    from kd_seg.views.report import write_report
+
+    if out is None:
+        if len(runs) != 1:
+            raise UsageError("Name the file for a report on several runs: --out report.html.")
+        out = runs[0] / "report.html"
+    write_report(runs, out, scans, tracked, threads)
+    say(f"written: {out}")
