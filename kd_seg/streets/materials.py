@@ -108,14 +108,14 @@ class Ground:
 
 
 GROUNDS: dict[Cover, Ground] = {
-    Cover.GRASS: Ground(72, 0.36, 0.16, 0.035, 0.10, (86, 108, 52)),
-    Cover.ROAD: Ground(40, 0.30, 0.12, 0.006, 0.0, (92, 92, 96)),
-    Cover.MARKING: Ground(40, 0.42, 0.20, 0.006, 0.0, (222, 222, 216)),
-    Cover.PARKING: Ground(44, 0.32, 0.12, 0.008, 0.02, (112, 104, 98)),
-    Cover.SIDEWALK: Ground(48, 0.33, 0.12, 0.008, 0.12, (150, 144, 136)),
-    Cover.PAVED: Ground(49, 0.34, 0.13, 0.012, 0.08, (132, 118, 104)),
-    Cover.SOIL: Ground(72, 0.34, 0.18, 0.03, 0.08, (104, 86, 62)),
-    Cover.FOREIGN: Ground(0, 0.33, 0.15, 0.01, 0.05, (120, 115, 110)),
+    Cover.GRASS: Ground(72, 0.37, 0.16, 0.006, 0.10, (86, 108, 52)),
+    Cover.ROAD: Ground(40, 0.29, 0.12, 0.001, 0.0, (92, 92, 96)),
+    Cover.MARKING: Ground(40, 0.44, 0.20, 0.001, 0.0, (222, 222, 216)),
+    Cover.PARKING: Ground(44, 0.315, 0.12, 0.0015, 0.02, (112, 104, 98)),
+    Cover.SIDEWALK: Ground(48, 0.33, 0.12, 0.0015, 0.12, (150, 144, 136)),
+    Cover.PAVED: Ground(49, 0.335, 0.13, 0.003, 0.08, (132, 118, 104)),
+    Cover.SOIL: Ground(72, 0.35, 0.18, 0.006, 0.08, (104, 86, 62)),
+    Cover.FOREIGN: Ground(0, 0.33, 0.15, 0.002, 0.05, (120, 115, 110)),
 }
 """Ground covers; FOREIGN is ground that the annotators left without a class."""
 

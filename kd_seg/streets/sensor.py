@@ -1,4 +1,4 @@
-"""The HDL-64E: its beams, and how it turns first hits into points with noise, drop-out and remission."""
+"""The LiDAR at work: rays of one turn along the vehicle's motion, and what becomes of first hits: range, drop-out, remission."""
 
 from __future__ import annotations
 
@@ -6,33 +6,26 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
-from kd_seg.streets.materials import Material, ground_table, table
+from kd_seg.geometry import Matrix, invert
+from kd_seg.streets import hdl64
+from kd_seg.streets.materials import GROUNDS, Cover, Material, ground_table, table
 from kd_seg.streets.mesh import Floats
 from kd_seg.streets.world import World
 
-ELEVATION = np.array([
-    2.49, 2.13, 1.86, 1.43, 1.14, 0.73, 0.46, 0.09, -0.26, -0.66, -0.95, -1.29, -1.65, -1.97, -2.29, -2.64,
-    -2.95, -3.32, -3.59, -3.97, -4.28, -4.62, -4.95, -5.27, -5.61, -5.93, -6.23, -6.50, -6.85, -7.19, -7.43, -7.80,
-    -8.38, -8.88, -9.34, -9.73, -10.18, -10.79, -11.29, -11.71, -12.16, -12.59, -13.12, -13.63, -14.20, -14.64, -15.13, -15.49,
-    -16.12, -16.65, -17.21, -17.67, -18.17, -18.59, -19.04, -19.60, -20.10, -20.74, -21.21, -21.64, -22.05, -22.69, -23.16, -23.68,
-])  # fmt: skip
-"""Degrees above the horizon of the 64 beams from the top: medians over real scans."""
-SHOTS = 2172
-"""Shots of each beam per turn."""
-TICKS = 4000
-"""Angular marks per turn: a shot is reported at the last mark passed, so steps are 0.18 degrees, and 0.09 now and then."""
-CUT = 80.8
-"""Metres beyond which nothing is kept."""
-LABELLED = 50.0
-"""Metres beyond which the annotators left points without a class."""
-LOSS = table("loss")
-ROUGHNESS = table("roughness")
-SPECKLE = table("speckle")
-GLOSS = table("gloss")
-GROUND_ALBEDO = ground_table("albedo")
-GROUND_SPECKLE = ground_table("speckle")
-GROUND_ROUGHNESS = ground_table("roughness")
+RANGE_NOISE = 0.008
+"""Metres (1 sigma) of the sensor itself; roughness of the surface comes on top."""
+BASE_LOSS = 0.0015
+"""Share of rays lost whatever they meet."""
+FLOOR = 0.03
+"""Remission below this reads as an exact zero."""
+CUT, NEAREST, LABELLED = hdl64.CUT, hdl64.NEAREST, hdl64.LABELLED
+FAR = CUT + 1.5
+_SURFACE = np.stack([table(n) for n in ("speckle", "gloss", "roughness", "loss")], 1)
+_GROUND = np.stack([ground_table(n) for n in ("albedo", "speckle", "roughness")], 1)
+_RAW = np.array([GROUNDS[c].raw for c in Cover], dtype=np.uint32)
+_SMOOTH = np.array([c not in (Cover.GRASS, Cover.SOIL) for c in Cover])
 
 
 @dataclass(frozen=True)
@@ -44,70 +37,168 @@ class Sweep:
     rings: npt.NDArray[np.uint8]
 
 
-def beams() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
-    """Unit directions [64 * SHOTS, 3] of a turn in the LiDAR frame, ring by ring, azimuth rising; ring numbers."""
-    shot = np.arange(SHOTS)
-    azimuth = np.floor(shot * TICKS / SHOTS) * (2 * np.pi / TICKS)
-    phase = (np.arange(64) * 0.61803) % 1.0 * 2e-3
-    turn = azimuth[None, :] + phase[:, None]
-    lift = np.radians(ELEVATION)[:, None]
+@dataclass(frozen=True)
+class Beams:
+    """Rays of one turn, ring by ring: unit directions [R, 3], start heights [R], time in turns -0.5 to 0.5 [R], hidden [R]."""
+
+    direction: npt.NDArray[np.float32]
+    height: npt.NDArray[np.float32]
+    time: npt.NDArray[np.float32]
+    hidden: npt.NDArray[np.bool_]
+    ring: npt.NDArray[np.uint8]
+
+
+def beams() -> Beams:
+    """The HDL-64E's turn. It turns clockwise and faces forward at time 0, the moment of the pose."""
+    turn = hdl64.azimuths()
+    lift = np.radians(hdl64.ELEVATION)[:, None]
     flat = np.cos(lift)
-    directions = np.stack([flat * np.cos(turn), flat * np.sin(turn), np.broadcast_to(np.sin(lift), turn.shape)], -1)
-    return directions.reshape(-1, 3).astype(np.float32), np.repeat(np.arange(64, dtype=np.uint8), SHOTS)
+    direction = np.stack([flat * np.cos(turn), flat * np.sin(turn), np.broadcast_to(np.sin(lift), turn.shape)], -1)
+    time = -((turn + np.pi) % (2 * np.pi) - np.pi) / (2 * np.pi)
+    return Beams(
+        direction.reshape(-1, 3).astype(np.float32),
+        np.repeat(hdl64.OFFSET, hdl64.SHOTS).astype(np.float32),
+        time.ravel().astype(np.float32),
+        hdl64.hidden().ravel(),
+        np.repeat(np.arange(64, dtype=np.uint8), hdl64.SHOTS),
+    )
 
 
-DIRECTIONS, RINGS = beams()
+BEAMS = beams()
 
 
-def sweep(world: World, pose: Floats, frame: int, rng: np.random.Generator, motion: Floats | None = None) -> Sweep:
-    """One turn of the sensor.
+def motion_at(poses: Floats, k: int) -> tuple[Floats, Floats]:
+    """Shift [3] and turn [3] (axis times radians) per period at scan ``k``, in its LiDAR frame, from its neighbours."""
+    before, after = max(k - 1, 0), min(k + 1, len(poses) - 1)
+    if before == after:
+        return np.zeros(3), np.zeros(3)
+    inverse = invert(poses[k])
+    first, last = inverse @ poses[before], inverse @ poses[after]
+    spin = first[:3, :3].T @ last[:3, :3]
+    axis = 0.5 * np.array([spin[2, 1] - spin[1, 2], spin[0, 2] - spin[2, 0], spin[1, 0] - spin[0, 1]])
+    return (last[:3, 3] - first[:3, 3]) / (after - before), axis / (after - before)
+
+
+def sweep(world: World, poses: Floats, k: int, rng: np.random.Generator, distort: bool = False) -> Sweep:
+    """One turn of the sensor about scan ``k``.
+
+    Rays start where the moving sensor is when they are shot. Points are given in the LiDAR frame of the scan's pose
+    (compensated, as KITTI's are), or with ``distort`` each in the frame of its own moment. Other objects stand still
+    during a turn, at their place at time 0.
 
     Args:
         world: what is there.
-        pose: LiDAR to world [4, 4].
-        frame: number of the scan, for what moves.
+        poses: LiDAR to world of all scans [S, 4, 4].
+        k: which scan.
         rng: source of the noise.
-        motion: pose of the next scan [4, 4] for points distorted by the motion during the turn; None = compensated, as KITTI's.
+        distort: leave the distortion by the vehicle's motion in.
     """
-    directions = DIRECTIONS @ pose[:3, :3].T.astype(np.float32)
-    origins: Floats = pose[:3, 3]
-    if motion is not None:
-        share = np.tile(np.arange(SHOTS) / SHOTS, 64)[:, None]
-        turned = DIRECTIONS @ motion[:3, :3].T.astype(np.float32)
-        directions = (1 - share) * directions + share * turned
-        directions = (directions / np.linalg.norm(directions, axis=1, keepdims=True)).astype(np.float32)
-        origins = (1 - share) * pose[:3, 3] + share * motion[:3, 3]
-    hits = world.cast(origins, directions, frame)
-    rows = np.flatnonzero(hits.distance < CUT + 1.0)
-    distance, cosine, triangle = hits.distance[rows], hits.cosine[rows], hits.triangle[rows]
-    start = origins[:2] if origins.ndim == 1 else origins[rows, :2]
-    xy = start + directions[rows, :2] * distance[:, None]
-    material = world.material[triangle]
-    cover = world.ground.at(xy[:, 0], xy[:, 1])
-    from kd_seg.streets.world import GROUND_RAW
-
-    ground = material == Material.GROUND
-    word = np.where(ground, GROUND_RAW[cover], world.word[triangle]).astype(np.uint32)
-    albedo = np.where(ground, GROUND_ALBEDO[cover], world.albedo[triangle])
-    rough = np.where(ground, GROUND_ROUGHNESS[cover] / np.maximum(cosine, 0.15), ROUGHNESS[material])
-    rough = np.minimum(rough, 0.25)
-    noise = rng.standard_normal((2, len(rows)), dtype=np.float32)
-    reach = distance + noise[0] * np.hypot(0.012, rough)
-    speckle = np.where(ground, GROUND_SPECKLE[cover], SPECKLE[material])
-    slant = np.maximum(cosine, 0.02) ** np.where(ground, 0.10, GLOSS[material])
-    signal = albedo * slant * (1 + noise[1] * speckle) * _fade(distance)
-    level = np.floor(np.clip(signal, 0, 0.99) * 100 + 0.5) - 1.0
-    chance = rng.random(len(rows), dtype=np.float32)
-    lost = LOSS[material] + 0.02 + 0.5 * np.exp(-np.maximum(signal, 0) / 0.02)
-    kept = (chance > lost) & (reach < CUT) & (reach > 1.2)
-    points = np.empty((int(kept.sum()), 4), dtype=np.float32)
-    points[:, :3] = DIRECTIONS[rows[kept]] * reach[kept, None]
-    points[:, 3] = np.clip(level[kept], 0, 99) / 100
-    words = word[kept]
-    words[reach[kept] > LABELLED] = 0
-    return Sweep(points, words, RINGS[rows[kept]])
+    shift, turn = motion_at(poses, k)
+    local, rays = _rays(
+        BEAMS.direction, BEAMS.height, BEAMS.time, shift.astype(np.float32), turn.astype(np.float32),
+        poses[k, :3, :3].astype(np.float32), (poses[k, :3, 3] - world.centre).astype(np.float32),
+    )  # fmt: skip
+    hits = world.meet(rays, k)
+    count = len(rays)
+    noise = rng.standard_normal((2, count), dtype=np.float32)
+    chance = rng.random(count, dtype=np.float32)
+    ground = world.ground
+    points, words, kept = _respond(
+        local if not distort else _still(), BEAMS.direction, BEAMS.height, BEAMS.hidden, BEAMS.ring, rays, hits.distance,
+        hits.triangle, hits.cosine, world.material, world.albedo, world.word, ground.cover,
+        (ground.lower - world.centre[:2]).astype(np.float32), noise, chance, hdl64.CONTRAST,
+    )  # fmt: skip
+    return Sweep(points, words, BEAMS.ring[kept])
 
 
-def _fade(distance: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Share of the signal left at a range."""
-    return np.asarray(1.0 / (1.0 + (distance / 48.0) ** 3), dtype=np.float32)
+def _still() -> npt.NDArray[np.float32]:
+    still = np.zeros((len(BEAMS.height), 6), dtype=np.float32)
+    still[:, 2] = BEAMS.height
+    still[:, 3:] = BEAMS.direction
+    return still
+
+
+@njit(cache=True, nogil=True)
+def _rays(direction, height, time, shift, turn, rotation, place):  # type: ignore[no-untyped-def]
+    """Rays [R, 6] (start, unit direction) in the LiDAR frame of time 0, and in the world about its centre."""
+    count = len(direction)
+    local = np.empty((count, 6), np.float32)
+    world = np.empty((count, 6), np.float32)
+    for n in range(count):
+        t = time[n]
+        dx, dy, dz = direction[n, 0], direction[n, 1], direction[n, 2]
+        wx, wy, wz = turn[0] * t, turn[1] * t, turn[2] * t
+        ux, uy, uz = dx + wy * dz - wz * dy, dy + wz * dx - wx * dz, dz + wx * dy - wy * dx
+        size = np.sqrt(ux * ux + uy * uy + uz * uz)
+        ux, uy, uz = ux / size, uy / size, uz / size
+        ox = shift[0] * t + wy * height[n]
+        oy = shift[1] * t - wx * height[n]
+        oz = shift[2] * t + height[n]
+        local[n, 0], local[n, 1], local[n, 2], local[n, 3], local[n, 4], local[n, 5] = ox, oy, oz, ux, uy, uz
+        for i in range(3):
+            world[n, i] = rotation[i, 0] * ox + rotation[i, 1] * oy + rotation[i, 2] * oz + place[i]
+            world[n, i + 3] = rotation[i, 0] * ux + rotation[i, 1] * uy + rotation[i, 2] * uz
+    return local, world
+
+
+@njit(cache=True, nogil=True)
+def _respond(  # type: ignore[no-untyped-def]
+    local, direction, height, hidden, ring, rays, distance, triangle, cosine, material, albedo, word, cover, lower, noise,
+    chance, contrast,
+):  # fmt: skip
+    """Points, words and rows of the rays that give a return."""
+    count = len(rays)
+    points = np.empty((count, 4), np.float32)
+    words = np.empty(count, np.uint32)
+    kept = np.empty(count, np.int64)
+    found = 0
+    rows, columns = cover.shape
+    for n in range(count):
+        tri = triangle[n]
+        if tri < 0 or hidden[n]:
+            continue
+        reach = distance[n]
+        if reach > FAR:
+            continue
+        cos = max(cosine[n], np.float32(0.01))
+        kind = material[tri]
+        label = word[tri]
+        if kind == 0:
+            i = int((rays[n, 0] + reach * rays[n, 3] - lower[0]) * 10.0)
+            j = int((rays[n, 1] + reach * rays[n, 4] - lower[1]) * 10.0)
+            c = cover[min(max(i, 0), rows - 1), min(max(j, 0), columns - 1)]
+            label = _RAW[c]
+            bright, speckle, rough = _GROUND[c, 0], _GROUND[c, 1], _GROUND[c, 2] / max(cos, 0.05)
+            loss = 0.0
+            if _SMOOTH[c]:
+                slant = min(max((cos - 0.034) / 0.05, 0.0), 1.0)
+            else:
+                slant = min(max((cos + 0.06) / 0.13, 0.0), 1.0)
+        else:
+            bright, speckle, rough = albedo[tri], _SURFACE[kind, 0], _SURFACE[kind, 2]
+            loss = _SURFACE[kind, 3]
+            slant = cos ** _SURFACE[kind, 1]
+        fade = 1.0 if reach < 18.0 else max(1.0 - (reach - 18.0) / 62.0, 0.0)
+        signal = bright * slant * fade * (1.0 + noise[1, n] * speckle) - max(reach - 24.0, 0.0) * 0.0013
+        if signal < 0.40:
+            signal -= contrast[ring[n]] * min((0.40 - signal) / 0.12, 1.2)
+        if signal < 0.02:
+            loss = loss + 0.004
+        if chance[n] < loss + BASE_LOSS:
+            continue
+        reach += noise[0, n] * np.sqrt(RANGE_NOISE * RANGE_NOISE + rough * rough)
+        x = local[n, 0] + reach * local[n, 3]
+        y = local[n, 1] + reach * local[n, 4]
+        z = local[n, 2] + reach * local[n, 5]
+        radius = np.sqrt(x * x + y * y + z * z)
+        if radius > CUT or radius < NEAREST:
+            continue
+        points[found, 0], points[found, 1], points[found, 2] = x, y, z
+        level = 0.0
+        if signal >= FLOOR:
+            level = np.floor(min(np.floor(signal * 255.0) / 2.55, 99.0) + 0.5) / 100.0
+        points[found, 3] = level
+        words[found] = label if radius <= LABELLED else np.uint32(0)
+        kept[found] = n
+        found += 1
+    return points[:found], words[:found], kept[:found]

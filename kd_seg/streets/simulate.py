@@ -130,10 +130,7 @@ def _scenario(seed: int, sequence: int, scans: int, rare: float) -> Scenario:
 def _one(folder: Path, name: str, order: Order, scenario: Scenario, world: World, sequence: int, k: int) -> None:
     poses = scenario.ego.poses
     rng = np.random.default_rng([order.seed, sequence, k, 1])
-    motion = None
-    if order.distort:
-        motion = poses[k + 1] if k + 1 < len(poses) else poses[k] @ invert(poses[k - 1]) @ poses[k] if k else poses[k]
-    scan = sweep(world, poses[k], k, rng, motion)
+    scan = sweep(world, poses, k, rng, order.distort)
     seen = visible(world, poses[k], k, scan.points[:, :3])
     if order.images:
         weather = int(np.random.default_rng([order.seed, sequence, 2]).integers(1 << 31))

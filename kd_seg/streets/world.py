@@ -93,10 +93,13 @@ class World:
 
     def cast(self, origins: Floats, directions: Floats, frame: int) -> Hits:
         """First hits of rays [N, 3] (unit directions; one origin [3] or [N, 3]) as the world stands at a scan."""
-        count = len(directions)
-        rays = np.empty((count, 6), dtype=np.float32)
+        rays = np.empty((len(directions), 6), dtype=np.float32)
         rays[:, :3] = origins - self.centre
         rays[:, 3:] = directions
+        return self.meet(rays, frame)
+
+    def meet(self, rays: npt.NDArray[np.float32], frame: int) -> Hits:
+        """First hits of rays [N, 6] float32: start about ``centre``, unit direction."""
         answer = self._scene.cast_rays(open3d().core.Tensor(rays), nthreads=1)
         distance = answer["t_hit"].numpy()
         triangle = answer["primitive_ids"].numpy().astype(np.int32)
@@ -104,8 +107,7 @@ class World:
         normal = answer["primitive_normals"].numpy()
         for moving in self._moving:
             self._meet(moving, rays, frame, distance, triangle, normal)
-        normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
-        cosine = np.abs(np.einsum("ij,ij->i", normal, rays[:, 3:]))
+        cosine = _straighten(normal, rays)
         return Hits(distance, triangle, cosine, normal)
 
     def _meet(
@@ -149,6 +151,18 @@ def _scene(vertices: npt.NDArray[np.float32], triangles: npt.NDArray[np.int32]) 
         tensor(np.ascontiguousarray(vertices, dtype=np.float32)), tensor(np.ascontiguousarray(triangles).astype(np.uint32))
     )
     return scene
+
+
+@njit(cache=True, nogil=True)
+def _straighten(normal, rays):  # type: ignore[no-untyped-def]
+    """Bring normals to unit length in place; cosines with the rays, always positive."""
+    cosine = np.zeros(len(rays), np.float32)
+    for n in range(len(rays)):
+        x, y, z = normal[n, 0], normal[n, 1], normal[n, 2]
+        size = max(np.sqrt(x * x + y * y + z * z), 1e-12)
+        normal[n, 0], normal[n, 1], normal[n, 2] = x / size, y / size, z / size
+        cosine[n] = abs(x * rays[n, 3] + y * rays[n, 4] + z * rays[n, 5]) / size
+    return cosine
 
 
 @njit(cache=True, nogil=True)
