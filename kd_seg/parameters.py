@@ -165,20 +165,26 @@ def read_parameters(path: Path | None, overrides: list[str] | None = None) -> di
     """
     values: dict[str, Any] = {}
     if path is not None:
-        for node, content in read_yaml(path).items():
+        for node, content in read_yaml(path, inherit=False).items():
             inner = content.get("ros__parameters") if isinstance(content, dict) else None
             if not isinstance(inner, dict):
                 raise ConfigError(f"{path}: {node} has no ros__parameters; see configs/ros/parameters.yaml.")
-            values.update(_flat(inner))
+            flat = {name: value for name, value in _flat(inner).items() if name != "use_sim_time"}
+            values.update({name: _checked(name, value, f"{path}: ") for name, value in flat.items()})
     for override in overrides or []:
         name, equals, text = override.partition("=")
+        name = name.strip()
         if not equals:
             raise ConfigError(f"--set {override!r} is not of the form name=value, such as input.intensity_range=unit.")
         try:
-            values[name.strip()] = yaml.safe_load(text)
+            value = yaml.safe_load(text)
         except yaml.YAMLError:
             raise ConfigError(f"--set {override!r}: {text!r} is not a YAML value.") from None
-    return {name: _checked(name, value, path) for name, value in values.items() if name != "use_sim_time"}
+        known = BY_NAME.get(name)
+        if known is not None and known.kind == "double" and type(value) is int:
+            value = float(value)
+        values[name] = _checked(name, value, "--set: ")
+    return values
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -189,15 +195,12 @@ def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _checked(name: str, value: Any, path: Path | None) -> Any:
-    where = f"{path}: " if path is not None else ""
+def _checked(name: str, value: Any, where: str) -> Any:
     parameter = BY_NAME.get(name)
     if parameter is None:
         near = difflib.get_close_matches(name, BY_NAME, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(BY_NAME)}."
         raise ConfigError(f"{where}unknown parameter {name!r}; {hint}")
-    if parameter.kind == "double" and isinstance(value, int) and not isinstance(value, bool) and path is None:
-        value = float(value)
     problem = parameter.problem(value)
     if problem is not None:
         raise ConfigError(f"{where}{problem}.")

@@ -222,7 +222,7 @@ def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Segmenter:
 
 
 def run(
-    labeller: Any, messages: list[FakeCloud], limits: Limits = Limits(), broken: bool = False
+    labeller: Any, messages: list[FakeCloud], broken: bool = False
 ) -> tuple[Recorder, Counts]:
     box, recorder = Mailbox(), Recorder()
     recorder.broken = broken

@@ -81,7 +81,7 @@ def test_other_mismatches() -> None:
     settings, sensor = SensorSettings(), Sensor(sensor_height_m=1.7)
     assert mismatches(figures(), settings, sensor) == {}
     assert mismatches(figures(points=0, valid=0), settings, sensor) == {}
-    height = mismatches(figures(ground_z_m=-1.2 + 0.01), settings, sensor)
+    height = mismatches(figures(ground_z_m=-1.21), settings, sensor)
     assert height == {}
     height = mismatches(figures(ground_z_m=-1.19), settings, sensor)
     assert height["height"].startswith("sensor appears 1.2 m above ground, checkpoint expects 1.7 m; ")

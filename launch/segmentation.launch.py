@@ -1,0 +1,61 @@
+"""Start the segmentation node on one sensor: ros2 launch kd_seg segmentation.launch.py input_topic:=/velodyne_points"""
+
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import LifecycleNode
+from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.substitutions import FindPackageShare
+
+ARGUMENTS = {
+    "namespace": ("", "Namespace of the node; several sensors need several."),
+    "name": ("segmentation", "Name of the node; its topics lie below it."),
+    "checkpoint": ("", "Checkpoint file or run folder; empty: as the parameter file says."),
+    "device": ("auto", "auto, cpu, cuda or cuda:N."),
+    "input_topic": ("/points", "PointCloud2 topic of the driver."),
+    "autostart": ("true", "Configure and activate at once."),
+    "use_sim_time": ("false", "Take the time from /clock."),
+    "log_level": ("info", "debug, info, warn or error."),
+    "respawn": ("false", "Start the node again when it ends."),
+}
+
+
+def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    # A parameter set to "" would override the file's checkpoint, so an empty argument must not be passed at all.
+    overrides = {
+        "device": ParameterValue(LaunchConfiguration("device"), value_type=str),
+        "autostart": ParameterValue(LaunchConfiguration("autostart"), value_type=bool),
+        "use_sim_time": ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool),
+    }
+    checkpoint = LaunchConfiguration("checkpoint").perform(context)
+    if checkpoint:
+        overrides["checkpoint"] = ParameterValue(checkpoint, value_type=str)
+    respawn = LaunchConfiguration("respawn").perform(context).lower() in ("true", "1")
+    return [
+        LifecycleNode(
+            package="kd_seg",
+            executable="segmentation_node",
+            namespace=LaunchConfiguration("namespace"),
+            name=LaunchConfiguration("name"),
+            parameters=[LaunchConfiguration("params_file"), overrides],
+            remappings=[("~/input/points", LaunchConfiguration("input_topic"))],
+            arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
+            respawn=respawn,
+            respawn_delay=2.0,
+            output="screen",
+        )
+    ]
+
+
+def generate_launch_description() -> LaunchDescription:
+    default = PathJoinSubstitution([FindPackageShare("kd_seg"), "configs", "ros", "parameters.yaml"])
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument("params_file", default_value=default, description="Parameter YAML, keyed /**."),
+            *(
+                DeclareLaunchArgument(name, default_value=value, description=text)
+                for name, (value, text) in ARGUMENTS.items()
+            ),
+            OpaqueFunction(function=start),
+        ]
+    )
