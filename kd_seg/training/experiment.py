@@ -11,6 +11,8 @@ from pydantic import Field, field_validator
 from kd_seg.checkpoint import IntensityRange
 from kd_seg.config import Settings, apply_overrides, find_config, read_yaml, validate
 from kd_seg.errors import ConfigError
+from kd_seg.instances.paste import PasteSettings
+from kd_seg.instances.settings import FusionSettings, LibrarySettings, RegistrationSettings
 from kd_seg.networks import Encoding
 from kd_seg.objectives import OBJECTIVES
 from kd_seg.training.mixing import MixSettings
@@ -90,6 +92,14 @@ class StudentSettings(Settings):
         return value
 
 
+class FusedSettings(Settings):
+    """Fused clouds, for whatever of the run needs them: ``student.input: fused``, ``multi_to_single``, ``augment.paste``."""
+
+    library: LibrarySettings = LibrarySettings()
+    registration: RegistrationSettings = RegistrationSettings()
+    cloud: FusionSettings = FusionSettings()
+
+
 class AugmentSettings(Settings):
     """One random transform for all rows of a sample, and what is done before it."""
 
@@ -100,6 +110,7 @@ class AugmentSettings(Settings):
     jitter_m: float = Field(0.0, ge=0, description="standard deviation per point")
     drop: float = Field(0.0, ge=0, lt=1, description="share of the student's points left out, drawn up to this")
     remission_noise: float = Field(0.0, ge=0, description="standard deviation of a gain and an offset on remission")
+    paste: PasteSettings | None = Field(None, description="copy-paste of library instances, before mixing")
     mix: MixSettings | None = Field(None, description="LaserMix or PolarMix with a second scan")
 
 
@@ -142,6 +153,7 @@ class Experiment(Settings):
     grid: GridSettings = GridSettings()
     student: StudentSettings = StudentSettings()
     objectives: list[Any] = Field(default_factory=lambda: [{"kind": "supervised"}])
+    fusion: FusedSettings = FusedSettings()
     augment: AugmentSettings = AugmentSettings()
     optim: OptimSettings = OptimSettings()
     run: RunSettings = RunSettings()

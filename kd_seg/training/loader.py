@@ -13,10 +13,11 @@ from torch.utils.data import DataLoader, Dataset
 from kd_seg.classes import ClassTable
 from kd_seg.networks import Batch, Encoding, collate, encode
 from kd_seg.objectives import Sample, View
-from kd_seg.scans import Cloud, SemanticKitti
+from kd_seg.scans import Cloud, Scan, SemanticKitti
 from kd_seg.training.augment import augment
 from kd_seg.training.experiment import AugmentSettings
 
+Fuse = Callable[[Scan, Cloud, np.random.Generator], Cloud]
 Paste = Callable[[Cloud, np.random.Generator], Cloud]
 Mix = Callable[[Cloud, Callable[[], Cloud], np.random.Generator], Cloud]
 
@@ -27,7 +28,7 @@ class Pipeline:
 
     Attributes:
         labelled: keys whose labels may be read; None where none may (an annotation-free run).
-        fused: the student is given all rows of the cloud, as a multi-scan teacher is.
+        fuse: adds fused rows and gives the student all of them, as a multi-scan teacher is trained; None: own rows.
     """
 
     data: SemanticKitti
@@ -37,7 +38,7 @@ class Pipeline:
     settings: AugmentSettings
     views: tuple[View, ...]
     labelled: frozenset[tuple[str, int]] | None
-    fused: bool
+    fuse: Fuse | None
     paste: Paste | None
     mix: Mix | None
 
@@ -45,6 +46,8 @@ class Pipeline:
         """Scan and cloud before augmentation: own rows, pasted instances, and what views add."""
         scan = self.data.scan(*key)
         cloud = Cloud.of_scan(scan, with_labels=self.labelled is not None and key in self.labelled)
+        if self.fuse is not None:
+            cloud = self.fuse(scan, cloud, rng)
         for view in self.views:
             cloud = view.extend(scan, cloud, rng)
         if self.paste is not None:
@@ -58,7 +61,7 @@ class Pipeline:
             other = self.keys[int(rng.integers(len(self.keys)))]
             cloud = self.mix(cloud, lambda: self.cloud(other, rng)[1], rng)
         cloud = augment(cloud, self.settings, rng)
-        if self.fused:
+        if self.fuse is not None:
             cloud = replace(cloud, own=len(cloud))
         labels = self.classes.to_train(cloud.words, scan.name)
         encoded = encode(cloud.points[: cloud.own], labels[: cloud.own], self.encoding)

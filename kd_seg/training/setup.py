@@ -8,8 +8,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from kd_seg.classes import load_classes
+from kd_seg.classes import ClassTable, load_classes
 from kd_seg.errors import DataError, MissingDependencyError
+from kd_seg.instances.fusion import Fuser
+from kd_seg.instances.paste import Paster
 from kd_seg.networks import build_network
 from kd_seg.objectives import OBJECTIVES, Context, Objective
 from kd_seg.scans import SemanticKitti
@@ -67,6 +69,10 @@ def assemble(experiment: Experiment, rank: int) -> Parts:
     labelled = choose_labelled(keys, experiment.data.labels, experiment.run.seed) if with_labels else None
     if labelled is not None and experiment.data.labels < 1.0 and all(o.needs_labels for o in objectives):
         keys = [key for key in keys if key in labelled]
+    fused_input = experiment.student.input == "fused"
+    twin = fused_input or any(view.name == "fused" for objective in objectives for view in objective.views())
+    paste = experiment.augment.paste
+    fuser = open_fuser(experiment, data, classes) if fused_input or paste is not None else None
     pipeline = Pipeline(
         data=data,
         keys=tuple(keys),
@@ -75,11 +81,19 @@ def assemble(experiment: Experiment, rank: int) -> Parts:
         settings=experiment.augment,
         views=(),
         labelled=labelled,
-        fused=experiment.student.input == "fused",
-        paste=None,
+        fuse=fuser.fuse if fuser is not None and fused_input else None,
+        paste=Paster.build(fuser, classes, paste, twin) if fuser is not None and paste is not None else None,
         mix=build_mixer(experiment.augment.mix, classes) if experiment.augment.mix is not None else None,
     )
     return Parts(device, tuple(keys), student, objectives, pipeline)
+
+
+def open_fuser(experiment: Experiment, data: SemanticKitti, classes: ClassTable) -> Fuser:
+    """What fuses the training clouds; DataError names what is missing and the command that builds it."""
+    fusion = experiment.fusion
+    cache = cache_folder(experiment.data.root)
+    mend = "kd-seg prepare CONFIG, with the config of this run"
+    return Fuser.open(cache, data, classes, fusion.library, fusion.registration, fusion.cloud, mend)
 
 
 def cache_folder(root: str) -> Path:
