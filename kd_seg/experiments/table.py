@@ -128,7 +128,7 @@ def markdown(table: Table, picture: str | None = None) -> str:
     text = [f"{table.purpose}", "", *("| " + " | ".join(row) + " |" for row in rows), ""]
     text.append(
         "IoU in percent, mean ± half the 95 % t-interval over the seeds; below it Δ, the difference to "
-        f"{table.baseline} paired by seed. One seed has no interval. `mIoU` is the official one: an absent class counts 0."
+        f"{table.baseline} paired by seed. One seed has no interval. `mIoU` is the official one (absent: 0)."
     )
     notes = dict.fromkeys((line.row, line.note) for line in table.lines if line.note)
     text += ["", *(f"- {row}: {note}" for row, note in notes)] if notes else []
