@@ -93,7 +93,7 @@ class StudentSettings(Settings):
 
 
 class FusedSettings(Settings):
-    """Fused clouds, for whatever of the run needs them: ``student.input: fused``, ``multi_to_single``, ``augment.paste``."""
+    """Fused clouds, for what needs them: ``student.input: fused``, ``multi_to_single``, ``augment.paste``."""
 
     library: LibrarySettings = LibrarySettings()
     registration: RegistrationSettings = RegistrationSettings()
