@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from torch import Tensor
 from kd_seg.checkpoint import load_checkpoint, resolve
 from kd_seg.classes import ClassTable
 from kd_seg.errors import CheckpointError
-from kd_seg.images.teachers import Provenance, Tools
+from kd_seg.images.teachers import Provenance, Tools, TrainedNetwork
 from kd_seg.networks import Batch, Level
+from kd_seg.objectives.image_labels import shrink
 from kd_seg.objectives.interface import OBJECTIVES, Context
 from kd_seg.scans import SemanticKitti
 
@@ -39,13 +41,16 @@ def tools(data: SemanticKitti, classes: ClassTable, prompts: tuple[str, ...] = (
     return Tools(data.root, classes, prompts, load_image_network, device)
 
 
-def load_image_network(path: Path) -> tuple[Any, tuple[str, ...], Provenance]:
-    """A trained image network in eval mode, its class names, and what it was trained on."""
+def load_image_network(path: Path) -> TrainedNetwork:
+    """A trained image network in eval mode; CheckpointError if the file is not one."""
     loaded = load_checkpoint(resolve(path))
     entry = next((o for o in loaded.spec.training.get("objectives", []) if o.get("kind") == "image_labels"), None)
     if entry is None:
         raise CheckpointError(f"{path} was not trained on pictures (objective image_labels); name an image network.")
-    return loaded.network, loaded.spec.classes.names, Provenance(**entry["provenance"])
+    provenance = Provenance(
+        entry["provenance"]["labels"], tuple(entry["provenance"]["data"]), tuple(entry["provenance"]["sequences"])
+    )
+    return TrainedNetwork(loaded.network, loaded.spec.classes.names, provenance, partial(shrink, share=entry["resize"]))
 
 
 def level_rows(batch: Batch, level: Level) -> Tensor:

@@ -9,6 +9,7 @@ from kd_seg.images.teachers.interface import (
     Provenance,
     SemanticMap,
     Tools,
+    TrainedNetwork,
     build_teacher,
     teacher_settings,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "Provenance",
     "SemanticMap",
     "Tools",
+    "TrainedNetwork",
     "build_teacher",
     "teacher_settings",
 ]

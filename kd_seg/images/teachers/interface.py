@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -99,6 +99,22 @@ class ImageTeacher(Protocol):
 
 
 @dataclass(frozen=True)
+class TrainedNetwork:
+    """An image network of our own.
+
+    Attributes:
+        network: a module with ``look(images [K, 3, H, W]) -> (logits, features)``, in eval mode.
+        vocabulary: class names by logit. provenance: what it was trained on.
+        shrink: brings a picture [H, W, 3] to the size that it was trained at.
+    """
+
+    network: Any
+    vocabulary: tuple[str, ...]
+    provenance: Provenance
+    shrink: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
 class Tools:
     """What the layers above lend to a teacher.
 
@@ -106,14 +122,14 @@ class Tools:
         root: of the data set whose pictures are shown.
         classes: the student's class table.
         prompts: teacher class names that the class map knows, for open-vocabulary teachers.
-        load_network: checkpoint path -> (network in eval mode, class names, provenance), for teachers trained here.
+        load_network: reads the checkpoint of a network trained here.
         device: name of the torch device to run on.
     """
 
     root: Path
     classes: ClassTable | None = None
     prompts: tuple[str, ...] = ()
-    load_network: Callable[[Path], tuple[Any, tuple[str, ...], Provenance]] | None = field(default=None)
+    load_network: Callable[[Path], TrainedNetwork] | None = None
     device: str = "cpu"
 
 

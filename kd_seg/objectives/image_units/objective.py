@@ -195,7 +195,7 @@ class ImageUnits(Objective):
                     backward.floor,
                     backward.drop_below,
                     backward.unknown_below,
-                )  # fmt: skip
+                )
             )
         self.ratio.copy_(ratio)
         self._write(klass.cpu(), spoilt.cpu(), judged.cpu())
@@ -239,8 +239,10 @@ class ImageUnits(Objective):
         }
         path = Path(experiment.run.folder) / "units.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        # Rounds that an earlier run, or a resumed one after its last save, has written are said anew.
+        before = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+        kept = [old for old in before if json.loads(old)["round"] < self.round] if self.round > 1 else []
+        path.write_text("".join(kept) + json.dumps(line) + "\n", encoding="utf-8")
 
     # ------------------------------------------------------------------ files
 
