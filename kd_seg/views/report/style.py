@@ -32,7 +32,8 @@ table { border-collapse: collapse; font-size:.92rem; margin:.6rem 0 1rem; }
 caption { text-align:left; color:var(--muted); padding-bottom:.5rem; font-size:.88rem; }
 th, td { padding:.28rem .9rem .28rem 0; border-bottom:1px solid var(--line); vertical-align:top; }
 thead th { text-align:left; font-weight:600; border-bottom:2px solid var(--line); overflow-wrap:anywhere; }
-tbody th { text-align:left; font-weight:500; }
+tbody th { text-align:left; font-weight:500; min-width:8.5rem; }
+table.numbers thead th { min-width:5.5rem; }
 table.numbers td, table.numbers thead th:not(:first-child) { text-align:right; font-variant-numeric: tabular-nums;
   padding-left:1.2rem; }
 table:not(.numbers) td { overflow-wrap:anywhere; min-width:9rem; max-width:26rem; }

@@ -124,7 +124,9 @@ def cost_table(runs: list[Run], milliseconds: dict[str, float]) -> str:
     ]
     if milliseconds:
         rows.append(("inference per scan, here", lambda run: _shown(milliseconds.get(run.name), "{:.0f} ms")))
-    return table("What it costs", ["", *heads(runs)], [[name, *(value(run) for run in runs)] for name, value in rows])
+    return table(
+        "Training and serving", ["", *heads(runs)], [[name, *(value(run) for run in runs)] for name, value in rows]
+    )
 
 
 def _median(run: Run, key: str, form: str) -> str:
@@ -169,4 +171,4 @@ def environment_table(runs: list[Run]) -> str:
     flat = [flatten(run.environment | {"command": " ".join(run.environment.get("command", []))}) for run in runs]
     keys = list(dict.fromkeys(key for each in flat for key in each))
     rows = [[escape(key), *(escape(str(each.get(key, "-"))) for each in flat)] for key in keys]
-    return table("Environment", ["", *heads(runs)], rows, numbers=False)
+    return table("Versions, machine, command and commit", ["", *heads(runs)], rows, numbers=False)
