@@ -22,8 +22,8 @@ Cells = tuple[int, int, int]
 PAD = 16
 """Every padded side of a grid is a multiple of this, so that four strides of 2 lose no voxel (field T14)."""
 
-LARGEST = 1 << 21
-"""Most cells per axis: three indices fit into one 64-bit integer."""
+LARGEST = (1 << 21) - PAD
+"""Most cells per axis: three indices, and one past the last, fit into a 63-bit integer."""
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,6 @@ _DIGIT = 14
 _BLOCK = 1024
 """Points whose cells are computed at a time, so that they are read again from the first-level cache."""
 
-_AXIS = np.int64((1 << 21) - 1)
-"""Mask of one index in a cell key: x << 42 | y << 21 | z."""
-
 
 @dataclass(frozen=True)
 class Voxels:
@@ -57,30 +54,24 @@ def voxelize(points: npt.NDArray[np.floating], grid: Grid) -> Voxels:
     x_size, y_size, z_size = grid.size
     scale = (1.0 / x_size, 1.0 / y_size, 1.0 / z_size)
     cells = (float(grid.cells[0]), float(grid.cells[1]), float(grid.cells[2]))
-    inverse = np.empty(len(places), dtype=np.int32)
+    bits = (grid.shape[0].bit_length(), (grid.shape[1] - 1).bit_length(), (grid.shape[2] - 1).bit_length())
+    run_bits = len(places).bit_length()
+    wide = sum(bits) + run_bits > 64
+    layout = (bits[1], bits[2], 0 if wide else run_bits)
+    outside = grid.shape[0] << (bits[1] + bits[2])
     space = _workspace(len(places))
-    runs, bounds = _runs(
-        places.reshape(-1), places.shape[1], grid.lower, scale, cells, grid.wraps[1], space.keys, space.ends, inverse
-    )
-    if bounds[0] > bounds[3]:
-        return Voxels(np.empty((0, 3), np.int32), np.full(len(places), -1, np.int32), np.empty(0, np.int32))
-    beyond = int(bounds[3] - bounds[0]) + 1
-    bits = (beyond.bit_length(), int(bounds[4] - bounds[1]).bit_length(), int(bounds[5] - bounds[2]).bit_length())
-    run_bits = int(runs).bit_length()
-    if sum(bits) + run_bits > 64:
-        coordinates, counts = _group_wide(space.keys[:runs], space.ends[:runs], inverse)
+    inverse = np.empty(len(places), dtype=np.int32)
+    packed = space.packed[: len(places)]
+    runs = _runs(
+        places.reshape(-1), places.shape[1], grid.lower, scale, cells, grid.wraps[1], layout, outside,
+        packed, space.ends, inverse,
+    )  # fmt: skip
+    packed = packed[len(places) - runs :]
+    if wide:
+        coordinates, counts = _group_wide(packed[::-1], space.ends[:runs], layout, outside, inverse)
     else:
         coordinates, counts = _group(
-            space.keys[:runs],
-            space.ends,
-            bounds[:3],
-            beyond,
-            bits,
-            run_bits,
-            space.packed,
-            space.spare,
-            space.voxel_of,
-            inverse,
+            packed, space.spare[:runs], space.voxel_of, space.ends, bits, run_bits, outside, inverse
         )
     return Voxels(coordinates, inverse, counts)
 
@@ -90,7 +81,6 @@ class _Workspace:
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self.keys = np.empty(capacity, dtype=np.int64)
         self.packed = np.empty(capacity, dtype=np.uint64)
         self.spare = np.empty(capacity, dtype=np.uint64)
         self.ends = np.empty(capacity, dtype=np.int32)
@@ -100,7 +90,7 @@ class _Workspace:
 _LOCAL = threading.local()
 
 _KEEP = 1 << 20
-"""Largest workspace that a thread keeps for its next call, in points (32 MiB)."""
+"""Largest workspace that a thread keeps for its next call, in points (24 MiB)."""
 
 
 def _workspace(points: int) -> _Workspace:
@@ -115,13 +105,22 @@ def _workspace(points: int) -> _Workspace:
 
 
 @kernel
-def _cell(x: np.floating, y: np.floating, z: np.floating, cells: tuple[float, float, float], wraps: bool) -> np.int64:
-    """Key of the cell at a position in cells; -1 outside. Compared as floats, so that NaN fails."""
+def _cell(
+    x: np.floating,
+    y: np.floating,
+    z: np.floating,
+    cells: tuple[float, float, float],
+    wraps: bool,
+    y_bits: int,
+    z_bits: int,
+    outside: int,
+) -> np.int64:
+    """Packed cell of a position measured in cells. Compared as floats, so that NaN is outside."""
     if wraps and y == cells[1]:  # just below a whole turn, rounded up
         y = np.float64(0.0)
     inside = (x >= 0.0) & (x < cells[0]) & (y >= 0.0) & (y < cells[1]) & (z >= 0.0) & (z < cells[2])
     i, j, k = np.int64(np.int32(x)), np.int64(np.int32(y)), np.int64(np.int32(z))
-    return i << 42 | j << 21 | k if inside else np.int64(-1)
+    return (i << y_bits | j) << z_bits | k if inside else np.int64(outside)
 
 
 @kernel
@@ -132,25 +131,28 @@ def _cells(
     scale: tuple[float, float, float],
     cells: tuple[float, float, float],
     wraps: bool,
-    keys: np.ndarray,
+    y_bits: int,
+    z_bits: int,
+    outside: int,
+    found: np.ndarray,
 ) -> None:
-    """Cell keys of at most _BLOCK points, laid out ``width`` numbers apart."""
+    """Packed cells of at most _BLOCK points, laid out ``width`` numbers apart."""
     # 32-bit numbering and a constant stride let the compiler work on several points at once
     one, two, four = np.uint32(1), np.uint32(2), np.uint32(4)
     if width == 4:
-        for i in range(np.uint32(len(keys))):
+        for i in range(np.uint32(len(found))):
             at = four * np.uint32(i)
             x = (np.float64(flat[at]) - lower[0]) * scale[0]
             y = (np.float64(flat[at + one]) - lower[1]) * scale[1]
             z = (np.float64(flat[at + two]) - lower[2]) * scale[2]
-            keys[i] = _cell(x, y, z, cells, wraps)
+            found[i] = _cell(x, y, z, cells, wraps, y_bits, z_bits, outside)
     else:
-        for i in range(np.uint32(len(keys))):
+        for i in range(np.uint32(len(found))):
             at = np.uint32(width) * np.uint32(i)
             x = (np.float64(flat[at]) - lower[0]) * scale[0]
             y = (np.float64(flat[at + one]) - lower[1]) * scale[1]
             z = (np.float64(flat[at + two]) - lower[2]) * scale[2]
-            keys[i] = _cell(x, y, z, cells, wraps)
+            found[i] = _cell(x, y, z, cells, wraps, y_bits, z_bits, outside)
 
 
 @kernel
@@ -161,75 +163,54 @@ def _runs(
     scale: tuple[float, float, float],
     cells: tuple[float, float, float],
     wraps: bool,
-    keys: np.ndarray,
+    layout: tuple[int, int, int],
+    outside: int,
+    packed: np.ndarray,
     ends: np.ndarray,
     run_of: np.ndarray,
-) -> tuple[np.int64, tuple[np.int64, ...]]:
-    """Find the runs of consecutive points in one cell: their keys and ends [R], and each point's run [N].
+) -> np.int64:
+    """Find the runs of consecutive points in one cell; returns how many.
 
-    Returns the number of runs, and the smallest and the largest index per axis.
+    ``layout`` holds the bits of y, z and run number; without bits for it the run number is left out of ``packed``,
+    which is filled from its end: a scan that starts with its upper rings then comes upwards within a column.
     """
+    y_bits, z_bits, run_bits = layout
+    run_mask = (np.int64(1) << run_bits) - 1
     count = len(run_of)
     block = np.empty(_BLOCK, dtype=np.int64)
     run = np.int64(-1)
-    before = np.int64(-2)
+    before = np.int64(-1)
     for start in range(0, count, _BLOCK):
         size = min(_BLOCK, count - start)
-        _cells(flat[start * width : (start + size) * width], width, lower, scale, cells, wraps, block[:size])
+        part = flat[start * width : (start + size) * width]
+        _cells(part, width, lower, scale, cells, wraps, y_bits, z_bits, outside, block[:size])
         for i in range(size):
-            key = block[i]
-            run += np.int64(key != before)
-            keys[run] = key
+            cell = block[i]
+            run += np.int64(cell != before)
+            packed[count - 1 - run] = cell << run_bits | run & run_mask
             ends[run] = start + i + 1
             run_of[start + i] = run
-            before = key
-    runs = run + 1
-    low_x = low_y = low_z = _AXIS
-    high_x = high_y = high_z = np.int64(-1)
-    for r in range(runs):
-        key = keys[r]
-        inside = key >= 0
-        x, y, z = key >> 42, key >> 21 & _AXIS, key & _AXIS
-        low_x = min(low_x, x if inside else _AXIS)
-        low_y = min(low_y, y if inside else _AXIS)
-        low_z = min(low_z, z if inside else _AXIS)
-        high_x = max(high_x, x)
-        high_y = max(high_y, y if inside else np.int64(-1))
-        high_z = max(high_z, z if inside else np.int64(-1))
-    return runs, (low_x, low_y, low_z, high_x, high_y, high_z)
+            before = cell
+    return run + 1
 
 
 @kernel
 def _group(
-    keys: np.ndarray,
-    ends: np.ndarray,
-    corner: tuple[np.int64, ...],
-    beyond: int,
-    bits: tuple[int, int, int],
-    run_bits: int,
     packed: np.ndarray,
     spare: np.ndarray,
     voxel_of: np.ndarray,
+    ends: np.ndarray,
+    bits: tuple[int, int, int],
+    run_bits: int,
+    outside: int,
     inverse: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates and counts of the voxels; ``inverse`` holds each point's run and gets its voxel.
-
-    ``packed``, ``spare`` and ``voxel_of`` are room for at least as many runs as there are keys.
-    """
-    y_bits, z_bits = bits[1], bits[2]
-    runs = len(keys)
-    # runs outside the grid get the x behind the last one, so they come last
-    outside = np.uint64(beyond) << np.uint64(y_bits + z_bits)
-    # from the last run to the first: a scan that starts with its upper rings then comes upwards within a column
-    for i in range(runs):
-        r = runs - 1 - i
-        key = keys[r]
-        x, y, z = (key >> 42) - corner[0], (key >> 21 & _AXIS) - corner[1], (key & _AXIS) - corner[2]
-        cell = (x << y_bits | y) << z_bits | z
-        packed[i] = (np.uint64(cell) if key >= 0 else outside) << np.uint64(run_bits) | np.uint64(r)
-    packed, spare = _sort_digits(packed[:runs], spare[:runs], run_bits + z_bits, bits[0] + y_bits)
+    """Coordinates and counts of the voxels; ``inverse`` holds each point's run and gets its voxel."""
+    x_bits, y_bits, z_bits = bits
+    runs = len(packed)
+    packed, spare = _sort_digits(packed, spare, run_bits + z_bits, x_bits + y_bits)
     if not _sort_columns(packed):
-        packed, spare = _sort_digits(packed, spare, run_bits, bits[0] + y_bits + z_bits)
+        packed, spare = _sort_digits(packed, spare, run_bits, x_bits + y_bits + z_bits)
 
     voxel = np.int64(-1)
     before = ~np.uint64(0)
@@ -245,8 +226,8 @@ def _group(
     for r in range(runs):
         counts[voxel_of[r]] += ends[r] - start
         start = ends[r]
-    if before == outside:
-        counts = counts[:voxel]
+    if before == np.uint64(outside):  # the last voxel of all is none
+        counts = counts[:voxel].copy()
         for j in range(runs - 1, -1, -1):
             if packed[j] >> np.uint64(run_bits) != before:
                 break
@@ -257,9 +238,9 @@ def _group(
     coordinates = np.empty((len(counts), 3), dtype=np.int32)
     for v in range(len(counts)):
         cell = np.int64(spare[v])
-        coordinates[v, 0] = (cell >> (y_bits + z_bits)) + corner[0]
-        coordinates[v, 1] = (cell >> z_bits & ((1 << y_bits) - 1)) + corner[1]
-        coordinates[v, 2] = (cell & ((1 << z_bits) - 1)) + corner[2]
+        coordinates[v, 0] = cell >> (y_bits + z_bits)
+        coordinates[v, 1] = cell >> z_bits & ((1 << y_bits) - 1)
+        coordinates[v, 2] = cell & ((1 << z_bits) - 1)
     return coordinates, counts
 
 
@@ -311,15 +292,20 @@ def _sort_columns(packed: np.ndarray) -> bool:
 
 
 def _group_wide(
-    keys: npt.NDArray[np.int64], ends: npt.NDArray[np.int32], inverse: npt.NDArray[np.int32]
+    cells: npt.NDArray[np.uint64],
+    ends: npt.NDArray[np.int32],
+    layout: tuple[int, int, int],
+    outside: int,
+    inverse: npt.NDArray[np.int32],
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     """The same with NumPy's sort, where a cell and the number of a run do not fit 64 bits together."""
-    voxel_of = np.full(len(keys), -1, dtype=np.int32)
-    runs = np.flatnonzero(keys >= 0)
-    cells, rows = np.unique(keys[runs], return_inverse=True)
+    y_bits, z_bits, _ = layout
+    voxel_of = np.full(len(cells), -1, dtype=np.int32)
+    runs = np.flatnonzero(cells != outside)
+    unique, rows = np.unique(cells[runs].astype(np.int64), return_inverse=True)
     voxel_of[runs] = rows
-    counts = np.zeros(len(cells), dtype=np.int32)
+    counts = np.zeros(len(unique), dtype=np.int32)
     np.add.at(counts, rows, np.diff(ends, prepend=0)[runs])
     inverse[:] = voxel_of[inverse]
-    coordinates = np.stack([cells >> 42, cells >> 21 & _AXIS, cells & _AXIS], axis=1)
-    return coordinates.astype(np.int32), counts
+    x, y, z = unique >> (y_bits + z_bits), unique >> z_bits & ((1 << y_bits) - 1), unique & ((1 << z_bits) - 1)
+    return np.stack([x, y, z], axis=1).astype(np.int32), counts
