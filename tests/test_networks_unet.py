@@ -95,3 +95,12 @@ def test_pooling_leaves_out_minus_one():
     index = torch.tensor([0, 0, 1, -1])
     assert pool_rows(rows, index, 3, "mean").flatten().tolist() == [-1.0, -5.0, 0.0]
     assert pool_rows(rows, index, 3, "amax").flatten().tolist() == [1.0, -5.0, 0.0]
+
+
+def test_pooling_of_constants_equals_pooling_with_gradients():
+    rng = np.random.default_rng(0)
+    rows = torch.from_numpy(rng.normal(size=(500, 7)).astype(np.float32))
+    index = torch.from_numpy(rng.integers(-1, 90, 500))
+    constant = pool_rows(rows, index, 100, "mean")
+    tracked = pool_rows(rows.clone().requires_grad_(), index, 100, "mean")
+    torch.testing.assert_close(constant, tracked.detach(), rtol=1e-5, atol=1e-6)

@@ -43,9 +43,9 @@ SIZES = {
 
 
 def normalised(x: SparseTensor, norm: nn.Module, activation: bool = True) -> SparseTensor:
-    """Batch norm (and ReLU) on the features of a sparse tensor; no rows pass as they are."""
+    """Batch norm (and ReLU, in place) on the features of a sparse tensor; no rows pass as they are."""
     features = norm(x.features) if len(x.features) > 1 or not norm.training else x.features
-    return x.replace_feature(torch.relu(features) if activation else features)
+    return x.replace_feature(torch.relu_(features) if activation else features)
 
 
 class ConvolutionBlock(nn.Module):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from kd_seg.errors import DataError
 from kd_seg.sparse.backend import spconv
 from kd_seg.sparse.kernel_maps import Rows, strided_map, submanifold_map
+from kd_seg.sparse.pooling import mean_rows
 
 SparseTensor = Any
 """spconv's SparseConvTensor: features [V, d], indices [V, 4], spatial_shape, indice_dict."""
@@ -161,6 +162,8 @@ def pool_rows(rows: Tensor, index: Tensor, count: int, reduce: str) -> Tensor:
 
     Empty places are 0. (spconv's own pools start the maximum at 0 and have no CPU mean: field T12.)
     """
+    if reduce == "mean" and rows.device.type == "cpu" and not rows.requires_grad:
+        return torch.from_numpy(mean_rows(rows.numpy(), index.numpy(), count))
     inside = index >= 0
     if not bool(inside.all()):
         rows, index = rows[inside], index[inside]
