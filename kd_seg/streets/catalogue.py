@@ -34,6 +34,7 @@ MAKERS: dict[str, Maker] = {
     "bush": _plain(plants.bush),
     "hedge": plants.hedge,
     "thicket": plants.thicket,
+    "shrubs": plants.shrubs,
     "weeds": plants.tall_grass,
     "fence": buildings.fence,
     "rail": buildings.guard_rail,

@@ -13,7 +13,7 @@ POLE, SIGN, OBJECT, STRUCTURE = 80, 81, 99, 52
 
 def lamp(rng: np.random.Generator) -> Mesh:
     """A street lamp of 4-9 m with an arm over the road (towards -y)."""
-    height, radius = float(rng.uniform(4.0, 9.0)), float(rng.uniform(0.055, 0.1))
+    height, radius = float(rng.uniform(4.0, 9.0)), float(rng.uniform(0.045, 0.08))
     reach = float(rng.uniform(0.0, 2.2))
     tone = float(np.exp(rng.normal(-0.1, 0.5)))
     top = np.array([0.0, -reach, height + 0.15])
@@ -30,7 +30,7 @@ def post(rng: np.random.Generator) -> Mesh:
     """A bare post, bollard or telegraph pole."""
     kind = rng.random()
     if kind < 0.45:
-        height, radius = rng.uniform(0.7, 1.1), rng.uniform(0.05, 0.1)
+        height, radius = rng.uniform(0.7, 1.1), rng.uniform(0.04, 0.08)
         return tube((0, 0, -0.2), (0, 0, height), radius, Material.GALVANIZED, POLE, tone=float(np.exp(rng.normal(0, 0.5))))
     if kind < 0.7:
         height = rng.uniform(7.0, 9.5)

@@ -12,7 +12,7 @@ from kd_seg.streets.materials import Cover
 from kd_seg.streets.mesh import Floats
 from kd_seg.streets.network import Network, Side, Street
 
-VARIANTS = {"tree": 14, "conifer": 8, "bush": 14, "hedge": 6, "thicket": 8, "weeds": 4, "fence": 24, "rail": 3}
+VARIANTS = {"tree": 14, "conifer": 8, "bush": 14, "hedge": 8, "thicket": 8, "shrubs": 8, "weeds": 4, "fence": 24, "rail": 3}
 """How many prototypes of a kind a sequence plants."""
 CAR = 10
 
@@ -94,6 +94,7 @@ def furnish(network: Network, plan: Plan, rng: np.random.Generator, base: int) -
     for street in network.streets:
         for side in (1, -1):
             _lots(site, street, side)
+            _background(site, street, side)
     if network.style.name == "motorway":
         _median(site, network.streets[0])
     site.plan = replace(plan, patches=tuple(site.patches))
@@ -122,14 +123,14 @@ def _kerbside(site: Site, street: Street, side: int) -> None:
                 flip = np.pi if (side > 0) != (rng.random() < 0.15) else 0.0
                 site.park(*place, float(heading) + flip + rng.normal(0, 0.02))
             s += rng.uniform(5.4, 7.0)
-    elif name in ("residential", "industrial") and rng.random() < 0.6:
+    elif name in ("residential", "industrial") and rng.random() < 0.75:
         s = rng.uniform(5, 20)
         while s < end:
             place, heading = street.at(s, side * (street.half - 0.75))
-            if abs(street.half) > 2.9 and _clear(site.plan, street, s) and rng.random() < 0.5:
+            if abs(street.half) > 2.9 and _clear(site.plan, street, s) and rng.random() < 0.6:
                 site.park(*place, float(heading) + (np.pi if side > 0 else 0.0) + rng.normal(0, 0.02))
-            s += rng.uniform(5.6, 22.0)
-    pitch = {"city": 26.0, "residential": 32.0, "industrial": 38.0, "country": 60.0, "motorway": 50.0}[name]
+            s += rng.uniform(5.6, 16.0)
+    pitch = {"city": 34.0, "residential": 40.0, "industrial": 45.0, "country": 90.0, "motorway": 70.0}[name]
     edge = street.half + section.parking
     s = rng.uniform(0, pitch)
     row = rng.random() < 0.5
@@ -140,7 +141,7 @@ def _kerbside(site: Site, street: Street, side: int) -> None:
             if plan_cover(site.plan, place) in (Cover.SIDEWALK, Cover.GRASS):
                 site.put("lamp", *place, yaw_to_road(heading), 0.3, 0.3, lots=False)
         s += pitch * rng.uniform(0.85, 1.15)
-    for kind, every in (("sign", 34.0), ("post", 34.0), ("bin", 45.0), ("cabinet", 70.0), ("light", 160.0), ("planter", 110.0), ("bench", 140.0)):
+    for kind, every in (("sign", 70.0), ("post", 80.0), ("bin", 60.0), ("cabinet", 90.0), ("light", 260.0), ("planter", 140.0), ("bench", 180.0)):
         if name in ("country", "motorway"):
             every *= 1.6 if kind in ("sign", "post") else 50.0
         s = rng.exponential(every)
@@ -152,8 +153,8 @@ def _kerbside(site: Site, street: Street, side: int) -> None:
                 turn = facing if kind in ("sign", "light") else float(heading) + rng.choice([0, np.pi])
                 site.put(kind, *place, turn, 0.5, 0.5, lots=False)
             s += rng.exponential(every) + 3.0
-    if section.verge > 0.7 or (name == "city" and rng.random() < 0.6):
-        every, s = rng.uniform(8, 16), rng.uniform(0, 10)
+    if section.verge > 0.7 or (name == "city" and rng.random() < 0.35):
+        every, s = rng.uniform(11, 22), rng.uniform(0, 10)
         while s < end and name not in ("motorway",):
             place, _ = street.at(s, side * (edge + 0.8))
             if plan_cover(site.plan, place) in (Cover.SIDEWALK, Cover.GRASS) and rng.random() < 0.8:
@@ -204,60 +205,91 @@ def _lots(site: Site, street: Street, side: int) -> None:
         s += wide
 
 
-def _along(site: Site, kind: str, street: Street, side: int, first: float, last: float, out: float, across: float = 0.5) -> None:
+def _background(site: Site, street: Street, side: int) -> None:
+    """Houses and trees 30 to 80 m from the street, seen between and over what stands at it."""
+    rng, name = site.rng, street.style.name
+    town = name in ("residential", "city", "industrial")
+    s = rng.uniform(0, 10)
+    while s < street.length():
+        out = street.half + rng.uniform(32, 80)
+        place, heading = street.at(s, side * out)
+        use = rng.random()
+        if town and use < 0.5:
+            size = (round(float(rng.uniform(10, 18)), 1), round(float(rng.uniform(9, 12)), 1), int(rng.integers(1, 4)))
+            site.put("house", *place, float(heading) + rng.choice([0, np.pi / 2]), size[0], size[1], size=size)
+        elif use < 0.8:
+            for _ in range(rng.integers(2, 6)):
+                site.plant("tree" if rng.random() < 0.8 else "conifer", *(place + rng.normal(0, 5, 2)), 1.0, 1.6, clear=1.0)
+        else:
+            yaw = float(heading) + (0.0 if side > 0 else np.pi) + rng.normal(0, 0.3)
+            site.put("thicket", *place, yaw, 8, 1, size=(8.0,), stretch=(rng.uniform(1, 2), 1.2, rng.uniform(1, 1.4)), take=False)
+        s += rng.uniform(6, 14)
+
+
+def _along(
+    site: Site, kind: str, street: Street, side: int, first: float, last: float, out: float, across: float = 0.5,
+    tall: tuple[float, float] = (0.85, 1.2),
+) -> None:  # fmt: skip
     """A fence, hedge, rail or thicket along the street from ``first`` to ``last``, in pieces that follow the curve."""
     variant = site.variant(kind)
     count = max(int(np.ceil((last - first) / 8.0)), 1)
     piece = (last - first) / count
     if piece < 0.8:
         return
+    even = 1.0 if kind == "rail" else float(site.rng.uniform(*tall))
     for k in range(count):
         place, heading = street.at(first + (k + 0.5) * piece, side * out)
         places = site.footprint(*place, float(heading), piece, across)
         if (site.plan.look(places)[0] < LOT).any():
             continue
-        own = variant if kind != "thicket" else site.variant(kind)
+        own = variant if kind not in ("thicket", "shrubs") else site.variant(kind)
         yaw = float(heading) + (0.0 if side > 0 else np.pi)
         site.take(site.footprint(*place, yaw, piece - 0.5, 0.2))
-        high = 1.0 if kind in ("fence", "rail") else float(site.rng.uniform(0.85, 1.2))
+        high = even if kind in ("fence", "hedge", "rail") else float(site.rng.uniform(*tall))
         site.items.append(Item(kind, *map(float, place), yaw, own, (8.0,), (piece / 8.0, 1.0, high)))
 
 
 def _garden_lot(site: Site, street: Street, side: int, s: float, wide: float) -> None:
     rng = site.rng
-    front = street.half + _side(street, side).width() + 0.15
+    front = street.half + _side(street, side).width() + (rng.uniform(0.3, 3.0) if rng.random() < 0.5 else 0.15)
     first, last = s - wide / 2, s + wide / 2
     drive = first + 2.2 if rng.random() < 0.5 else last - 2.2
-    setback = rng.uniform(2.5, 8.0)
-    boundary = str(rng.choice(["fence", "hedge", "none", "both"], p=[0.4, 0.27, 0.2, 0.13]))
+    setback = rng.uniform(3.0, 9.0)
+    boundary = str(rng.choice(["fence", "hedge", "none", "both"], p=[0.34, 0.32, 0.08, 0.26]))
     for a, b in ((first, drive - 1.7), (drive + 1.7, last)):
         if boundary in ("fence", "both"):
-            _along(site, "fence", street, side, a, b, front + 0.1)
+            _along(site, "fence", street, side, a, b, front + 0.15, 0.2, (0.65, 1.1))
         if boundary in ("hedge", "both"):
-            _along(site, "hedge", street, side, a, b, front + (1.0 if boundary == "both" else 0.5))
-    if rng.random() < 0.75:
+            _along(site, "hedge", street, side, a, b, front + (1.0 if boundary == "both" else 0.5), tall=(0.5, 0.95))
+        if boundary != "both" and rng.random() < 0.75:
+            _along(site, "shrubs", street, side, a, b, front + rng.uniform(1.6, 3.0), tall=(0.5, 1.1))
+    if rng.random() < 0.6:
         place, heading = street.at(drive, side * (front + 5.0))
-        cover = (Cover.PARKING, Cover.PARKING, Cover.PAVED, Cover.SOIL)[int(rng.integers(4))]
+        cover = (Cover.PARKING, Cover.SIDEWALK, Cover.PAVED, Cover.SOIL)[int(rng.integers(4))]
         site.patches.append(Patch(*map(float, place), float(heading) + np.pi / 2, 10.4, 3.0, cover))
         if rng.random() < 0.4:
             site.park(*street.at(drive, side * (front + rng.uniform(3, 6)))[0], float(heading) + np.pi / 2 * rng.choice([-1, 1]), lots=True)
-    width, depth = rng.uniform(8, min(wide - 3, 15)), rng.uniform(8, 12)
+    width, depth = rng.uniform(9, wide - 2.5), rng.uniform(8, 12)
     floors = int(rng.choice([1, 2, 2, 3]))
     out = front + setback + depth / 2
-    if rng.random() < 0.85:
+    if rng.random() < 0.94:
         place, heading = street.at(s, side * out)
         yaw = float(heading) + (0.0 if side > 0 else np.pi)
         site.put("house", *place, yaw, width + 0.5, depth + 0.5, size=(round(width, 1), round(depth, 1), floors))
+    if rng.random() < 0.5 and setback > 4.5:
+        place, heading = street.at(s, side * (front + setback / 2 + 1.0))
+        paving = Cover.SIDEWALK if rng.random() < 0.6 else Cover.PAVED
+        site.patches.append(Patch(*map(float, place), float(heading), width * 0.7, setback - 1.5, paving))
     if rng.random() < 0.35:
         place, heading = street.at(drive, side * (front + rng.uniform(10, 16)))
         site.put("shed", *place, float(heading) + (0.0 if side > 0 else np.pi), 5, 5)
-    for _ in range(rng.integers(2, 7)):
-        site.plant("bush", *street.at(rng.uniform(first, last), side * (front + rng.uniform(0.8, setback + 2)))[0])
+    for _ in range(rng.integers(8, 18)):
+        site.plant("bush", *street.at(rng.uniform(first, last), side * (front + rng.uniform(0.8, setback + 2)))[0], 0.9, 1.5)
     for _ in range(rng.integers(1, 5)):
         kind = "tree" if rng.random() < 0.75 else "conifer"
         deep = rng.uniform(1.5, setback) if rng.random() < 0.5 else setback + depth + rng.uniform(2, 15)
         site.plant(kind, *street.at(rng.uniform(first, last), side * (front + deep))[0], clear=1.0)
-    if rng.random() < 0.6:
+    if rng.random() < 0.8:
         place, heading = street.at(first, side * (front + 7.5))
         kind = "fence" if rng.random() < 0.55 else "hedge"
         site.put(kind, *place, float(heading) + np.pi / 2, 12.0, 0.3, size=(8.0,), stretch=(1.5, 1.0, 1.0))
@@ -289,7 +321,7 @@ def _city_lot(site: Site, street: Street, side: int, s: float, wide: float) -> N
     else:
         place, _ = street.at(s, side * (front + 9))
         site.patches.append(Patch(*map(float, place), float(heading), wide, 17.0, Cover.GRASS))
-        _along(site, "fence" if rng.random() < 0.5 else "hedge", street, side, s - wide / 2, s + wide / 2, front + 0.4)
+        _along(site, "fence" if rng.random() < 0.6 else "hedge", street, side, s - wide / 2, s + wide / 2, front + 0.5, 0.3)
         for _ in range(rng.integers(3, 8)):
             site.plant("tree", *street.at(s + rng.uniform(-wide / 2, wide / 2), side * (front + rng.uniform(2, 16)))[0], clear=1.0)
     if rng.random() < 0.35:
@@ -304,7 +336,7 @@ def _yard_lot(site: Site, street: Street, side: int, s: float, wide: float) -> N
     setback, depth = rng.uniform(8, 22), rng.uniform(14, 26)
     place, heading = street.at(s, side * (front + setback / 2))
     yaw = float(heading) + (0.0 if side > 0 else np.pi)
-    cover = (Cover.PARKING, Cover.PAVED, Cover.PAVED, Cover.GRASS)[int(rng.integers(4))]
+    cover = (Cover.PARKING, Cover.PAVED, Cover.SIDEWALK, Cover.GRASS, Cover.GRASS)[int(rng.integers(5))]
     site.patches.append(Patch(*map(float, place), float(heading), wide, setback, cover))
     if rng.random() < 0.8:
         place, _ = street.at(s, side * (front + setback + depth / 2))
@@ -314,10 +346,10 @@ def _yard_lot(site: Site, street: Street, side: int, s: float, wide: float) -> N
     kind = str(rng.choice(["fence", "hedge", "fence", "none"]))
     if kind != "none":
         for a, b in ((first, gate - 3), (gate + 3, last)):
-            _along(site, kind, street, side, a, b, front + 0.3)
+            _along(site, kind, street, side, a, b, front + 0.4, 0.2)
     if cover == Cover.PARKING:
         for k in np.arange(-wide / 2 + 2, wide / 2 - 2, 2.8):
-            if rng.random() < 0.5:
+            if rng.random() < 0.35:
                 site.park(*street.at(s + k, side * (front + setback - 4))[0], float(heading) + np.pi / 2, lots=True)
     for _ in range(rng.integers(1, 5)):
         site.plant("tree", *street.at(rng.uniform(first, last), side * (front + rng.uniform(1, 5)))[0], clear=1.0)
@@ -334,23 +366,24 @@ def _open_lot(site: Site, street: Street, side: int, s: float, wide: float) -> N
     if rng.random() < (0.5 if motorway else 0.18):
         _along(site, "rail", street, side, first, last, front + 0.3, 0.2)
     use = rng.random()
-    if use < 0.45:
-        out = front + rng.uniform(2.5, 7.0) + (4.0 if motorway else 0.0)
+    if use < (0.8 if motorway else 0.88):
+        out = front + rng.uniform(0.8, 5.0) + (1.0 if motorway else 0.0)
         _along(site, "thicket", street, side, first, last, out, 1.0)
+        _along(site, "shrubs", street, side, first, last, out - 0.7, 0.5, (0.6, 1.2))
         for _ in range(rng.integers(2, 6)):
             site.plant("tree", *street.at(rng.uniform(first, last), side * (out + rng.uniform(1, 12)))[0], clear=1.0)
-    elif use < 0.7:
+    elif use < 0.93:
         for _ in range(rng.integers(1, 5)):
             kind = "tree" if rng.random() < 0.7 else "bush"
             site.plant(kind, *street.at(rng.uniform(first, last), side * (front + rng.uniform(2, 22)))[0], clear=1.0)
-    elif use < 0.8 and not motorway:
+    elif use < 0.95 and not motorway:
         place, heading = street.at(s, side * (front + rng.uniform(9, 18)))
         size = (round(float(rng.uniform(9, 14)), 1), round(float(rng.uniform(8, 12)), 1), int(rng.integers(1, 3)))
         site.put("house", *place, float(heading) + (0.0 if side > 0 else np.pi), size[0], size[1], size=size)
         _along(site, "fence", street, side, first, last, front + 2.0)
     if rng.random() < 0.4:
         _along(site, "weeds", street, side, first, last, front + rng.uniform(0.5, 2.0), 0.2)
-    if rng.random() < 0.10:
+    if rng.random() < 0.05:
         place, heading = street.at(s, side * (front + 1.0))
         site.put("board", *place, float(heading) + (np.pi if side > 0 else 0.0), 0.6, 2.0)
     if rng.random() < 0.12 and not motorway:

@@ -164,20 +164,21 @@ def _street(rng: np.random.Generator, line: Floats, style: Style) -> Street:
         return Side(wide, strip, walk, lot, bank)
 
     if style.name == "residential":
-        half = float(rng.uniform(2.7, 3.6))
-        sides = [side(0.4, 0.3, float(rng.uniform(1.3, 2.6)), Cover.GRASS) for _ in range(2)]
+        half = float(rng.uniform(2.8, 3.7))
+        sides = [side(0.08, 0.08, float(rng.uniform(1.8, 3.8)), Cover.GRASS) for _ in range(2)]
     elif style.name == "city":
         half = float(rng.uniform(3.2, 5.0))
-        sides = [side(0.5, 0.3, float(rng.uniform(2.2, 4.2)), Cover.SIDEWALK) for _ in range(2)]
+        sides = [side(0.2, 0.25, float(rng.uniform(2.2, 4.2)), Cover.SIDEWALK) for _ in range(2)]
     elif style.name == "industrial":
         half = float(rng.uniform(3.4, 4.6))
-        sides = [side(0.25, 0.6, float(rng.uniform(1.4, 2.5)), Cover.GRASS) for _ in range(2)]
+        sides = [side(0.15, 0.4, float(rng.uniform(1.6, 2.8)), Cover.GRASS) for _ in range(2)]
     else:
         half = float(rng.uniform(2.9, 3.8))
         banks = rng.uniform(-1.2, 2.6, 2)
         walk = 1.8 if rng.random() < 0.3 else 0.0
-        sides = [Side(0.0, 2.0, walk if k else 0.0, Cover.GRASS, float(banks[k])) for k in range(2)]
-    lanes = ((-half / 2, 1), (half / 2, -1))
+        sides = [Side(0.0, float(rng.uniform(0.6, 2.2)), walk if k else 0.0, Cover.GRASS, float(banks[k])) for k in range(2)]
+    lane = half * (0.36 if style.name == "residential" else 0.5)
+    lanes = ((-lane, 1), (lane, -1))
     return Street(line, half, sides[0], sides[1], style, bool(half > 3.0 or rng.random() < 0.3), lanes)
 
 

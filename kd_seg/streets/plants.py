@@ -48,10 +48,10 @@ def clumps(
 def tree(rng: np.random.Generator, detail: float = 1.0) -> Mesh:
     """A broad-leaved tree of 4-13 m: bent trunk, branches, crown of leaf balls."""
     height = float(rng.uniform(4.0, 13.0))
-    bole = height * rng.uniform(0.16, 0.32) + 0.7
+    bole = height * rng.uniform(0.10, 0.26) + 0.6
     spread = height * rng.uniform(0.18, 0.32) + 0.5
     colour = GREENS[int(rng.integers(len(GREENS)))]
-    radius = 0.05 + 0.014 * height * rng.uniform(0.7, 1.3)
+    radius = 0.03 + 0.010 * height * rng.uniform(0.6, 1.4)
     lean = rng.normal(0, 0.03, 2) * height
     fork = np.array([lean[0] * 0.4, lean[1] * 0.4, bole])
     top = np.array([lean[0], lean[1], height * 0.72])
@@ -76,8 +76,8 @@ def tree(rng: np.random.Generator, detail: float = 1.0) -> Mesh:
     for centre in centres[:: 2 if count > 8 else 1]:
         start = fork + (top - fork) * np.clip((centre[2] - bole) / (height - bole) * 0.7, 0, 1)
         parts.append(tube(start, centre, radius * 0.35, Material.BARK, TRUNK, end_radius=0.02, sides=5))
-    leaf = 0.16 + 0.012 * height
-    parts += clumps(rng, centres, radii, int(detail * 120 * count), leaf, colour, core=0.4)
+    leaf = 0.12 + 0.009 * height
+    parts += clumps(rng, centres, radii, int(detail * 210 * count), leaf, colour, core=0.4)
     return merge(parts)
 
 
@@ -88,13 +88,13 @@ def conifer(rng: np.random.Generator, detail: float = 1.0) -> Mesh:
     colour: Colour = (40, 66, 40)
     radius = 0.05 + 0.012 * height
     parts = [tube((0, 0, -0.3), (0, 0, height * 0.9), radius, Material.BARK, TRUNK, end_radius=0.03)]
-    count = int(detail * 170 * height)
+    count = int(detail * 280 * height)
     level = 1 - np.sqrt(rng.uniform(0, 1, count))
     bottom = rng.uniform(0.15, 0.9)
     angle = rng.uniform(0, 2 * np.pi, count)
     reach = spread * (1 - level) * rng.uniform(0.55, 1.08, count) * (1 + 0.12 * np.cos(5 * angle))
     z = bottom + level * (height - bottom) + 0.15 * np.sin(level * 40)
-    parts.append(leaves(rng, np.stack([reach * np.cos(angle), reach * np.sin(angle), z], 1), 0.22, colour))
+    parts.append(leaves(rng, np.stack([reach * np.cos(angle), reach * np.sin(angle), z], 1), 0.17, colour))
     core = tube((0, 0, bottom), (0, 0, height * 0.92), spread * 0.5, Material.LEAF, VEGETATION, colour, end_radius=0.05)
     return merge([*parts, core])
 
@@ -114,21 +114,21 @@ def bush(rng: np.random.Generator, detail: float = 1.0) -> Mesh:
         axis=1,
     )
     radii = rng.uniform(0.25, 0.45, count) * min(height, spread * 1.3) + 0.1
-    return merge(clumps(rng, centres, radii, int(detail * 80 * count), 0.13 + 0.03 * height, colour))
+    return merge(clumps(rng, centres, radii, int(detail * 150 * count), 0.10 + 0.02 * height, colour))
 
 
 def hedge(rng: np.random.Generator, length: float, detail: float = 1.0) -> Mesh:
     """A clipped hedge of ``length`` metres along x: a rough box of leaves about a solid core."""
-    height, depth = float(rng.uniform(0.7, 2.2)), float(rng.uniform(0.5, 1.0))
+    height, depth = float(rng.uniform(0.9, 2.4)), float(rng.uniform(0.5, 1.1))
     colour = GREENS[int(rng.integers(len(GREENS)))]
     area = length * (2 * height + depth)
-    count = int(detail * 55 * area)
+    count = int(detail * 90 * area)
     u, v = rng.uniform(-0.5, 0.5, (2, count))
     face = rng.choice(3, size=count, p=np.array([height, height, depth]) / (2 * height + depth))
     wobble = 0.08 * np.sin(u * length * 1.9) + 0.05 * np.sin(u * length * 5.1 + 1.0)
     y = np.where(face == 0, -depth / 2, np.where(face == 1, depth / 2, v * depth)) * (1 + wobble) + rng.normal(0, 0.06, count)
     z = np.where(face == 2, height, (v + 0.5) * height) * (1 + 0.5 * wobble) + rng.normal(0, 0.04, count)
-    parts = [leaves(rng, np.stack([u * length, y, z], 1), 0.14, colour)]
+    parts = [leaves(rng, np.stack([u * length, y, z], 1), 0.11, colour)]
     steps = max(int(length / 2), 1)
     for k in range(steps):
         at = (-length / 2 + (k + 0.5) * length / steps, 0.0, height * 0.46)
@@ -142,16 +142,34 @@ def thicket(rng: np.random.Generator, length: float, detail: float = 1.0) -> Mes
     """A wood's edge of ``length`` metres along x: undergrowth, thin trunks, a wall of leaves above."""
     height, depth = float(rng.uniform(2.5, 7.5)), float(rng.uniform(1.5, 3.0))
     colour = GREENS[int(rng.integers(len(GREENS)))]
-    count = max(int(length * height * 0.55), 6)
+    count = max(int(length * height * 0.8), 6)
     x = rng.uniform(-length / 2, length / 2, count)
-    z = rng.uniform(0.02, 1.0, count) ** 0.8 * height
+    z = rng.uniform(0.02, 1.0, count) ** 1.3 * height
     skyline = 0.75 + 0.25 * np.sin(x * 0.7 + rng.uniform(0, 6)) * np.sin(x * 0.31 + rng.uniform(0, 6))
     centres = np.stack([x, rng.normal(0, depth / 3, count) - 0.12 * (z - 1.0), z * skyline], axis=1)
-    parts = clumps(rng, centres, rng.uniform(0.45, 1.0, count), int(detail * 75 * count), 0.2, colour, core=0.5)
-    for _ in range(int(length / 4) + 1):
-        foot = np.array([rng.uniform(-length / 2, length / 2), rng.normal(-0.3, 0.5), -0.3])
+    parts = clumps(rng, centres, rng.uniform(0.45, 1.0, count), int(detail * 110 * count), 0.16, colour, core=0.55)
+    for _ in range(int(length / 6)):
+        foot = np.array([rng.uniform(-length / 2, length / 2), rng.normal(0.3, 0.4), -0.3])
         top = foot + [rng.normal(0, 0.3), rng.normal(0, 0.3), height]
-        parts.append(tube(foot, top, rng.uniform(0.06, 0.16), Material.BARK, TRUNK, end_radius=0.03, sides=6))
+        parts.append(tube(foot, top, rng.uniform(0.04, 0.11), Material.BARK, TRUNK, end_radius=0.03, sides=6))
+    return merge(parts)
+
+
+def shrubs(rng: np.random.Generator, length: float, detail: float = 1.0) -> Mesh:
+    """A border of shrubs of ``length`` metres along x, 0.8-2.8 m high, of several greens."""
+    height = float(rng.uniform(0.8, 2.8))
+    parts: list[Mesh] = []
+    x = -length / 2
+    while x < length / 2:
+        wide = float(rng.uniform(0.7, 1.8))
+        count = int(rng.integers(3, 6))
+        tall = height * rng.uniform(0.55, 1.1)
+        centres = np.stack(
+            [x + rng.uniform(0, wide, count), rng.normal(0, 0.3, count), rng.uniform(0.2, 0.8, count) * tall], axis=1
+        )
+        colour = GREENS[int(rng.integers(len(GREENS)))]
+        parts += clumps(rng, centres, rng.uniform(0.3, 0.55, count), int(detail * 140 * count), 0.12, colour)
+        x += wide
     return merge(parts)
 
 
