@@ -15,12 +15,15 @@ Xyz = npt.NDArray[np.float64]
 NEIGHBOURS = 10
 """Points that a normal is fitted to."""
 
-PRIOR = (0.01, 0.01, 0.03, 0.02)
+PLANE_PRIOR = (0.003, 0.003, 0.03, 0.05)
 """How strongly point-to-plane is held at its start, per pair: x, y, z (no unit) and yaw (m^2 / rad^2).
 
 A surface that holds a direction has a mean squared row of 0.2 to 0.5 there, so it is hardly biased; a direction that
 nothing holds, such as along a truck's side or up its wall, stays where the start put it instead of drifting.
 """
+
+POINT_PRIOR = (0.01, 0.01, 3.0, 0.3)
+"""The same for point-to-point. Few points lie on few rings, and rings of two scans attract each other: z is held."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +114,8 @@ def icp(
         iterations: at most; it stops below 1 mm and 1 mrad at the smallest radius.
         trim: share of the nearest pairs kept.
         radius: largest pair distance in the first and the last iterations, metres; it shrinks by a fifth each time.
-        plane: point-to-plane by a 4x4 solve (normals of the denser side), held at the start where nothing else holds
-            it; else point-to-point.
+        plane: point-to-plane by a 4x4 solve (normals of the denser side), else point-to-point; either is held at the
+            start where nothing else holds it.
         turn: False holds the yaw of ``start``.
         inlier_radius: for the share of inliers.
     """
@@ -127,13 +130,12 @@ def icp(
         if len(rows) < 3:
             break
         a, b = moved[rows], target.xyz[partners]
+        held = np.array([*(start.apply(centre) - motion.apply(centre))[0], start.yaw - motion.yaw])
         if plane:
             n = target.normals()[partners] if own is None else Motion(motion.yaw, np.zeros(3)).apply(own[rows])
-            lag = start.apply(centre)[0] - motion.apply(centre)[0]
-            held = np.array([*lag, start.yaw - motion.yaw])
-            step, rms = _plane_step(a, b, n, held, np.array(PRIOR), turn)
+            step, rms = _plane_step(a, b, n, held, np.array(PLANE_PRIOR), turn)
         else:
-            step, rms = _point_step(a, b, turn)
+            step, rms = _point_step(a, b, held, np.array(POINT_PRIOR), turn)
         update = Motion(float(step[3]), step[:3])
         moved_by = np.linalg.norm(update.apply(a.mean(axis=0, keepdims=True)) - a.mean(axis=0, keepdims=True))
         motion = update.after(motion)
@@ -194,8 +196,13 @@ def _plane_step(
 
 
 @kernel
-def _point_step(a: np.ndarray, b: np.ndarray, turn: bool) -> tuple[np.ndarray, float]:
-    """Motion (shift, yaw) that minimises ``sum |b - R a - t|^2`` in closed form, and the RMS distance before it."""
+def _point_step(
+    a: np.ndarray, b: np.ndarray, held: np.ndarray, prior: np.ndarray, turn: bool
+) -> tuple[np.ndarray, float]:
+    """Motion (shift, yaw) that lowers ``sum |b - R a - t|^2``, centred in yaw, and the RMS distance before it.
+
+    ``held`` [4] leads back to the start, ``prior`` [4] says how strongly; without it this is the closed form.
+    """
     count = len(a)
     ma = np.array([a[:, 0].mean(), a[:, 1].mean(), a[:, 2].mean()])
     mb = np.array([b[:, 0].mean(), b[:, 1].mean(), b[:, 2].mean()])
@@ -206,11 +213,15 @@ def _point_step(a: np.ndarray, b: np.ndarray, turn: bool) -> tuple[np.ndarray, f
         cross += ax * by - ay * bx
         dot += ax * bx + ay * by
         total += (a[i, 0] - b[i, 0]) ** 2 + (a[i, 1] - b[i, 1]) ** 2 + (a[i, 2] - b[i, 2]) ** 2
-    yaw = np.arctan2(cross, dot) if turn else 0.0
+    weight = prior[3] * count
+    yaw = np.arctan2(cross + weight * np.sin(held[3]), dot + weight * np.cos(held[3])) if turn else 0.0
     c, s = np.cos(yaw), np.sin(yaw)
+    moved = np.empty(3)
+    for j in range(3):
+        moved[j] = ma[j] + (mb[j] - ma[j] + prior[j] * held[j]) / (1.0 + prior[j])
     step = np.empty(4)
-    step[0] = mb[0] - (c * ma[0] - s * ma[1])
-    step[1] = mb[1] - (s * ma[0] + c * ma[1])
-    step[2] = mb[2] - ma[2]
+    step[0] = moved[0] - (c * ma[0] - s * ma[1])
+    step[1] = moved[1] - (s * ma[0] + c * ma[1])
+    step[2] = moved[2] - ma[2]
     step[3] = yaw
     return step, np.sqrt(total / count)

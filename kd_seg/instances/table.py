@@ -24,6 +24,9 @@ from kd_seg.scans import KittiSequence, SemanticKitti
 
 FORMAT = 1
 
+_LEVEL = np.array([1.0, 1.0, 0.0])
+"""Starts hold the height that ego-motion gives."""
+
 PAIR = np.dtype(
     [
         ("key", "<u8"),
@@ -226,7 +229,7 @@ class Chain:
             ego = relative(pose, self._pose(s))
             source = transform(ego, self.instances.points(numbers[s])[:, :3])
             gap = time - self._time(s)
-            starts = [] if velocity is None else [velocity * gap]
+            starts = [] if velocity is None else [velocity * gap * _LEVEL]
             starts.append(box_shift(source, aligned.xyz))
             registration = register(source, aligned, starts, max(abs(gap), 1e-3), limits, self.settings)
             found.append((s, registration))
