@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from kd_seg.cli.console import say, tracked
+from kd_seg.errors import UsageError
 
 
 def command(
@@ -27,12 +28,11 @@ def command(
 
              kd-seg report runs/demo_baseline runs/demo_distilled --out report.html
     """
-    from kd_seg.errors import UsageError
-    from kd_seg.views.report import write_report
-
     if out is None:
         if len(runs) != 1:
             raise UsageError("Name the file for a report on several runs: --out report.html.")
         out = runs[0] / "report.html"
+    from kd_seg.views.report import write_report
+
     write_report(runs, out, scans, tracked, threads)
     say(f"written: {out}")
