@@ -76,6 +76,10 @@ def _load(path: Path) -> dict[str, Any]:
         place = f"{path}, line {line + 1}" if line is not None else str(path)
         problem = getattr(error, "problem", None) or "not YAML"
         raise ConfigError(f"{place}: {problem}; mend the YAML.") from None
+    except ValueError as error:  # a date that is none
+        raise ConfigError(f"{path}: {error}; mend the YAML.") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: nested too deeply; mend the YAML.") from None
     if content is None:
         content = {}
     if not isinstance(content, dict):
@@ -115,7 +119,7 @@ def apply_overrides(content: dict[str, Any], overrides: list[str]) -> dict[str, 
             raise ConfigError(f"Override {override!r} is not of the form key=value, such as run.seed=1.")
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):
             raise ConfigError(f"Override {override!r}: {text!r} is not a YAML value.") from None
         if isinstance(value, str):
             value = _number_like(value)

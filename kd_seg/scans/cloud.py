@@ -8,6 +8,7 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
+from kd_seg.errors import DataError
 from kd_seg.scans.arrays import Points, Words
 from kd_seg.scans.scan import Scan
 
@@ -50,13 +51,19 @@ class Cloud:
     def of_scan(cls, scan: Scan, with_labels: bool = True) -> Cloud:
         """The cloud of one scan; rows with a NaN or infinite coordinate are left out, a NaN remission becomes 0.
 
-        ``with_labels=False`` never opens the labels file (all words are then 0).
+        ``with_labels=False`` never opens the labels file (all words are then 0). DataError if no row is left: there is
+        nothing to learn from. (Prediction reads ``scan.points`` and takes an empty scan as it is.)
         """
         points = scan.points
         words = scan.labels if with_labels else None
         if words is None:
             words = np.zeros(len(points), dtype=np.uint32)
         rows = np.flatnonzero(np.isfinite(points[:, :3]).all(axis=1))
+        if len(rows) == 0:
+            raise DataError(
+                f"{scan.points_path} holds no usable point ({len(points)} rows, none of them finite); take it out of "
+                "the data set or copy it anew."
+            )
         points = points[rows]
         np.nan_to_num(points[:, 3], copy=False, nan=0.0, posinf=0.0, neginf=0.0)
         count = len(rows)
