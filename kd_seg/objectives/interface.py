@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kd_seg.classes import ClassTable
+from kd_seg.instances.build import Work
 from kd_seg.networks.batch import Batch, Encoded, Encoding, Output
 from kd_seg.registry import Registry
 from kd_seg.scans import Cloud, Scan, SemanticKitti
@@ -73,7 +74,10 @@ class View(Protocol):
     A view must pickle or fork into loader workers, and draw only from the generator it is given.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Under which a batch keeps it."""
+        ...
 
     def extend(self, scan: Scan, cloud: Cloud, rng: np.random.Generator) -> Cloud:
         """Before augmentation: the cloud with this view's rows after the student's (or as it is)."""
@@ -119,6 +123,17 @@ class Objective(nn.Module):
 
     needs_labels: bool = True
     """False where training must never open ``labels/``."""
+
+    needs_fusion: bool = False
+    """True where its view fuses scans: ``kd-seg prepare`` then builds what the ``fusion`` section describes."""
+
+    @staticmethod
+    def prepare(settings: Any, data: SemanticKitti, classes: ClassTable, cache: Path, work: Work) -> None:
+        """Build in ``cache`` what training with these settings reads from disk; nothing by default.
+
+        Called by ``kd-seg prepare``. A build goes on where it was interrupted, does the part ``work.shard``, tells
+        ``work.progress``, and refuses a cache of other data unless ``work.rebuild``.
+        """
 
     def views(self) -> list[View]:
         """Views the loader shall build; none by default."""

@@ -42,6 +42,9 @@ class DataSettings(Settings):
     )
     classes: str = Field("semantic_kitti_19", description="class table: a name in configs/classes, or a YAML file")
     labels: float = Field(1.0, gt=0, le=1, description="fraction of the training scans whose labels may be used")
+    cache: str | None = Field(
+        None, description="folder of libraries and teacher caches; default kd_seg_cache in root (give one if read-only)"
+    )
     sensor: SensorSettings = SensorSettings()
     licence: str = Field("unspecified", description="licence that the weights inherit from the data")
 

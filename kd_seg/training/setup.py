@@ -60,7 +60,7 @@ def assemble(experiment: Experiment, rank: int) -> Parts:
         student=student,
         data=data,
         device=device,
-        cache=cache_folder(experiment.data.root),
+        cache=cache_folder(experiment.data.root, experiment.data.cache),
         experiment=experiment,
     )
     objectives = [OBJECTIVES.get(s.kind)(s, context).to(device) for s in experiment.objectives]
@@ -91,14 +91,14 @@ def assemble(experiment: Experiment, rank: int) -> Parts:
 def open_fuser(experiment: Experiment, data: SemanticKitti, classes: ClassTable) -> Fuser:
     """What fuses the training clouds; DataError names what is missing and the command that builds it."""
     fusion = experiment.fusion
-    cache = cache_folder(experiment.data.root)
+    cache = cache_folder(experiment.data.root, experiment.data.cache)
     mend = "kd-seg prepare CONFIG, with the config of this run"
     return Fuser.open(cache, data, classes, fusion.library, fusion.registration, fusion.cloud, mend)
 
 
-def cache_folder(root: str) -> Path:
-    """Where ``kd-seg prepare`` keeps libraries and teacher caches of a data root."""
-    return Path(root) / "kd_seg_cache"
+def cache_folder(root: str, cache: str | None = None) -> Path:
+    """Where ``kd-seg prepare`` keeps libraries and teacher caches: ``data.cache``, else a folder of the data root."""
+    return Path(cache) if cache is not None else Path(root) / "kd_seg_cache"
 
 
 def choose_device(name: str, rank: int = 0) -> torch.device:

@@ -1,0 +1,54 @@
+"""``kd-seg prepare``: all that a configuration needs on disk before training."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from typing import Annotated
+
+import typer
+
+from kd_seg.cli.console import print_json, progress, say
+from kd_seg.errors import UsageError
+
+
+def command(
+    config: Annotated[str, typer.Argument(help="YAML file, or the name of a shipped one.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key=value, such as data.root=DATA.")] = None,
+    shard: Annotated[str, typer.Option(help="i/n: do the i-th of n parts, for arrays of jobs.")] = "1/1",
+    workers: Annotated[int, typer.Option(help="Processes side by side.")] = 1,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Throw away what is there and begin anew.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
+) -> None:
+    """Build the instance library, registrations and teacher caches that a configuration's training will read.
+
+    Example: kd-seg prepare configs/m2s_distilled.yaml data.root=DATA --workers 2
+
+    An interrupted build goes on where it stopped. With --shard the registration table follows once all parts of the
+    library are there: run the shards, then the same shards again.
+    """
+    from kd_seg.instances.build import Work
+    from kd_seg.training import read_experiment
+    from kd_seg.training.prepare import prepare
+    from kd_seg.training.setup import cache_folder
+
+    experiment = read_experiment(config, overrides or [])
+    mend = shlex.join(["kd-seg", "prepare", config, *(overrides or [])])
+    start = time.monotonic()
+    done = prepare(experiment, Work(progress, mend, parse_shard(shard), max(workers, 1), rebuild))
+    folder = cache_folder(experiment.data.root, experiment.data.cache)
+    spent = time.monotonic() - start
+    if done:
+        say(f"{', '.join(done)}: ready in {folder} after {spent:.0f} s")
+    else:
+        say(f"{config} needs nothing on disk but its data")
+    if as_json:
+        print_json({"cache": str(folder), "prepared": done, "seconds": round(spent, 2)})
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """(i, n) of "i/n"; UsageError unless 1 <= i <= n."""
+    part, _, parts = text.partition("/")
+    if not (part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
+        raise UsageError(f"--shard {text} is not of the form i/n with 1 <= i <= n, such as 1/8.")
+    return int(part), int(parts)

@@ -1,0 +1,34 @@
+"""What a configuration needs on disk before it trains: the instance library, registrations, teacher caches."""
+
+from __future__ import annotations
+
+from kd_seg.classes import load_classes
+from kd_seg.instances.build import Work
+from kd_seg.instances.fusion import prepare_fusion
+from kd_seg.objectives import OBJECTIVES, Objective
+from kd_seg.training.experiment import Experiment
+from kd_seg.training.setup import cache_folder, training_data
+
+
+def needs_fusion(experiment: Experiment) -> bool:
+    """Whether anything of the run works on fused clouds or pastes instances."""
+    asked = any(OBJECTIVES.get(entry.kind).needs_fusion for entry in experiment.objectives)
+    return asked or experiment.student.input == "fused" or experiment.augment.paste is not None
+
+
+def prepare(experiment: Experiment, work: Work) -> list[str]:
+    """Build all of it; what is there already and fits is left alone. Returns what was looked after, for a person."""
+    data = training_data(experiment.data)
+    classes = load_classes(experiment.data.classes)
+    cache = cache_folder(experiment.data.root, experiment.data.cache)
+    done = []
+    if needs_fusion(experiment):
+        fusion = experiment.fusion
+        prepare_fusion(cache, data, classes, fusion.library, fusion.registration, fusion.cloud, work)
+        done.append("instance library and registrations")
+    for entry in experiment.objectives:
+        objective = OBJECTIVES.get(entry.kind)
+        if objective.prepare is not Objective.prepare:
+            objective.prepare(entry, data, classes, cache, work)
+            done.append(entry.kind)
+    return done
