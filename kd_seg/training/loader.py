@@ -121,6 +121,7 @@ def stream(batches: Batches, workers: int) -> Iterator[Batch]:
         num_workers=workers,
         prefetch_factor=2 if workers else None,
         worker_init_fn=_single_thread if workers else None,
+        generator=torch.Generator(),  # else it draws from the global one, and a resumed run would differ
     )
     return iter(loader)
 

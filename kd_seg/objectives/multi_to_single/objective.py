@@ -1,0 +1,252 @@
+"""The objective: what the teacher answers on fused voxels is taught to the student on its own (methods 1.6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kd_seg.errors import ConfigError
+from kd_seg.instances.fusion import Fuser
+from kd_seg.losses.affinity import class_affinity, instance_affinity, remember
+from kd_seg.losses.feature import feature_distance, released_feature_distance
+from kd_seg.losses.groups import Caps, sample_groups
+from kd_seg.losses.logit import divergence, released_divergence
+from kd_seg.losses.supervised import cross_entropy, lovasz_softmax
+from kd_seg.networks import Batch, Level, Output
+from kd_seg.networks.correspondence import correspondence, find_rows
+from kd_seg.objectives.interface import OBJECTIVES, Context, Objective, Step, Term, View
+from kd_seg.objectives.multi_to_single.settings import MultiToSingleSettings
+from kd_seg.objectives.multi_to_single.teachers import EmaTeacher, SeparateTeacher, SharedTeacher, Teacher
+from kd_seg.objectives.multi_to_single.view import FusedBatch, FusedView
+from kd_seg.objectives.supervised import class_weights
+
+MEND = "kd-seg prepare CONFIG, with the config of this run"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Student voxels at stride 1 and the teacher's beside them.
+
+    Attributes:
+        pi: [V] the teacher's row of each. label: [V] train ids, 0 where a row teaches nothing.
+        weight: [V] of the row. dropped: labelled rows that were left out. labelled: of how many.
+    """
+
+    pi: Tensor
+    label: Tensor
+    weight: Tensor
+    dropped: int
+    labelled: int
+
+
+@OBJECTIVES.register("multi_to_single")
+class MultiToSingle(Objective):
+    """Distil logits, features and affinities from fused clouds to the student's own voxels."""
+
+    Settings = MultiToSingleSettings
+    class_weights: Tensor | None
+    student_bank: Tensor
+    student_filled: Tensor
+    teacher_bank: Tensor
+    teacher_filled: Tensor
+    needs_fusion = True
+
+    def __init__(self, settings: MultiToSingleSettings, context: Context) -> None:
+        super().__init__()
+        self.settings = settings
+        self.hard = tuple(column + 1 for column in context.classes.hard)
+        fusion = context.experiment.fusion
+        fuser = Fuser.open(
+            context.cache, context.data, context.classes, fusion.library, fusion.registration, fusion.cloud, MEND
+        )
+        teacher = _teacher(settings, context)
+        # A frozen teacher stays out of the state; the others are part of it.
+        self._frozen = (teacher,) if isinstance(teacher, SeparateTeacher) else ()
+        self.taught = None if isinstance(teacher, SeparateTeacher) else teacher
+        self.view = FusedView(fuser, teacher.encoding)
+        self.heads = nn.ModuleDict(_heads(settings, dict(context.student.channels), teacher.channels))  # type: ignore[arg-type]
+        self.register_buffer("class_weights", class_weights(context.classes, "cube_root"), persistent=False)
+        self._banks(settings, context, teacher)
+
+    @property
+    def teacher(self) -> Teacher:
+        """Whoever teaches."""
+        return self._frozen[0] if self._frozen else self.taught  # type: ignore[return-value]
+
+    def views(self) -> list[View]:
+        """The fused clouds."""
+        return [self.view]
+
+    def terms(self, batch: Batch, output: Output, step: Step) -> dict[str, Term]:
+        """Terms "kd", "feature_<level>", "aff_*", for a shared teacher "teacher_ce" and "teacher_lovasz".
+
+        "not_taught" has weight 0: the share of labelled voxels on which the teacher, by label or by error, is silent.
+        """
+        view: FusedBatch = batch.views["fused"]
+        answer = self.teacher.answer(view.teacher, step)
+        rows = self._rows(batch, view, answer)
+        ramp = self._ramp(step)
+        terms = self._teacher_terms(batch, view, answer, rows)
+        if self.settings.logit.weight > 0:
+            terms["kd"] = _term(self._logit(output, answer, rows), ramp * self.settings.logit.weight)
+        if self.settings.feature.weight > 0:
+            terms |= self._features(batch, output, answer, rows, ramp)
+        if self.settings.affinity.weight > 0:
+            terms |= self._affinity(view, output, answer, rows, ramp)
+        share = rows.dropped / max(rows.labelled, 1)
+        terms["not_taught"] = Term(output.logits.new_tensor(share), 0.0, rows.dropped)
+        return terms
+
+    def after_step(self, step: Step) -> None:
+        """Move an EMA teacher."""
+        self.teacher.after_step(step)
+
+    def describe(self) -> dict[str, Any]:
+        """Settings, and what the teacher is."""
+        return {**self.settings.model_dump(mode="json"), "taught_by": self.teacher.about}
+
+    # ------------------------------------------------------------------ rows
+
+    def _rows(self, batch: Batch, view: FusedBatch, answer: Output) -> Rows:
+        """Labelled student rows whose fused voxel has the same label and, with trust, whose teacher is right."""
+        pi = correspondence(batch.coordinates, view.teacher.coordinates)
+        label = batch.labels
+        taught = (label > 0) & (view.teacher.labels[pi] == label)
+        if self.settings.trust:
+            taught &= answer.logits.detach()[pi].argmax(dim=1) + 1 == label
+        labelled = int((label > 0).sum())
+        hard = torch.isin(label, label.new_tensor(self.hard))
+        weight = torch.where(hard, self.settings.hard_weight, 1.0) * taught
+        return Rows(pi, torch.where(taught, label, 0), weight, labelled - int(taught.sum()), labelled)
+
+    def _ramp(self, step: Step) -> float:
+        share = self.settings.ramp_share()
+        return min(1.0, step.number / (share * step.total)) if share > 0 else 1.0
+
+    # ------------------------------------------------------------------ terms
+
+    def _logit(self, output: Output, answer: Output, rows: Rows) -> tuple[Tensor, int]:
+        student, teacher = output.logits, answer.logits[rows.pi]
+        if self.settings.logit.form == "released":
+            taught = rows.label > 0
+            return released_divergence(student[taught], teacher[taught])
+        return divergence(student, teacher, self.settings.logit.temperature, rows.weight)
+
+    def _features(self, batch: Batch, output: Output, answer: Output, rows: Rows, ramp: float) -> dict[str, Term]:
+        settings = self.settings.feature
+        weight = settings.weight / len(settings.levels)
+        terms = {}
+        for name in settings.levels:
+            own, other = output.levels[name], answer.levels[name]
+            pi = correspondence(own.coordinates, other.coordinates)
+            head = self.heads[name] if name in self.heads else nn.Identity()
+            student, teacher, weights = head(own.features), other.features[pi], self._level_weight(batch, own, rows)
+            if settings.form == "released":
+                taught = weights > 0
+                value = released_feature_distance(student[taught], teacher[taught])
+            else:
+                value = feature_distance(student, teacher, weights)
+            terms[f"feature_{name}"] = _term(value, ramp * weight)
+        return terms
+
+    def _level_weight(self, batch: Batch, level: Level, rows: Rows) -> Tensor:
+        """Mean weight [V_l] of each level voxel's taught stride-1 children; 0 where it has none."""
+        stride = torch.tensor((1, *level.stride), dtype=batch.coordinates.dtype, device=batch.coordinates.device)
+        taught = rows.weight > 0
+        parents = torch.div(batch.coordinates[taught], stride, rounding_mode="floor")
+        parent = find_rows(parents, level.coordinates)
+        total = rows.weight.new_zeros(len(level.coordinates)).index_add(0, parent, rows.weight[taught])
+        count = rows.weight.new_zeros(len(level.coordinates)).index_add(
+            0, parent, torch.ones_like(parent, dtype=total.dtype)
+        )
+        return total / count.clamp_min(1.0)
+
+    def _affinity(self, view: FusedBatch, output: Output, answer: Output, rows: Rows, ramp: float) -> dict[str, Term]:
+        settings = self.settings.affinity
+        caps = Caps(settings.per_class, settings.per_instance, settings.instances, settings.rows)
+        priority = torch.rand(len(rows.label), device=rows.label.device)
+        groups = sample_groups(rows.label, view.key, priority, caps)
+        student = self._side(output, settings.on)[groups.rows]
+        teacher = self._side(answer, settings.on)[rows.pi[groups.rows]]
+        scale = ramp * settings.weight
+        if settings.form == "class":
+            value = class_affinity(student, teacher, groups.label, self.hard, settings.power, settings.diagonal)
+            return {"aff_class": _term(value, scale)}
+        parts = instance_affinity(student, teacher, groups, settings.power, self._remembered())
+        if settings.memory and len(parts.classes):
+            remember(self.student_bank, self.student_filled, parts.classes, parts.student_prototypes)
+            remember(self.teacher_bank, self.teacher_filled, parts.classes, parts.teacher_prototypes)
+        return {
+            "aff_within": Term(parts.within, scale, parts.rows_within),
+            "aff_between": Term(parts.between, scale, parts.prototypes),
+            "aff_row": Term(parts.row, scale, parts.rows),
+        }
+
+    @staticmethod
+    def _side(output: Output, on: str) -> Tensor:
+        return output.logits if on == "logits" else output.levels[on].features
+
+    def _remembered(self) -> tuple[Tensor, Tensor] | None:
+        if not self.settings.affinity.memory or not bool(self.student_filled.any()):
+            return None
+        return self.student_bank[self.student_filled].clone(), self.teacher_bank[self.teacher_filled].clone()
+
+    def _teacher_terms(self, batch: Batch, view: FusedBatch, answer: Output, rows: Rows) -> dict[str, Term]:
+        """Supervision of the shared second pass, on all fused voxels or (released) on those that fusion changed."""
+        settings = self.settings.teacher
+        if settings.mode != "shared" or settings.supervise == "none" or settings.weight == 0:
+            return {}
+        label = view.teacher.labels
+        if settings.supervise == "changed":
+            label = label.clone()
+            label[rows.pi[batch.labels == label[rows.pi]]] = 0
+        weights = self.class_weights if settings.supervise == "all" else None
+        terms = {"teacher_ce": _term(cross_entropy(answer.logits, label, weights), settings.weight)}
+        if settings.lovasz:
+            terms["teacher_lovasz"] = _term(lovasz_softmax(answer.logits, label), settings.weight)
+        return terms
+
+    def _banks(self, settings: MultiToSingleSettings, context: Context, teacher: Teacher) -> None:
+        """Remembered class prototypes of student and teacher."""
+        classes = len(context.classes)
+        on = settings.affinity.on
+        widths: list[dict[str, int]] = [dict(context.student.channels), teacher.channels]  # type: ignore[arg-type]
+        for name, channels in zip(("student", "teacher"), widths, strict=True):
+            if on != "logits" and on not in channels:
+                raise ConfigError(
+                    f"affinity.on: there is no level {on!r}; the {name} has {', '.join(channels)}, or logits."
+                )
+            width = classes if on == "logits" else channels[on]
+            self.register_buffer(f"{name}_bank", torch.zeros(classes, width))
+            self.register_buffer(f"{name}_filled", torch.zeros(classes, dtype=torch.bool))
+
+
+def _term(loss: tuple[Tensor, int], weight: float) -> Term:
+    return Term(loss[0], weight, loss[1])
+
+
+def _teacher(settings: MultiToSingleSettings, context: Context) -> Teacher:
+    teacher = settings.teacher
+    if teacher.mode == "separate":
+        assert teacher.checkpoint is not None  # settings see to it
+        return SeparateTeacher(teacher.checkpoint, context)
+    if teacher.mode == "ema":
+        return EmaTeacher(teacher.momentum, context)
+    return SharedTeacher(teacher.separate_norm, context)
+
+
+def _heads(settings: MultiToSingleSettings, student: dict[str, int], teacher: dict[str, int]) -> dict[str, nn.Module]:
+    """A projection per feature level where the widths differ; ConfigError names a level that one side lacks."""
+    heads: dict[str, nn.Module] = {}
+    if settings.feature.weight == 0:
+        return heads
+    for name in settings.feature.levels:
+        for side, channels in (("student", student), ("teacher", teacher)):
+            if name not in channels:
+                raise ConfigError(f"feature.levels: there is no level {name!r}; the {side} has {', '.join(channels)}.")
+        if student[name] != teacher[name]:
+            heads[name] = nn.Linear(student[name], teacher[name])
+    return heads

@@ -1,0 +1,85 @@
+"""Settings of ``kind: multi_to_single`` (methods 1.5, 1.6)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from kd_seg.config import Settings
+
+
+class TeacherSettings(Settings):
+    """Who teaches."""
+
+    mode: Literal["separate", "shared", "ema"] = Field(
+        "separate",
+        description="separate: a frozen checkpoint; shared: the student's own second pass; ema: its moving average",
+    )
+    checkpoint: str | None = Field(None, description="separate: checkpoint or run folder of the teacher")
+    momentum: float = Field(0.999, ge=0, lt=1, description="ema: largest momentum")
+    separate_norm: bool = Field(True, description="shared: batch-norm statistics of their own for the fused pass")
+    supervise: Literal["none", "all", "changed"] = Field(
+        "all",
+        description="shared: labels for the fused pass; changed: only voxels whose label fusion changed (released)",
+    )
+    weight: float = Field(0.5, ge=0, description="shared: weight of that supervision")
+    lovasz: bool = Field(True, description="shared: Lovasz-softmax beside the cross-entropy")
+
+    @model_validator(mode="after")
+    def _checkpoint_given(self) -> TeacherSettings:
+        if self.mode == "separate" and not self.checkpoint:
+            raise ValueError("teacher.checkpoint is needed for mode separate; train one with student.input=fused")
+        return self
+
+
+class LogitSettings(Settings):
+    """Distillation of logits."""
+
+    weight: float = Field(1.0, ge=0)
+    form: Literal["kl", "released"] = "kl"
+    temperature: float = Field(2.0, gt=0, description="kl")
+
+
+class FeatureSettings(Settings):
+    """Distillation of features."""
+
+    weight: float = Field(0.5, ge=0)
+    form: Literal["unit", "released"] = "unit"
+    levels: tuple[str, ...] = Field(("enc1", "dec1"), description="one early encoder level, one late decoder level")
+
+
+class AffinitySettings(Settings):
+    """Distillation of affinities."""
+
+    weight: float = Field(1.0, ge=0)
+    form: Literal["instance", "class"] = Field("instance", description="class: as released, per hard class")
+    on: str = Field("penultimate", description='a stride-1 level, or "logits"')
+    power: Literal[1, 2] = 1
+    diagonal: bool = Field(False, description="class: pairs of a row with itself too (released)")
+    memory: bool = Field(False, description="instance: remember class prototypes across batches")
+    per_class: int = Field(256, ge=2)
+    per_instance: int = Field(64, ge=2)
+    instances: int = Field(64, ge=1)
+    rows: int = Field(1024, ge=2)
+
+
+class MultiToSingleSettings(Settings):
+    """Settings of ``kind: multi_to_single``; what is fused stands in the experiment's ``fusion`` section."""
+
+    kind: Literal["multi_to_single"] = "multi_to_single"
+    teacher: TeacherSettings
+    logit: LogitSettings = LogitSettings()
+    feature: FeatureSettings = FeatureSettings()
+    affinity: AffinitySettings = AffinitySettings()
+    trust: bool = Field(True, description="rows on which the teacher is wrong teach nothing")
+    hard_weight: float = Field(1.0, gt=0, description="weight of rows of hard classes in logit and feature terms")
+    ramp: float | None = Field(
+        None, ge=0, le=1, description="share of the steps with rising weight; default 0.1, separate: 0"
+    )
+
+    def ramp_share(self) -> float:
+        """The ramp, by mode where it is not given."""
+        if self.ramp is not None:
+            return self.ramp
+        return 0.0 if self.teacher.mode == "separate" else 0.1

@@ -1,0 +1,225 @@
+"""The multi-to-single objective: correspondence, its terms, its three teachers, and a whole run by the Trainer."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from instances_world import World, make_world, work
+
+from kd_seg.errors import ConfigError, DataError
+from kd_seg.networks.correspondence import correspondence
+from kd_seg.objectives import Step
+from kd_seg.objectives.multi_to_single.view import voxel_keys
+from kd_seg.training import RunFolder, Trainer, read_experiment
+from kd_seg.training.loader import Batches
+from kd_seg.training.prepare import prepare
+
+CONFIG = """
+data: {root: ROOT, train: ["00"]}
+grid: {voxel_size: 0.4}
+fusion: {cloud: {skip: 0.0}}
+augment: {rotation_deg: 30, drop: 0.2}
+objectives:
+  - {kind: supervised}
+  - {kind: multi_to_single, teacher: {mode: ema}}
+run: {steps: 2, batch: 2, workers: 0, threads: 1, log_every: 1, device: cpu}
+"""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    made = make_world(tmp_path_factory.mktemp("world"), scans=6)
+    config = made.root / "config.yaml"
+    config.write_text(CONFIG.replace("ROOT", str(made.root)))
+    prepare(read_experiment(config, ["run.folder=unused"]), work())
+    return made
+
+
+@pytest.fixture(scope="module")
+def teacher(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("teacher") / "run"
+    settings = ["student.input=fused", "objectives=[{kind: supervised}]", f"run.folder={folder}"]
+    Trainer(read_experiment(world.root / "config.yaml", settings)).fit()
+    return folder
+
+
+def trainer(world: World, tmp_path: Path, *settings: str) -> Trainer:
+    folder = f"run.folder={tmp_path / 'run'}"
+    return Trainer(read_experiment(world.root / "config.yaml", [folder, *settings]), overwrite=True)
+
+
+def first_batch(made: Trainer):
+    views = tuple(view for objective in made.objectives for view in objective.views())
+    return Batches(replace(made.parts.pipeline, views=views), seed=0, batch=2, first=0, count=1)[0]
+
+
+def terms_of(made: Trainer, step: int = 1):
+    batch = first_batch(made)
+    made.student.train()
+    output = made.student(batch)
+    return made.objectives[1].terms(batch, output, Step(made.student, step, 2, 0)), batch, output
+
+
+@pytest.mark.parametrize("network", ["unet", "cylinder"])
+def test_student_voxels_lie_in_the_teachers_at_every_level(world, tmp_path, network):
+    settings = [f"student.network={network}"]
+    if network == "cylinder":
+        settings += ["grid.kind=cylindrical", "grid.cells=[128, 96, 32]", "student.features=[cylinder9]"]
+        settings += ["objectives.1.feature.levels=[enc1]"]
+    made = trainer(world, tmp_path, *settings)
+    batch = first_batch(made)
+    fused = batch.views["fused"]
+    assert len(fused.teacher.coordinates) > len(batch.coordinates)
+    made.student.eval()
+    own, other = made.student(batch).levels, made.student(fused.teacher).levels
+    for name in own:
+        pi = correspondence(own[name].coordinates, other[name].coordinates)
+        assert torch.equal(own[name].coordinates, other[name].coordinates[pi])
+
+
+def test_own_points_are_not_doubled(world, tmp_path):
+    made = trainer(world, tmp_path)
+    batch = first_batch(made)
+    fused = batch.views["fused"]
+    own = torch.diff(batch.point_offsets)
+    for b in range(2):
+        rows = slice(int(fused.teacher.point_offsets[b]), int(fused.teacher.point_offsets[b] + own[b]))
+        mine = slice(int(batch.point_offsets[b]), int(batch.point_offsets[b + 1]))
+        torch.testing.assert_close(fused.teacher.features[rows], batch.features[mine])
+
+
+@pytest.mark.parametrize("mode", ["ema", "shared"])
+def test_terms_of_each_teacher_reach_the_student(world, tmp_path, mode):
+    made = trainer(world, tmp_path, f"objectives.1.teacher.mode={mode}", "objectives.1.trust=false")
+    terms, _, output = terms_of(made)
+    wanted = {"kd", "feature_enc1", "feature_dec1", "aff_within", "aff_between", "aff_row", "not_taught"}
+    assert set(terms) == wanted | ({"teacher_ce", "teacher_lovasz"} if mode == "shared" else set())
+    for name in wanted - {"not_taught"}:
+        assert terms[name].count > 0, name
+        made.student.zero_grad()
+        terms[name].value.backward(retain_graph=True)
+        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in made.student.parameters()), name
+    assert output.logits.requires_grad
+
+
+def test_a_teacher_equal_to_the_student_on_equal_clouds_teaches_nothing(world, tmp_path):
+    made = trainer(world, tmp_path, "fusion.cloud.earlier=0", "objectives.1.trust=false")
+    terms, _, _ = terms_of(made)
+    for name in ("kd", "feature_enc1", "aff_within", "aff_between", "aff_row"):
+        assert float(terms[name].value.detach()) == pytest.approx(0.0, abs=1e-6), name
+
+
+def test_trust_leaves_out_rows_on_which_the_teacher_is_wrong(world, tmp_path):
+    trusting, _, _ = terms_of(trainer(world, tmp_path, "objectives.1.trust=false"))
+    made = trainer(world, tmp_path)
+    terms, batch, _ = terms_of(made)
+    assert terms["not_taught"].count > trusting["not_taught"].count
+    labelled = int((batch.labels > 0).sum())
+    assert terms["kd"].count == labelled - terms["not_taught"].count
+
+
+def test_nothing_labelled_gives_exact_zeros(world, tmp_path):
+    made = trainer(world, tmp_path, "objectives.1.teacher.mode=shared")
+    batch = first_batch(made)
+    fused = batch.views["fused"]
+    nothing = replace(fused.teacher, labels=torch.zeros_like(fused.teacher.labels))
+    view = type(fused)(nothing, torch.zeros_like(fused.key))
+    batch = replace(batch, labels=torch.zeros_like(batch.labels), views={"fused": view})
+    made.student.train()
+    terms = made.objectives[1].terms(batch, made.student(batch), Step(made.student, 1, 2, 0))
+    sum(term.value for term in terms.values()).backward()
+    for name, term in terms.items():
+        assert (float(term.value.detach()), term.count) == (0.0, 0), name
+
+
+def test_a_separate_teacher_is_frozen_and_kept_out_of_the_state(world, tmp_path, teacher):
+    made = trainer(world, tmp_path, "objectives.1.teacher.mode=separate", f"objectives.1.teacher.checkpoint={teacher}")
+    objective = made.objectives[1]
+    before = copy.deepcopy(objective.teacher.network.state_dict())
+    made.fit()
+    after = objective.teacher.network.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert objective.state_dict() == {} or all("bank" in n or "filled" in n for n in objective.state_dict())
+    assert objective.describe()["taught_by"]["input"] == "fused"
+
+
+def test_a_teacher_on_another_grid_is_refused(world, tmp_path, teacher):
+    with pytest.raises(ConfigError, match="another grid"):
+        trainer(
+            world, tmp_path, "grid.voxel_size=0.5", "objectives.1.teacher.mode=separate",
+            f"objectives.1.teacher.checkpoint={teacher}",
+        )  # fmt: skip
+    with pytest.raises(ConfigError, match=r"teacher.checkpoint is needed"):
+        trainer(world, tmp_path, "objectives.1.teacher.mode=separate")
+    with pytest.raises(ConfigError, match="no level 'enc9'"):
+        trainer(world, tmp_path, "objectives.1.feature.levels=[enc9]")
+
+
+def test_an_unprepared_run_names_the_command(world, tmp_path):
+    with pytest.raises(DataError, match="kd-seg prepare"):
+        trainer(world, tmp_path, "fusion.library.minimum=7")
+
+
+def test_shared_norm_statistics_stay_apart(world, tmp_path):
+    """With statistics of its own the fused pass leaves the student's running means where its own pass put them."""
+    means = {}
+    for apart in (True, False):
+        torch.manual_seed(0)
+        made = trainer(
+            world, tmp_path, "objectives.1.teacher.mode=shared", f"objectives.1.teacher.separate_norm={apart}"
+        )
+        batch = first_batch(made)
+        made.student.train()
+        output = made.student(batch)
+        alone = made.student.stem[0].norm.running_mean.clone()
+        made.objectives[1].terms(batch, output, Step(made.student, 1, 2, 0))
+        means[apart] = torch.equal(alone, made.student.stem[0].norm.running_mean)
+    assert means == {True: True, False: False}
+
+
+def test_an_ema_teacher_moves_towards_the_student(world, tmp_path):
+    made = trainer(world, tmp_path)
+    objective = made.objectives[1]
+    with torch.no_grad():
+        for parameter in made.student.parameters():
+            parameter.add_(1.0)
+    own = next(iter(objective.taught.network.parameters())).clone()
+    objective.after_step(Step(made.student, 3, 10, 0))  # momentum min(0.999, 1 - 1/4)
+    moved = next(iter(objective.taught.network.parameters()))
+    torch.testing.assert_close(moved - own, torch.full_like(own, 0.25))
+
+
+@pytest.mark.parametrize("mode", ["ema", "shared"])
+def test_resume_restores_the_teacher(world, tmp_path, mode):
+    def weights(folder: Path) -> dict[str, torch.Tensor]:
+        return RunFolder(folder).read_state()["student"]
+
+    settings = (f"objectives.1.teacher.mode={mode}", "run.steps=4")
+    whole = Trainer(read_experiment(world.root / "config.yaml", [f"run.folder={tmp_path / 'whole'}", *settings]))
+    whole.fit()
+
+    class Stop(Exception):
+        pass
+
+    def stop(line):
+        if line["step"] == 2:
+            raise Stop
+
+    experiment = read_experiment(world.root / "config.yaml", [f"run.folder={tmp_path / 'part'}", *settings])
+    with pytest.raises(Stop):
+        Trainer(experiment, stop).fit()
+    Trainer(experiment, resume=True).fit()
+    ours, theirs = weights(tmp_path / "part"), weights(tmp_path / "whole")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_voxel_keys_are_majorities_with_the_smallest_word_on_ties():
+    a, b = 10 | 1 << 16, 30 | 2 << 16
+    words = np.array([a, a, b, b, a, 40, 40, a, b], dtype=np.uint32)
+    inverse = np.array([0, 0, 0, 1, 1, 1, 2, -1, 3], dtype=np.int32)
+    np.testing.assert_array_equal(voxel_keys(words, inverse, 4), [a, min(a, b), 0, b])
