@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from kd_seg.cli.console import out, print_json, say, tracked
+from kd_seg.cli.console import out, print_json, progress, say, tracked
 
 
 def command(
@@ -19,7 +19,7 @@ def command(
     split: Annotated[str | None, typer.Option(help="Official split; default valid, or a run's data.valid.")] = None,
     sequences: Annotated[str | None, typer.Option(help="Sequences instead of a split, such as 04 or 04,08.")] = None,
     input_: Annotated[
-        Literal["own"], typer.Option("--input", help="own: single scans; fused: a teacher on fused clouds.")
+        Literal["own", "fused"], typer.Option("--input", help="own: single scans; fused: a teacher on fused clouds.")
     ] = "own",
     distances: Annotated[bool, typer.Option("--distances", help="Also score by range, 0-10 .. 40-50 m.")] = False,
     shard: Annotated[str | None, typer.Option(help="Every n-th scan only: i/n, i from 1; parts add up.")] = None,
@@ -27,6 +27,9 @@ def command(
     save: Annotated[Path | None, typer.Option("--out", help="Write the JSON answer to this file too.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     threads: Annotated[int, typer.Option(help="Threads of the network on a CPU; 0 = the library's default.")] = 0,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for what fused clouds need; default in the data root.")
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the answer as JSON on stdout.")] = False,
 ) -> None:
     """Score predictions with SemanticKITTI's official metrics, on every point.
@@ -44,8 +47,8 @@ def command(
     from kd_seg.evaluation.table import class_table, distance_table, summary
 
     names = tuple(name.strip() for name in sequences.split(",") if name.strip()) if sequences is not None else None
-    request = Request(tuple(what), data, split, names, input_, distances, shard, classes, device, threads)
-    result = answer(request, lambda scans: tracked(scans, "evaluating", len(scans)))
+    request = Request(tuple(what), data, split, names, input_, distances, shard, classes, device, threads, cache)
+    result = answer(request, lambda scans: tracked(scans, "evaluating", len(scans)), progress)
     if result.unknown:
         say(f"warning: {result.unknown} predicted raw ids are unknown to {result.classes.name}; they count as missed")
     for path in {path for path in (save, own_record(request)) if path is not None}:

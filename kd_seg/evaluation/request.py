@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -13,12 +14,19 @@ from kd_seg.classes import load_classes
 from kd_seg.config import read_yaml
 from kd_seg.errors import UsageError
 from kd_seg.evaluation.evaluate import Selection, evaluate, select
-from kd_seg.evaluation.predictors import LabelFolder, Network, Predictor
+from kd_seg.evaluation.predictors import FusedNetwork, LabelFolder, Network, Predictor
 from kd_seg.evaluation.result import Evaluation, read_evaluation
 from kd_seg.scans import Scan
 
 What = Literal["checkpoint", "run", "labels", "counts"]
 Track = Callable[[Selection], Iterable[Scan]]
+Progress = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
+
+
+@contextmanager
+def unseen(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Progress that nobody watches."""
+    yield lambda count: None
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,7 @@ class Request:
         shard: "i/n" or None.
         classes: class table of a folder of .label files.
         device, num_threads: of the network.
+        cache: folder for the instance library of fused clouds; None = the run's own, or the data root's.
     """
 
     what: tuple[Path, ...]
@@ -46,6 +55,7 @@ class Request:
     classes: str = "semantic_kitti_19"
     device: str = "auto"
     num_threads: int = 0
+    cache: Path | None = None
 
 
 def kind_of(path: Path) -> What:
@@ -65,8 +75,8 @@ def kind_of(path: Path) -> What:
     )
 
 
-def answer(request: Request, track: Track) -> Evaluation:
-    """Evaluate as asked; ``track`` shows progress over the scans.
+def answer(request: Request, track: Track, progress: Progress = unseen) -> Evaluation:
+    """Evaluate as asked; ``track`` shows progress over the scans, ``progress`` over what fused clouds need first.
 
     Raises:
         UsageError: paths or options that do not go together. DataError, CheckpointError: files at fault.
@@ -77,7 +87,7 @@ def answer(request: Request, track: Track) -> Evaluation:
     if len(request.what) != 1:
         raise UsageError("Only evaluation.json files add up; give one checkpoint, run or folder of .label files.")
     selection = _selection(request)
-    predictor = _predictor(request, selection)
+    predictor = _predictor(request, selection, progress)
     about = {
         "what": str(request.what[0]),
         "data": str(selection.data.root),
@@ -102,7 +112,7 @@ def _selection(request: Request) -> Selection:
     if sequences is not None and split is not None:
         raise UsageError("Give either --split or --sequences.")
     if kind_of(what) == "run":
-        own = _run_data(what)
+        own = _run_section(what, "data")
         root = root or own.get("root")
         if sequences is None and split is None:
             sequences = tuple(own.get("valid") or ())
@@ -113,13 +123,13 @@ def _selection(request: Request) -> Selection:
     return select(Path(root), list(sequences) if sequences is not None else None, split or "valid", request.shard)
 
 
-def _run_data(run: Path) -> dict[str, Any]:
+def _run_section(run: Path, name: str) -> dict[str, Any]:
     config = run / "config.yaml"
-    content = read_yaml(config).get("data", {}) if config.is_file() else {}
+    content = read_yaml(config).get(name, {}) if config.is_file() else {}
     return content if isinstance(content, dict) else {}
 
 
-def _predictor(request: Request, selection: Selection) -> Predictor:
+def _predictor(request: Request, selection: Selection, progress: Progress) -> Predictor:
     what = request.what[0]
     if kind_of(what) == "labels":
         if request.input == "fused":
@@ -130,4 +140,12 @@ def _predictor(request: Request, selection: Selection) -> Predictor:
     from kd_seg.segmenter import Segmenter
 
     segmenter = Segmenter(what, device=request.device, num_threads=request.num_threads)
-    return Network(segmenter)
+    if request.input == "own":
+        return Network(segmenter)
+    from kd_seg.evaluation.fused import fusion_settings, make_fuse
+
+    run = kind_of(what) == "run"
+    settings = fusion_settings(_run_section(what, "fusion") if run else {}, f"{what}/config.yaml: fusion")
+    known = _run_section(what, "data").get("cache") if run and request.data is None else None
+    cache = request.cache or (Path(known) if known else None)
+    return FusedNetwork(segmenter, make_fuse(selection.data, segmenter.classes, settings, cache, progress))

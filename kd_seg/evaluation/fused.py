@@ -1,0 +1,53 @@
+"""Fused clouds to score a multi-scan teacher on: its instance library is made where it is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kd_seg.classes import ClassTable
+from kd_seg.config import validate
+from kd_seg.errors import DataError
+from kd_seg.instances.build import Progress, Work
+from kd_seg.instances.fusion import Fuser, prepare_fusion
+from kd_seg.scans import Cloud, Scan, SemanticKitti
+from kd_seg.training.experiment import FusedSettings
+from kd_seg.training.setup import cache_folder
+
+
+def fusion_settings(content: dict[str, Any], source: str) -> FusedSettings:
+    """The ``fusion`` section of a run's configuration; nothing is left unfused at random when a teacher is scored."""
+    settings = validate(FusedSettings, content, source)
+    return settings.model_copy(update={"cloud": settings.cloud.model_copy(update={"skip": 0.0})})
+
+
+def make_fuse(
+    data: SemanticKitti, classes: ClassTable, settings: FusedSettings, cache: Path | None, progress: Progress
+) -> Callable[[Scan], Cloud]:
+    """A function from a scan to its fused cloud, own rows first, the same for the same scan at every call.
+
+    What the scans need of library and registrations is built first.
+
+    Args:
+        data: the scans to be evaluated; they need labels and poses.
+        cache: folder of libraries; None = where ``kd-seg prepare`` has it for this data root.
+        progress: ``progress(what, total)`` as a context manager that yields ``advance(count)``.
+    """
+    cache = cache_folder(str(data.root), str(cache) if cache is not None else None)
+    work = Work(progress, mend="kd-seg eval with --input fused")
+    parts = (settings.library, settings.registration, settings.cloud)
+    try:
+        prepare_fusion(cache, data, classes, *parts, work)
+    except OSError as error:
+        raise DataError(
+            f"{cache} cannot be written ({error.strerror}); fused clouds need an instance library there."
+        ) from None
+    fuser = Fuser.open(cache, data, classes, *parts, work.mend)
+
+    def fuse(scan: Scan) -> Cloud:
+        return fuser.fuse(scan, Cloud.of_scan(scan), np.random.default_rng(scan.index))
+
+    return fuse
