@@ -248,21 +248,22 @@ class Store:
 
     def record(self, key: Key, names: Iterable[str]) -> Record:
         """The named arrays of one scan (copies)."""
-        file, position = self._find(key)
-        record = {}
-        try:
-            for name in names:
-                start, end = file.get_slice(f"{name}.offsets")[position : position + 2]
-                record[name] = _rows(file.get_slice(name), int(start), int(end))
-        except Exception as error:
-            raise self._damaged(shard_name(key), error) from None
-        return record
+        return {name: self._read(key, name, rows=True) for name in names}
 
     def lengths(self, key: Key, name: str) -> int:
         """Rows of one array of one scan."""
+        return int(self._read(key, name, rows=False))
+
+    def _read(self, key: Key, name: str, rows: bool) -> Any:
+        """Rows of an array, or how many there are; DataError names a damaged shard."""
+        from safetensors import SafetensorError
+
         file, position = self._find(key)
-        start, end = file.get_slice(f"{name}.offsets")[position : position + 2]
-        return int(end - start)
+        try:
+            start, end = file.get_slice(f"{name}.offsets")[position : position + 2]
+            return _rows(file.get_slice(name), int(start), int(end)) if rows else int(end - start)
+        except (SafetensorError, KeyError, IndexError, ValueError, TypeError, OverflowError) as error:
+            raise self._damaged(shard_name(key), error) from None
 
     def width(self, name: str) -> int:
         """Length of the second axis of an array, the same in all records; 0 where the cache has no shard."""

@@ -44,11 +44,6 @@ def pool_attention(rows: Tensor, score: Tensor, region: Tensor, count: int) -> T
     return pool_mean(rows, region, count, share)
 
 
-def large_enough(region: Tensor, count: int, least: int) -> Tensor:
-    """Mask [R] of regions with at least ``least`` rows."""
-    return torch.bincount(region, minlength=count) >= max(least, 1)
-
-
 def align(student: Tensor, target: Tensor, distance: Distance, temperature: float = 1.0) -> tuple[Tensor, int]:
     """Mean distance between rows [R, d] and targets [R, d] (detached here), and R.
 
