@@ -37,7 +37,7 @@ class Plan:
 
     Attributes:
         segments: [M, 7] float64: start x y, end x y, arc length at the start, street number, unused.
-        profiles: [S, 12] float64 per street: half width, left parking/verge/walk/lot/bank, right the same, marked.
+        profiles: [S, 14] float64 per street: half width, left parking/verge/walk/lot/bank/deep, right the same, marked.
         origin, bins: lower corner and CSR of segments per 9 m bin.
         waves: [W, 4] amplitude, wave numbers x and y, phase of the land.
         patches: rectangles painted on the lots, later ones over earlier.
@@ -98,7 +98,7 @@ def survey(network: Network, rng: np.random.Generator) -> Plan:
         rows.append(np.column_stack([street.line[:-1], street.line[1:], street.arc[:-1], np.full(count, number), np.zeros(count)]))
     segments = np.concatenate(rows)
     profiles = np.array([
-        [s.half, *(v for d in (s.left, s.right) for v in (d.parking, d.verge, d.walk, d.lot, d.bank)), s.marked]
+        [s.half, *(v for d in (s.left, s.right) for v in (d.parking, d.verge, d.walk, d.lot, d.bank, d.deep)), s.marked]
         for s in network.streets
     ])  # fmt: skip
     lower = segments[:, :4].reshape(-1, 2).min(axis=0) - _REACH - _BIN
@@ -163,7 +163,7 @@ def _look(points, segments, profiles, origin, rows, columns, starts, members):  
                 continue
             half = profiles[s, 0]
             left = offset[s] >= 0
-            base = 1 if left else 6
+            base = 1 if left else 7
             a = abs(offset[s])
             if a - half < edge[n]:
                 edge[n] = a - half
@@ -172,7 +172,7 @@ def _look(points, segments, profiles, origin, rows, columns, starts, members):  
                 wave = 0.6 + 0.4 * np.sin(along[s] / 23.0 + 2.0 * s)
                 bank[n] = profiles[s, base + 4] * wave * rise * rise * (3 - 2 * rise)
                 if rank == 0:
-                    cover[n] = 100 + int(profiles[s, base + 3])
+                    cover[n] = 100 + int(profiles[s, base + 3]) if a - half < profiles[s, base + 5] else 100
             parking = a < half + profiles[s, base]
             if parking and a >= half and np.sin(along[s] / 9.0 + s) < -0.8:
                 parking = False
@@ -182,7 +182,7 @@ def _look(points, segments, profiles, origin, rows, columns, starts, members):  
                 if rank < 5:
                     rank = 5
                     cover[n] = 1
-                    if profiles[s, 11] > 0:
+                    if profiles[s, 13] > 0:
                         dash = along[s] % 9.0 < 4.0
                         if (a < 0.07 and dash) or abs(a - half + 0.3) < 0.06 and half > 3.3:
                             cover[n] = 2

@@ -153,7 +153,7 @@ def _kerbside(site: Site, street: Street, side: int) -> None:
                 turn = facing if kind in ("sign", "light") else float(heading) + rng.choice([0, np.pi])
                 site.put(kind, *place, turn, 0.5, 0.5, lots=False)
             s += rng.exponential(every) + 3.0
-    if section.verge > 0.7 or (name == "city" and rng.random() < 0.35):
+    if section.verge > 0.9 or (name == "city" and rng.random() < 0.35):
         every, s = rng.uniform(11, 22), rng.uniform(0, 10)
         while s < end and name not in ("motorway",):
             place, _ = street.at(s, side * (edge + 0.8))
@@ -251,18 +251,18 @@ def _along(
 
 def _garden_lot(site: Site, street: Street, side: int, s: float, wide: float) -> None:
     rng = site.rng
-    front = street.half + _side(street, side).width() + (rng.uniform(0.3, 3.0) if rng.random() < 0.5 else 0.15)
+    front = street.half + _side(street, side).width() + (rng.uniform(0.3, 2.5) if rng.random() < 0.35 else 0.15)
     first, last = s - wide / 2, s + wide / 2
     drive = first + 2.2 if rng.random() < 0.5 else last - 2.2
     setback = rng.uniform(3.0, 9.0)
-    boundary = str(rng.choice(["fence", "hedge", "none", "both"], p=[0.34, 0.32, 0.08, 0.26]))
+    boundary = str(rng.choice(["fence", "hedge", "none", "both"], p=[0.45, 0.20, 0.10, 0.25]))
     for a, b in ((first, drive - 1.7), (drive + 1.7, last)):
         if boundary in ("fence", "both"):
-            _along(site, "fence", street, side, a, b, front + 0.15, 0.2, (0.65, 1.1))
+            _along(site, "fence", street, side, a, b, front + 0.15, 0.2, (0.55, 1.0))
         if boundary in ("hedge", "both"):
-            _along(site, "hedge", street, side, a, b, front + (1.0 if boundary == "both" else 0.5), tall=(0.5, 0.95))
-        if boundary != "both" and rng.random() < 0.75:
-            _along(site, "shrubs", street, side, a, b, front + rng.uniform(1.6, 3.0), tall=(0.5, 1.1))
+            _along(site, "hedge", street, side, a, b, front + (1.0 if boundary == "both" else 0.5), tall=(0.45, 0.85))
+        if boundary != "both" and rng.random() < 0.3:
+            _along(site, "shrubs", street, side, a, b, front + rng.uniform(1.6, 3.0), tall=(0.35, 0.9))
     if rng.random() < 0.6:
         place, heading = street.at(drive, side * (front + 5.0))
         cover = (Cover.PARKING, Cover.SIDEWALK, Cover.PAVED, Cover.SOIL)[int(rng.integers(4))]
@@ -276,7 +276,7 @@ def _garden_lot(site: Site, street: Street, side: int, s: float, wide: float) ->
         place, heading = street.at(s, side * out)
         yaw = float(heading) + (0.0 if side > 0 else np.pi)
         site.put("house", *place, yaw, width + 0.5, depth + 0.5, size=(round(width, 1), round(depth, 1), floors))
-    if rng.random() < 0.5 and setback > 4.5:
+    if rng.random() < 0.6 and setback > 4.0:
         place, heading = street.at(s, side * (front + setback / 2 + 1.0))
         paving = Cover.SIDEWALK if rng.random() < 0.6 else Cover.PAVED
         site.patches.append(Patch(*map(float, place), float(heading), width * 0.7, setback - 1.5, paving))
@@ -284,7 +284,11 @@ def _garden_lot(site: Site, street: Street, side: int, s: float, wide: float) ->
         place, heading = street.at(drive, side * (front + rng.uniform(10, 16)))
         site.put("shed", *place, float(heading) + (0.0 if side > 0 else np.pi), 5, 5)
     for _ in range(rng.integers(8, 18)):
-        site.plant("bush", *street.at(rng.uniform(first, last), side * (front + rng.uniform(0.8, setback + 2)))[0], 0.9, 1.5)
+        deep = rng.uniform(0.8, setback) if rng.random() < 0.35 else setback + rng.uniform(-0.5, depth + 10)
+        site.plant("bush", *street.at(rng.uniform(first, last), side * (front + deep))[0], 0.9, 1.7)
+    if rng.random() < 0.6:
+        edge = first if rng.random() < 0.5 else last
+        _along(site, "shrubs", street, side, edge - 1.5, edge + 1.5, front + setback + rng.uniform(0, 4), tall=(0.8, 1.5))
     for _ in range(rng.integers(1, 5)):
         kind = "tree" if rng.random() < 0.75 else "conifer"
         deep = rng.uniform(1.5, setback) if rng.random() < 0.5 else setback + depth + rng.uniform(2, 15)

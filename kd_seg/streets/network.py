@@ -17,13 +17,14 @@ REACH = 100.0
 
 @dataclass(frozen=True)
 class Side:
-    """Cross-section from the edge of the road outwards, metres; ``lot`` covers what lies beyond."""
+    """Cross-section from the edge of the road outwards, metres; ``lot`` covers what lies beyond, grass after ``deep`` metres."""
 
     parking: float
     verge: float
     walk: float
     lot: Cover
     bank: float = 0.0
+    deep: float = 200.0
 
     def width(self) -> float:
         """From the edge of the road to the lots."""
@@ -158,14 +159,15 @@ def _extend(
 
 
 def _street(rng: np.random.Generator, line: Floats, style: Style) -> Street:
-    def side(parking: float, verge: float, walk: float, lot: Cover, bank: float = 0.0) -> Side:
+    def side(parking: float, verge: float, walk: float, lot: Cover, deep: float = 200.0) -> Side:
         wide = float(rng.uniform(1.9, 2.4)) if rng.random() < parking else 0.0
-        strip = float(rng.uniform(0.8, 2.5)) if rng.random() < verge else 0.0
-        return Side(wide, strip, walk, lot, bank)
+        strip = float(rng.uniform(0.6, 1.8)) if rng.random() < verge else 0.0
+        return Side(wide, strip, walk, lot, 0.0, deep)
 
     if style.name == "residential":
         half = float(rng.uniform(2.8, 3.7))
-        sides = [side(0.08, 0.08, float(rng.uniform(1.8, 3.8)), Cover.GRASS) for _ in range(2)]
+        yards = [Cover.SIDEWALK if rng.random() < 0.45 else Cover.GRASS for _ in range(2)]
+        sides = [side(0.10, 0.10, float(rng.uniform(1.8, 4.2)), y, float(rng.uniform(6, 14))) for y in yards]
     elif style.name == "city":
         half = float(rng.uniform(3.2, 5.0))
         sides = [side(0.2, 0.25, float(rng.uniform(2.2, 4.2)), Cover.SIDEWALK) for _ in range(2)]

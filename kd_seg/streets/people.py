@@ -70,12 +70,12 @@ def person(who: Figure, phase: float, stride: float = 1.0) -> Mesh:
 def bicycle(rng: np.random.Generator) -> Mesh:
     """A bicycle standing upright, front to +x, wheels on the ground."""
     radius, base = rng.uniform(0.31, 0.35), rng.uniform(1.0, 1.1)
-    colour, tone = CLOTHES[int(rng.integers(len(CLOTHES)))], float(np.exp(rng.normal(0.4, 0.4)))
+    colour, tone = CLOTHES[int(rng.integers(len(CLOTHES)))], float(np.exp(rng.normal(0.9, 0.4)))
     rear, front = np.array([-base / 2, 0, radius]), np.array([base / 2, 0, radius])
     crank, saddle = np.array([-0.08, 0, 0.29]), np.array([-0.25, 0, 0.88])
     head, bar = np.array([base / 2 - 0.2, 0, 0.78]), np.array([base / 2 - 0.25, 0, 1.0])
     seat = crank + (saddle - crank) * 0.85
-    parts = [torus(c, radius - 0.02, 0.024, Material.RUBBER, sides=16, tone=2.0) for c in (rear, front)]
+    parts = [torus(c, radius - 0.02, 0.024, Material.RUBBER, sides=16, tone=3.0) for c in (rear, front)]
     for centre in (rear, front):
         for angle in np.arange(4) * np.pi / 4:
             reach = (radius - 0.03) * np.array([np.cos(angle), 0, np.sin(angle)])
@@ -100,7 +100,7 @@ def motorcycle(rng: np.random.Generator, scooter: bool | None = None) -> Mesh:
     """A motorcycle or scooter, front to +x."""
     if scooter is None:
         scooter = bool(rng.random() < 0.4)
-    colour, tone = CLOTHES[int(rng.integers(len(CLOTHES)))], float(np.exp(rng.normal(0.5, 0.6)))
+    colour, tone = CLOTHES[int(rng.integers(len(CLOTHES)))], float(np.exp(rng.normal(0.8, 0.5)))
     base, radius = (1.3, 0.24) if scooter else (rng.uniform(1.38, 1.5), 0.31)
     parts = []
     for x in (-base / 2, base / 2):

@@ -48,7 +48,7 @@ def clumps(
 def tree(rng: np.random.Generator, detail: float = 1.0) -> Mesh:
     """A broad-leaved tree of 4-13 m: bent trunk, branches, crown of leaf balls."""
     height = float(rng.uniform(4.0, 13.0))
-    bole = height * rng.uniform(0.10, 0.26) + 0.6
+    bole = height * rng.uniform(0.07, 0.22) + 0.4
     spread = height * rng.uniform(0.18, 0.32) + 0.5
     colour = GREENS[int(rng.integers(len(GREENS)))]
     radius = 0.03 + 0.010 * height * rng.uniform(0.6, 1.4)

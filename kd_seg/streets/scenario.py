@@ -14,7 +14,7 @@ from kd_seg.streets.network import STYLES, Network, lay
 from kd_seg.streets.rare import populate
 from kd_seg.streets.traffic import PERIOD, Ego, Track, drive
 
-PLACES = ("residential", "city", "country", "residential", "motorway", "residential", "industrial", "residential", "city", "residential", "country")
+PLACES = ("residential", "city", "country", "residential", "motorway", "residential", "industrial", "residential", "city", "residential", "residential")
 """Style of sequence k, repeated; the mixture follows SemanticKITTI's."""
 
 

@@ -151,7 +151,7 @@ def other_vehicle(rng: np.random.Generator) -> Mesh:
 
 def _paint(rng: np.random.Generator) -> tuple[Colour, float]:
     index = int(rng.integers(len(COLOURS)))
-    return COLOURS[index], (2.4, 1.8, 1.0, 2.2, 1.2, 1.0)[index] * float(np.exp(rng.normal(0, 0.25)))
+    return COLOURS[index], (3.0, 2.4, 1.4, 2.8, 1.6, 1.4)[index] * float(np.exp(rng.normal(0, 0.25)))
 
 
 def _cab(nose: float, length: float, width: float, height: float, colour: Colour, tone: float) -> list[Mesh]:
