@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from rosbags.highlevel import AnyReader, AnyReaderError
+from rosbags.highlevel import AnyReader
 from rosbags.interfaces import (
     Connection,
     ConnectionExtRosbag2,
@@ -81,17 +80,14 @@ def open_bag(path: Path) -> Iterator[AnyReader]:
     try:
         reader = AnyReader([path], default_typestore=get_typestore(Stores.ROS2_HUMBLE))
         reader.open()
-    except (AnyReaderError, OSError, ValueError, sqlite3.Error, AssertionError) as error:
-        raise DataError(f"{path} is not a readable bag ({_first_line(error)}); it may be cut off.") from None
+    except Exception as error:
+        # A damaged file makes rosbags fail in many ways; all mean the same to the user.
+        text = str(error).strip() or type(error).__name__
+        raise DataError(f"{path} is not a readable bag ({text.splitlines()[0]}); it may be cut off.") from error
     try:
         yield reader
     finally:
         reader.close()
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
 
 
 def cloud_connections(reader: AnyReader, topic: str | None, path: Path) -> list[Connection]:

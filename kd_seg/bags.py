@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rosbags.highlevel import AnyReader, AnyReaderError
+from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection
 
 from kd_seg.bag_files import (
@@ -35,7 +35,7 @@ from kd_seg.bag_files import (
 from kd_seg.checkpoint import write_whole
 from kd_seg.config import digest
 from kd_seg.errors import DataError, UsageError
-from kd_seg.labelling import Labelled, Labeller, label_info_json, label_pairs
+from kd_seg.labelling import Labelled, Labeller, label_info_json, label_pairs, summary
 from kd_seg.parameters import CloudSettings
 from kd_seg.pointcloud2 import CloudRejectedError
 from kd_seg.segmenter import Segmenter
@@ -119,7 +119,7 @@ class Tally:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; bucket numbers become text, as JSON keys are."""
-        return asdict(self)
+        return {**vars(self), "reasons": dict(self.reasons), "milliseconds": dict(self.milliseconds)}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Tally:
@@ -291,12 +291,18 @@ def _messages(
         taken = [c.topic for c in wanted if c.topic.startswith(f"{PREFIX}/")]
         if taken:
             raise UsageError(f"{source} already has {taken[0]}; label it without --copy-all.")
-    try:
-        for number, (connection, time_ns, raw) in enumerate(reader.messages(wanted)):
-            if number >= skip:
-                yield connection, time_ns, raw, connection.id in clouds
-    except (AnyReaderError, OSError) as error:
-        raise DataError(f"{source} cannot be read to its end ({error}); recover it first.") from None
+    messages, number = reader.messages(wanted), 0
+    while True:
+        try:
+            connection, time_ns, raw = next(messages)
+        except StopIteration:
+            return
+        except Exception as error:
+            # A damaged file makes rosbags fail in many ways; all mean the same to the user.
+            raise DataError(f"{source} cannot be read to its end ({summary(error)}); recover it first.") from error
+        if number >= skip:
+            yield connection, time_ns, raw, connection.id in clouds
+        number += 1
 
 
 @dataclass

@@ -69,16 +69,8 @@ def bag_clouds(path: Path, topic: str) -> Iterator[tuple[int, Any]]:
 def to_message(cloud: Any) -> PointCloud2:
     """A ROS message from a bag's or a made-up one, stamps included where it has some."""
     fields = tuple(Field(f.name, f.offset, f.datatype, f.count) for f in cloud.fields)
-    packed = Packed(
-        cloud.height,
-        cloud.width,
-        fields,
-        cloud.is_bigendian,
-        cloud.point_step,
-        cloud.row_step,
-        cloud.data,
-        cloud.is_dense,
-    )
+    size, steps = (cloud.height, cloud.width), (cloud.point_step, cloud.row_step)
+    packed = Packed(*size, fields, cloud.is_bigendian, *steps, cloud.data, cloud.is_dense)
     return compat.cloud_message(PointCloud2().header if isinstance(cloud, MadeUpMessage) else cloud.header, packed)
 
 

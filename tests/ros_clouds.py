@@ -154,7 +154,7 @@ def tiny_checkpoint(path: Any, intensity_range: str = "unit", seed: int = 0) -> 
     from kd_seg.voxels import CartesianGrid, feature_width
 
     torch.manual_seed(seed)
-    grid = CartesianGrid((0.4, 0.4, 0.4), (-51.2, -51.2, -4.0), (51.2, 51.2, 2.4))
+    grid = CartesianGrid((1.6, 1.6, 0.8), (-51.2, -51.2, -4.0), (51.2, 51.2, 2.4))
     encoding = Encoding(grid, ("xyz", "remission"))
     spec = Spec("unet", "nano", load_classes(), encoding, Sensor(intensity_range=intensity_range))
     save_checkpoint(path, spec.build(feature_width(encoding.features)), spec)

@@ -218,12 +218,10 @@ class Recorder:
 
 @pytest.fixture(scope="module")
 def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Segmenter:
-    return Segmenter(tiny_checkpoint(tmp_path_factory.mktemp("ck") / "tiny.safetensors"), "cpu")
+    return Segmenter(tiny_checkpoint(tmp_path_factory.mktemp("ck") / "tiny.safetensors"), "cpu", num_threads=1)
 
 
-def run(
-    labeller: Any, messages: list[FakeCloud], broken: bool = False
-) -> tuple[Recorder, Counts]:
+def run(labeller: Any, messages: list[FakeCloud], broken: bool = False) -> tuple[Recorder, Counts]:
     box, recorder = Mailbox(), Recorder()
     recorder.broken = broken
     settings = FrameSettings(CloudSettings(filter_classes=("car",)), 100.0)
