@@ -1,7 +1,8 @@
 """Sparse convolutions over voxels, without bias, one state_dict for every device.
 
-A thin cover over spconv that keeps its users out of its traps (field T4-T14): the algorithm is chosen by device in one
-place, biases live in the following norm, rows are counted, and pooling is plain torch.
+A thin cover over spconv that keeps its users out of its traps (field T4-T14): the algorithm is chosen in one place,
+biases live in the following norm, rows are counted, and pooling is plain torch. On the CPU, and on any device where an
+axis of the grid wraps around, spconv's Native algorithm runs on kernel maps of ours.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from kd_seg.errors import DataError
 from kd_seg.sparse.backend import spconv
-from kd_seg.sparse.kernel_maps import Rows, strided_map, submanifold_map
+from kd_seg.sparse.kernel_maps import FLAT, Rows, Wraps, strided_map, submanifold_map
 from kd_seg.sparse.pooling import mean_rows
 
 SparseTensor = Any
@@ -35,11 +36,6 @@ def sparse_tensor(features: Tensor, coordinates: Tensor, spatial_shape: Triple, 
     return spconv().SparseConvTensor(features, indices, list(spatial_shape), batch_size)
 
 
-def _algorithm(device: torch.device) -> Any:
-    module = spconv()
-    return module.ConvAlgo.MaskImplicitGemm if device.type == "cuda" else module.ConvAlgo.Native
-
-
 def _triple(values: Any) -> Triple:
     x, y, z = (int(value) for value in values)
     return x, y, z
@@ -52,8 +48,8 @@ def _map_data(
     return spconv().core.IndiceData(
         out_indices,
         x.indices,
-        torch.from_numpy(pairs),
-        torch.from_numpy(counts),
+        torch.from_numpy(pairs).to(x.indices.device),
+        torch.from_numpy(counts).to(x.indices.device),
         x.spatial_shape,
         out_shape,
         is_subm=convolution.subm,
@@ -69,9 +65,15 @@ def _initialise(convolution: Any, fan_in: int) -> None:
     nn.init.normal_(convolution.weight, std=math.sqrt(2.0 / fan_in))
 
 
-def _on_device(convolution: Any, x: SparseTensor) -> Any:
-    """The spconv module with the algorithm of the input's device; it is no part of the state_dict."""
-    algorithm = _algorithm(x.features.device)
+def _own_maps(x: SparseTensor, wraps: Wraps) -> bool:
+    """Whether kernel maps are made here: always on the CPU, and wherever an axis wraps, which spconv does not know."""
+    return x.features.device.type == "cpu" or any(wraps)
+
+
+def _prepared(convolution: Any, x: SparseTensor, wraps: Wraps) -> Any:
+    """The spconv module with the algorithm that suits its input; it is no part of the state_dict."""
+    algorithms = spconv().ConvAlgo
+    algorithm = algorithms.Native if _own_maps(x, wraps) else algorithms.MaskImplicitGemm
     if convolution.algo != algorithm:
         convolution.algo = algorithm
     return convolution
@@ -94,12 +96,12 @@ class Submanifold(nn.Module):
         )
         _initialise(self.convolution, width_in * cells)
 
-    def forward(self, x: SparseTensor) -> SparseTensor:
-        """Same voxels, ``width_out`` channels; on the CPU the kernel map is ours, made once per key."""
-        convolution = _on_device(self.convolution, x)
-        if x.features.device.type == "cpu" and len(x.indices) and x.find_indice_pair(convolution.indice_key) is None:
+    def forward(self, x: SparseTensor, wraps: Wraps = FLAT) -> SparseTensor:
+        """Same voxels, ``width_out`` channels; a kernel map of ours is made once per key."""
+        convolution = _prepared(self.convolution, x, wraps)
+        if _own_maps(x, wraps) and len(x.indices) and x.find_indice_pair(convolution.indice_key) is None:
             size = _triple(convolution.kernel_size)
-            pairs, counts = submanifold_map(x.indices.numpy(), _triple(x.spatial_shape), size)
+            pairs, counts = submanifold_map(x.indices.cpu().numpy(), _triple(x.spatial_shape), size, wraps)
             x.indice_dict[convolution.indice_key] = _map_data(convolution, x, x.indices, x.spatial_shape, pairs, counts)
         return convolution(x)
 
@@ -121,19 +123,20 @@ class Down(nn.Module):
         )
         _initialise(self.convolution, width_in * math.prod(kernel))
 
-    def forward(self, x: SparseTensor) -> SparseTensor:
-        """Coarser voxels, ``width_out`` channels; on the CPU their rows are sorted."""
-        convolution = _on_device(self.convolution, x)
-        if x.features.device.type != "cpu" or not len(x.indices):
+    def forward(self, x: SparseTensor, wraps: Wraps = FLAT) -> SparseTensor:
+        """Coarser voxels, ``width_out`` channels; their rows are sorted where the kernel map is ours."""
+        convolution = _prepared(self.convolution, x, wraps)
+        if not _own_maps(x, wraps) or not len(x.indices):
             return convolution(x)
         coordinates, shape, pairs, counts = strided_map(
-            x.indices.numpy(),
+            x.indices.cpu().numpy(),
             _triple(x.spatial_shape),
             _triple(convolution.kernel_size),
             _triple(convolution.stride),
             _triple(convolution.padding),
+            wraps,
         )
-        indices = torch.from_numpy(coordinates)
+        indices = torch.from_numpy(coordinates).to(x.indices.device)
         data = _map_data(convolution, x, indices, list(shape), pairs, counts)
         features = spconv().functional.indice_conv(
             x.features, convolution.weight, data.indice_pairs, data.indice_pair_num, len(indices), convolution.algo
@@ -152,9 +155,9 @@ class Up(nn.Module):
         self.convolution = spconv().SparseInverseConv3d(width_in, width_out, list(kernel), indice_key=key, bias=False)
         _initialise(self.convolution, width_in * math.prod(kernel))
 
-    def forward(self, x: SparseTensor) -> SparseTensor:
+    def forward(self, x: SparseTensor, wraps: Wraps = FLAT) -> SparseTensor:
         """The finer voxels, ``width_out`` channels."""
-        return _on_device(self.convolution, x)(x)
+        return _prepared(self.convolution, x, wraps)(x)
 
 
 def pool_rows(rows: Tensor, index: Tensor, count: int, reduce: str) -> Tensor:

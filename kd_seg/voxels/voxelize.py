@@ -17,9 +17,7 @@ import numpy.typing as npt
 
 from kd_seg.voxels.compiled import kernel
 from kd_seg.voxels.grids import CylindricalGrid, Grid, as_rows, cylindrical
-
-_DIGIT = 14
-"""Most bits sorted per pass: 16384 counters stay in the second-level cache."""
+from kd_seg.voxels.sorting import sort_columns, sort_digits
 
 _BLOCK = 1024
 """Points whose cells are computed at a time, so that they are read again from the first-level cache."""
@@ -208,9 +206,9 @@ def _group(
     """Coordinates and counts of the voxels; ``inverse`` holds each point's run and gets its voxel."""
     x_bits, y_bits, z_bits = bits
     runs = len(packed)
-    packed, spare = _sort_digits(packed, spare, run_bits + z_bits, x_bits + y_bits)
-    if not _sort_columns(packed):
-        packed, spare = _sort_digits(packed, spare, run_bits, x_bits + y_bits + z_bits)
+    packed, spare = sort_digits(packed, spare, run_bits + z_bits, x_bits + y_bits)
+    if not sort_columns(packed):
+        packed, spare = sort_digits(packed, spare, run_bits, x_bits + y_bits + z_bits)
 
     voxel = np.int64(-1)
     before = ~np.uint64(0)
@@ -242,53 +240,6 @@ def _group(
         coordinates[v, 1] = cell >> z_bits & ((1 << y_bits) - 1)
         coordinates[v, 2] = cell & ((1 << z_bits) - 1)
     return coordinates, counts
-
-
-@kernel
-def _sort_digits(packed: np.ndarray, spare: np.ndarray, shift: int, bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """Stable radix sort by ``bits`` bits from ``shift`` upwards; the sorted array first, then the other."""
-    passes = max(1, -(-bits // _DIGIT))
-    width = -(-bits // passes)
-    histogram = np.empty(1 << width, dtype=np.int32)
-    mask = np.uint64(len(histogram) - 1)
-    for p in range(passes):
-        down = np.uint64(shift + p * width)
-        histogram[:] = 0
-        for j in range(len(packed)):
-            histogram[packed[j] >> down & mask] += 1
-        total = 0
-        for d in range(len(histogram)):
-            here = histogram[d]
-            histogram[d] = total
-            total += here
-        for j in range(len(packed)):
-            value = packed[j]
-            digit = value >> down & mask
-            spare[histogram[digit]] = value
-            histogram[digit] += 1
-        packed, spare = spare, packed
-    return packed, spare
-
-
-@kernel
-def _sort_columns(packed: np.ndarray) -> bool:
-    """Insertion sort of what is sorted but for the order within columns; gives up (False) on long mixed columns."""
-    budget = len(packed)
-    last = np.uint64(0)
-    for j in range(len(packed)):
-        value = packed[j]
-        if value >= last:
-            last = value
-            continue
-        i = j
-        while i > 0 and packed[i - 1] > value:
-            packed[i] = packed[i - 1]
-            i -= 1
-        packed[i] = value
-        budget -= j - i
-        if budget < 0:
-            return False
-    return True
 
 
 def _group_wide(
