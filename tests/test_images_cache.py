@@ -261,8 +261,8 @@ def test_map_errors(tmp_path: Path) -> None:
         teacher_settings({"kind": "maps", "roots": "x"})
     with pytest.raises(ConfigError, match="maps"):
         teacher_settings({"kind": "map"})
+    wrong = source(maps, teacher={"kind": "maps", "root": str(maps), "vocabulary": ["a", "b", "c"]})
     with pytest.raises(DataError, match="teacher has 3 classes"):
-        wrong = source(maps, teacher={"kind": "maps", "root": str(maps), "vocabulary": ["a", "b", "c"]})
         build_units(wrong, tmp_path / "cache", data, CLASSES, tools(data), MEND)
 
 

@@ -156,7 +156,7 @@ def test_scan_without_picture_has_no_view(tmp_path: Path) -> None:
     assert look(sequence.scan(1), sequence, ProjectionSettings()) == []
     assert look(sequence.scan(0), sequence, ProjectionSettings(cameras=["image_3"])) == []
     (root / "sequences/00/image_2/000000.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match="000000.png"):
+    with pytest.raises(DataError, match=r"000000\.png"):
         shots(sequence.scan(0), ProjectionSettings())
 
 

@@ -214,7 +214,7 @@ def test_components_are_lifted_to_the_right_points() -> None:
 
 
 def test_large_regions_are_split_by_superpixel() -> None:
-    made, train = frame(Scene())
+    made, _ = frame(Scene())
     whole = lift_semantic(class_image(Scene()), made, LiftSettings(erode_px=0), quiet())
     split = lift_semantic(class_image(Scene()), made, LiftSettings(erode_px=0, max_points=500), quiet())
     road = CLASSES.names.index("road")
