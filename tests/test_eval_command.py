@@ -75,6 +75,7 @@ def test_a_run_is_scored_on_its_own_validation_scans(tmp_path: Path, student: Pa
     run = make_run(tmp_path / "run", student, data)
     done = kd_seg("eval", run, "--threads", 1)
     assert "mIoU" in done.stdout
+    assert "points outside the grid or not finite" in done.stdout
     content = json.loads((run / "evaluation.json").read_text())
     assert content["about"]["sequences"] == ["01"]
     assert content["scans"] == 3
@@ -98,6 +99,8 @@ def test_parts_add_up_through_the_program(tmp_path: Path, student: Path, data: P
     content = kd_seg_json("eval", *parts)
     assert content["counts"]["matrix"] == whole.matrix.tolist()
     assert content["miou"] == whole.scores.miou
+    assert "shard" not in content["about"]
+    assert "same part" in kd_seg("eval", parts[0], parts[0], code=1).stderr
 
 
 def test_paths_are_told_apart(tmp_path: Path, student: Path, data: Path) -> None:

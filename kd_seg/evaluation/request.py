@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from kd_seg.classes import load_classes
 from kd_seg.config import read_yaml
-from kd_seg.errors import UsageError
+from kd_seg.errors import DataError, UsageError
 from kd_seg.evaluation.evaluate import Selection, evaluate, select
 from kd_seg.evaluation.predictors import FusedNetwork, LabelFolder, Network, Predictor
 from kd_seg.evaluation.result import Evaluation, read_evaluation
@@ -83,19 +83,29 @@ def answer(request: Request, track: Track, progress: Progress = unseen) -> Evalu
     """
     kinds = {kind_of(path) for path in request.what}
     if kinds == {"counts"}:
-        return reduce(add, [read_evaluation(path) for path in request.what])
+        return _sum(request.what)
     if len(request.what) != 1:
         raise UsageError("Only evaluation.json files add up; give one checkpoint, run or folder of .label files.")
     selection = _selection(request)
     predictor = _predictor(request, selection, progress)
     about = {
         "what": str(request.what[0]),
+        "kind": kind_of(request.what[0]),
         "data": str(selection.data.root),
         "sequences": list(selection.data.sequences),
         "input": request.input,
         "shard": request.shard,
     }
     return evaluate(predictor, track(selection), request.distances, about)
+
+
+def _sum(paths: tuple[Path, ...]) -> Evaluation:
+    """The evaluation of all parts together; DataError where one part is named twice."""
+    parts = [read_evaluation(path) for path in paths]
+    for number, part in enumerate(parts):
+        if part.about and part.about in [earlier.about for earlier in parts[:number]]:
+            raise DataError(f"{paths[number]} holds the same part as an earlier file; name each part once.")
+    return reduce(add, parts)
 
 
 def own_record(request: Request) -> Path | None:

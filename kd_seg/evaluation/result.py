@@ -28,7 +28,8 @@ class Evaluation:
         by_distance: [D, C + 1, C + 1] for confusion.DISTANCES, or None if it was not asked for.
         outside: points that the student could not see (outside its grid, not finite); they count as predicted 0.
         unknown: predicted raw ids that the class table lacks; they count as predicted 0.
-        about: what was evaluated on what: plain data, kept in the JSON ("what", "data", "sequences", "input").
+        about: what was evaluated on what: plain data, kept in the JSON ("what", "kind", "data", "sequences", "input",
+            "shard"); of a sum, what both have in common.
     """
 
     classes: ClassTable
@@ -63,6 +64,7 @@ class Evaluation:
             by_distance=self.by_distance + other.by_distance if both else None,  # type: ignore[operator]
             outside=self.outside + other.outside,
             unknown=self.unknown + other.unknown,
+            about={key: value for key, value in self.about.items() if other.about.get(key) == value},
         )
 
     @property

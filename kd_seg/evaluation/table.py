@@ -70,9 +70,13 @@ def summary(evaluation: Evaluation) -> list[str]:
         f"accuracy      {percent(scores.accuracy):>6} %  official: of the points that were given a class",
         f"scans {evaluation.scans:,}, points {evaluation.points:,}",
     ]
-    if evaluation.outside:
-        share = 100 * evaluation.outside / evaluation.points
-        lines.append(
-            f"{evaluation.outside:,} points ({share:.3f} %) are outside the grid or not finite and count as missed"
-        )
+    missed, labelled = int(evaluation.matrix[0, 1:].sum()), int(true.sum())
+    lines.append(f"labelled points without a predicted class: {missed:,} ({_share(missed, labelled)})")
+    if evaluation.about.get("kind") != "labels":
+        share = _share(evaluation.outside, evaluation.points)
+        lines.append(f"points outside the grid or not finite, counted as predicted 0: {evaluation.outside:,} ({share})")
     return lines
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / max(whole, 1):.3f} %"
