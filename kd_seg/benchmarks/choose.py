@@ -1,0 +1,103 @@
+"""Which benchmark, on what: the scan given or a simulated one; and the machine that ran it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+import kd_seg
+from kd_seg.benchmarks.timing import BenchRow
+from kd_seg.errors import UsageError
+from kd_seg.scans import Points, SemanticKitti, read_points
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to time.
+
+    Attributes:
+        scan: a point file; None = a simulated scan.
+        data: a data root, for the benchmarks that need more than one scan; None = a simulated one.
+        voxel_size: metres; None = the benchmark's own (voxelize 0.05, maps and train 0.1).
+        repeats: turns taken; the best counts.
+        threads: of torch, for all rivals.
+        checkpoint: for predict; None = the shipped student.
+    """
+
+    scan: Path | None = None
+    data: Path | None = None
+    voxel_size: float | None = None
+    repeats: int = 10
+    threads: int = 1
+    checkpoint: Path | None = None
+
+    def points(self) -> Points:
+        """The cloud [N, 4] to time on."""
+        if self.scan is not None:
+            return read_points(self.scan)
+        with tempfile.TemporaryDirectory() as folder:
+            points: Points = simulated(Path(folder), scans=1, images=False)[0].points
+            return points
+
+
+def simulated(folder: Path, scans: int, images: bool) -> SemanticKitti:
+    """One short simulated sequence, always the same."""
+    from kd_seg.streets import simulate
+
+    simulate(folder, 1, scans, 0, images, 1.0, workers=1)
+    return SemanticKitti(folder)
+
+
+def _voxelize(request: Request) -> list[BenchRow]:
+    from kd_seg.benchmarks.voxelize import rows
+
+    return rows(request.points(), request.voxel_size or 0.05, request.repeats)
+
+
+def _train(request: Request) -> list[BenchRow]:
+    from kd_seg.benchmarks.train import rows
+
+    return rows(request.points(), request.voxel_size or 0.1, request.repeats)
+
+
+def _predict(request: Request) -> list[BenchRow]:
+    from kd_seg.benchmarks.predict import rows
+
+    return rows(request.points(), request.repeats, request.checkpoint)
+
+
+BENCHES: dict[str, Callable[[Request], list[BenchRow]]] = {
+    "voxelize": _voxelize,
+    "train": _train,
+    "predict": _predict,
+}
+
+
+def bench(what: str, request: Request) -> list[BenchRow]:
+    """Run one benchmark; UsageError lists those there are."""
+    if what not in BENCHES:
+        raise UsageError(f"There is no benchmark {what!r}; there are: {', '.join(BENCHES)}.")
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.threads)
+    try:
+        return BENCHES[what](request)
+    finally:
+        torch.set_num_threads(before)
+
+
+def machine() -> str:
+    """Processor, cores and versions in one line."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass  # not Linux, or an architecture without the line: the platform's own word stands
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}, kd_seg {kd_seg.__version__}"
+    return f"{name}, {os.cpu_count()} cores, {platform.system()}, {versions}"

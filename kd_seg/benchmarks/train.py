@@ -1,0 +1,91 @@
+"""``kd-seg bench train``: one training step of the small U-Net, ours and its peers, from points to updated weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from kd_seg.benchmarks.plain import gather_scatter, plain_encode, plain_spconv, same
+from kd_seg.benchmarks.timing import BenchRow, Rival, compare
+from kd_seg.losses.supervised import cross_entropy, lovasz_softmax
+from kd_seg.networks import Batch, Encoded, Encoding, build_network, collate, encode
+from kd_seg.scans import Points
+from kd_seg.voxels import CartesianGrid, feature_width
+
+FEATURES = ("xyz", "remission", "offset")
+CLASSES = 19
+Encode = Callable[[Points, npt.NDArray[np.uint8] | None, Encoding], Encoded]
+
+
+def rows(points: Points, voxel_size: float, repeats: int, size: str = "small") -> list[BenchRow]:
+    """Times of one step on one scan: voxelize, vote labels, forward, both losses, backward, AdamW.
+
+    Rivals have the same architecture, weights, losses and optimiser on the CPU; they differ in voxelizer and kernel
+    maps (np.unique and spconv's own; the same with torch gather-scatter). Their logits are compared first. Labels are
+    made from height and range: what a step costs does not depend on what it learns.
+    """
+    points = np.ascontiguousarray(points[np.isfinite(points).all(axis=1), :4], dtype=np.float32)
+    encoding = Encoding(CartesianGrid((voxel_size,) * 3), FEATURES)
+    labels = _made_up_labels(points)
+    torch.manual_seed(0)
+    network = build_network("unet", size, feature_width(FEATURES), CLASSES)
+    networks = (network, plain_spconv(network), gather_scatter(network))
+    expected = _logits(network, points, encode, encoding)
+
+    def check(step: _Step) -> None:
+        same(expected, step.first)
+
+    steps = [_Step(net, points, labels, path, encoding) for net, path in zip(networks, _PATHS, strict=True)]
+    names = ("kd_seg step", "np.unique + spconv's kernel maps", "np.unique + torch gather-scatter")
+    rivals = [Rival(name, step, check, ours=i == 0) for i, (name, step) in enumerate(zip(names, steps, strict=True))]
+    return compare(rivals, repeats)
+
+
+_PATHS: tuple[Encode, ...] = (encode, plain_encode, plain_encode)
+
+
+class _Step:
+    """A network, its optimiser and its input path; called, it takes one step and returns itself."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        points: Points,
+        labels: npt.NDArray[np.uint8],
+        path: Encode,
+        encoding: Encoding,
+    ) -> None:
+        self.network, self.points, self.labels, self.path, self.encoding = network, points, labels, path, encoding
+        self.first = _logits(network, points, path, encoding)
+        self.optimiser = torch.optim.AdamW(network.parameters(), lr=1e-4)
+
+    def __call__(self) -> _Step:
+        batch = _batch(self.points, self.labels, self.path, self.encoding)
+        logits = self.network(batch).logits
+        loss = cross_entropy(logits, batch.labels)[0] + lovasz_softmax(logits, batch.labels)[0]
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        return self
+
+
+def _batch(points: Points, labels: npt.NDArray[np.uint8] | None, path: Encode, encoding: Encoding) -> Batch:
+    return collate([path(points, labels, encoding)], encoding.grid)
+
+
+def _logits(network: nn.Module, points: Points, path: Encode, encoding: Encoding) -> Tensor:
+    network.eval()
+    with torch.no_grad():
+        logits: Tensor = network(_batch(points, None, path, encoding)).logits
+    network.train()
+    return logits
+
+
+def _made_up_labels(points: Points) -> npt.NDArray[np.uint8]:
+    ring = np.hypot(points[:, 0], points[:, 1]) // 8.0
+    height = np.floor(points[:, 2] + 4.0)
+    return (1 + (3 * np.abs(height) + ring) % CLASSES).astype(np.uint8)

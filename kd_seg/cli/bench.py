@@ -1,0 +1,40 @@
+"""``kd-seg bench``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kd_seg.cli.console import out, print_json, say
+
+
+def command(
+    what: Annotated[str, typer.Argument(help="voxelize, maps, fuse, project, train or predict.")],
+    scan: Annotated[Path | None, typer.Option(help="Point file; default: a simulated scan.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Data root, for fuse and project; default: simulated.")] = None,
+    voxel: Annotated[float | None, typer.Option(min=0.01, help="Voxel size in metres; default by benchmark.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Turns taken; the best counts.")] = 10,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch, for all rivals.")] = 1,
+    checkpoint: Annotated[Path | None, typer.Option(help="For predict; default: the shipped student.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the rows as JSON on stdout.")] = False,
+) -> None:
+    """Time kd_seg against its peers on the same input in the same run, after comparing their answers.
+
+    Example: kd-seg bench voxelize --scan 000000.bin
+    """
+    from kd_seg.benchmarks.choose import Request, bench, machine
+
+    say(f"bench {what}: {repeats} turns")
+    rows = bench(what, Request(scan, data, voxel, repeats, threads, checkpoint))
+    if json_:
+        print_json({"machine": machine(), "rows": [asdict(row) for row in rows]})
+        return
+    from rich.table import Table
+
+    table = Table("", "ms", "ratio", caption=machine())
+    for row in rows:
+        table.add_row(row.name, f"{row.ms:.2f}", f"{row.ratio:.2f}", style="bold" if row.ours else None)
+    out.print(table)
