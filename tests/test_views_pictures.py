@@ -135,6 +135,16 @@ def test_a_checkpoint_of_other_classes_is_refused(data: Path, tmp_path: Path) ->
         make_sheet(ViewRequest(data, student), untracked)
 
 
+def test_a_checkpoint_is_told_the_range_of_intensities(data: Path, tmp_path: Path) -> None:
+    student = write_student(tmp_path / "s.safetensors")
+    cloud = tmp_path / "cloud.npy"
+    np.save(cloud, np.fromfile(data / "sequences" / "00" / "velodyne" / "000000.bin", "<f4").reshape(-1, 4))
+    with pytest.raises(UsageError, match="--intensity-range"):
+        make_sheet(ViewRequest(cloud, student), untracked)
+    sheet = make_sheet(ViewRequest(cloud, student, intensity_range="unit"), untracked)
+    assert "cloud.npy: s.safetensors" in [text.get_text() for text in sheet.figure.texts]
+
+
 def test_two_data_sets_stand_side_by_side_with_their_statistics(data: Path, tmp_path: Path) -> None:
     sheet = make_sheet(ViewRequest(data, data / "sequences" / "01", against_scan="1"), untracked)
     texts = [text.get_text() for text in sheet.figure.texts]

@@ -23,9 +23,9 @@ def command(
     extent: Annotated[float, typer.Option("--range", min=1.0, help="Metres around the sensor seen from above.")] = 50.0,
     classes: Annotated[str, typer.Option(help="Class table of the labels.")] = "semantic_kitti_19",
     intensity_range: Annotated[
-        Literal["unit", "byte", "uint16"],
-        typer.Option(help="Intensity of the points that a checkpoint is asked about."),
-    ] = "unit",
+        Literal["unit", "byte", "uint16"] | None,
+        typer.Option(help="Of the points that a checkpoint is asked about; default unit, for bags byte."),
+    ] = None,
 ) -> None:
     """Draw a scan from above, from the sensor and in its camera, alone or against something else.
 

@@ -10,6 +10,7 @@ from kd_seg.classes import ClassTable, load_classes
 from kd_seg.errors import UsageError
 from kd_seg.evaluation.confusion import TrainIds
 from kd_seg.scans import KittiSequence, Scan, SemanticKitti, is_bag
+from kd_seg.scans.point_files import READERS
 from kd_seg.scans.statistics import ScanStatistics, statistics
 from kd_seg.views.bag_source import open_bag_shot
 from kd_seg.views.sheet import Sheet
@@ -33,7 +34,7 @@ class ViewRequest:
         topic: of a bag.
         extent: of the bird's-eye view, half its side in metres.
         classes: name of the class table.
-        intensity_range: of points that a network is asked about.
+        intensity_range: of points that a network is asked about; None = unit for KITTI's files, byte for bags.
     """
 
     source: Path
@@ -43,7 +44,7 @@ class ViewRequest:
     topic: str | None = None
     extent: float = 50.0
     classes: str = "semantic_kitti_19"
-    intensity_range: str = "unit"
+    intensity_range: str | None = None
 
 
 def make_sheet(request: ViewRequest, track: Track) -> Sheet:
@@ -67,7 +68,7 @@ def make_sheet(request: ViewRequest, track: Track) -> Sheet:
         source, against = against, source
     shot = _open(source, request.scan, request, classes)
     if is_prediction(against) or is_network(against):
-        answer = _answer(against, shot, classes, request)
+        answer = _answer(against, shot, classes, _range_of(source, request) if is_network(against) else "unit")
         if shot.train is None:
             labelled = Shot(f"{shot.name}: {against.name}", shot.points, answer, None, shot.cameras, shot.scan)
             return scan_sheet(labelled, classes, request.extent)
@@ -106,9 +107,19 @@ def _open(path: Path, which: str | None, request: ViewRequest, classes: ClassTab
     return open_bag_shot(path, which, request.topic, classes) if is_bag(path) else open_shot(path, which, classes)
 
 
-def _answer(path: Path, shot: Shot, classes: ClassTable, request: ViewRequest) -> TrainIds:
+def _range_of(source: Path, request: ViewRequest) -> str:
+    if request.intensity_range is not None:
+        return request.intensity_range
+    if source.is_file() and source.suffix.lower() in READERS and source.suffix.lower() != ".bin":
+        raise UsageError(
+            f"{source.name} does not say which range its intensities have; add --intensity-range unit or byte."
+        )
+    return "byte" if is_bag(source) else "unit"
+
+
+def _answer(path: Path, shot: Shot, classes: ClassTable, intensity_range: str) -> TrainIds:
     if is_network(path):
-        return answered(path, shot, classes, request.intensity_range)
+        return answered(path, shot, classes, intensity_range)
     return predicted(path, shot, classes)
 
 

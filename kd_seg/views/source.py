@@ -120,7 +120,7 @@ def predicted(path: Path, shot: Shot, classes: ClassTable) -> TrainIds:
     return classes.to_train_lenient(words)[0]
 
 
-def answered(path: Path, shot: Shot, classes: ClassTable, intensity_range: str = "unit") -> TrainIds:
+def answered(path: Path, shot: Shot, classes: ClassTable, intensity_range: str) -> TrainIds:
     """What a checkpoint or run says of a shot's points."""
     from kd_seg.segmenter import Segmenter
 
