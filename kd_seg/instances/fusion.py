@@ -30,11 +30,13 @@ class Fuser:
         library: of the scans' instances.
         table: registrations; None where the alignment needs none.
         settings: see there.
+        allowed: (sequence, scan) whose instances may be used, where labels are few; None = all.
     """
 
     library: InstanceLibrary
     table: RegistrationTable | None
     settings: FusionSettings
+    allowed: frozenset[tuple[str, int]] | None = None
 
     @classmethod
     def open(
@@ -46,17 +48,25 @@ class Fuser:
         registration: RegistrationSettings,
         fusion: FusionSettings,
         mend: str,
+        allowed: frozenset[tuple[str, int]] | None = None,
     ) -> Fuser:
         """From what ``prepare_fusion`` built; DataError names what is missing and the command that makes it."""
         opened = InstanceLibrary.open(cache, data, classes, library, mend)
         needed = fusion.alignment == "registered" and fusion.offsets()
-        return cls(opened, RegistrationTable.open(opened, registration, fusion.offsets()) if needed else None, fusion)
+        table = RegistrationTable.open(opened, registration, fusion.offsets()) if needed else None
+        return cls(opened, table, fusion, allowed)
+
+    def may_use(self, sequence: str, scan: int) -> bool:
+        """Whether the instances of a scan may be used."""
+        return self.allowed is None or (sequence, scan) in self.allowed
 
     def fuse(self, scan: Scan, cloud: Cloud, rng: np.random.Generator) -> Cloud:
         """``cloud`` (of ``scan``, not yet moved) with fused rows and decoys after all its rows.
 
         An instance is fused only if its key is among the cloud's own rows, and a share ``skip`` of them is not.
         """
+        if not self.may_use(scan.sequence, scan.index):
+            return cloud
         sequence = self.library.sequence(scan.sequence)
         numbers = sequence.at(scan.index)
         role = sequence.records["role"][numbers]
@@ -90,7 +100,7 @@ class Fuser:
             gathered = [np.asarray(sequence.points(number), dtype=np.float32)]
             for offset in offsets:
                 source = by_scan.get(t - offset)
-                if source is None:
+                if source is None or not self.may_use(scan.sequence, t - offset):
                     continue
                 aligned = self._aligned(scan, sequence, source, gathered)
                 if aligned is not None:

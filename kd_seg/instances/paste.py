@@ -70,6 +70,8 @@ class Paster:
             records = fuser.library.sequence(name).records
             fit = (records["count"] >= settings.minimum) & (records["role"] == Role.HARD)
             for number in np.flatnonzero(fit & np.isin(records["train"], list(wanted))):
+                if not fuser.may_use(name, int(records["scan"][number])):
+                    continue
                 candidates.setdefault(int(records["train"][number]), []).append((name, int(number)))
         return cls(fuser, settings, twin, raw, candidates)
 

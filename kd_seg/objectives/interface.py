@@ -39,14 +39,21 @@ class Step:
 
     Attributes:
         student: the network being trained (as called by the Trainer, so wrapped under DDP), in train mode.
-        number: optimiser steps done, from 0; total: of the whole run.
+        number: optimiser steps done, from 0; total: of the whole run (a huge number where the clock ends it).
         epoch: from 0.
+        progress: share of the run that is done, by steps or by the clock; None = number / total.
     """
 
     student: nn.Module
     number: int
     total: int
     epoch: int
+    progress: float | None = None
+
+    @property
+    def share(self) -> float:
+        """How much of the run is done, 0-1."""
+        return self.number / max(self.total, 1) if self.progress is None else self.progress
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,7 @@ class Context:
         device: where tensors live.
         cache: folder of the data root where ``kd-seg prepare`` keeps libraries and teacher caches.
         experiment: the whole resolved configuration, for the few objectives that must look beyond their own entry.
+        labelled: (sequence, scan) whose labels may be used, where ``data.labels`` leaves some out; None = all.
     """
 
     classes: ClassTable
@@ -113,6 +121,7 @@ class Context:
     device: torch.device
     cache: Path
     experiment: Any = None
+    labelled: frozenset[tuple[str, int]] | None = None
 
 
 class Objective(nn.Module):

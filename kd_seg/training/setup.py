@@ -54,6 +54,9 @@ def assemble(experiment: Experiment, rank: int) -> Parts:
     student = build_network(
         experiment.student.network, experiment.student.size, feature_width(encoding.features), len(classes)
     ).to(device)
+    keys = data.keys()
+    chosen = choose_labelled(keys, experiment.data.labels, experiment.run.seed)
+    few = chosen if experiment.data.labels < 1.0 else None
     context = Context(
         classes=classes,
         encoding=encoding,
@@ -62,17 +65,16 @@ def assemble(experiment: Experiment, rank: int) -> Parts:
         device=device,
         cache=cache_folder(experiment.data.root, experiment.data.cache),
         experiment=experiment,
+        labelled=few,
     )
     objectives = [OBJECTIVES.get(s.kind)(s, context).to(device) for s in experiment.objectives]
-    with_labels = any(objective.needs_labels for objective in objectives)
-    keys = data.keys()
-    labelled = choose_labelled(keys, experiment.data.labels, experiment.run.seed) if with_labels else None
-    if labelled is not None and experiment.data.labels < 1.0 and all(o.needs_labels for o in objectives):
-        keys = [key for key in keys if key in labelled]
+    labelled = chosen if any(objective.needs_labels for objective in objectives) else None
+    if few is not None and all(objective.needs_labels for objective in objectives):
+        keys = [key for key in keys if key in few]
     fused_input = experiment.student.input == "fused"
     twin = fused_input or any(view.name == "fused" for objective in objectives for view in objective.views())
     paste = experiment.augment.paste
-    fuser = open_fuser(experiment, data, classes) if fused_input or paste is not None else None
+    fuser = open_fuser(experiment, data, classes, few) if fused_input or paste is not None else None
     pipeline = Pipeline(
         data=data,
         keys=tuple(keys),
@@ -88,12 +90,14 @@ def assemble(experiment: Experiment, rank: int) -> Parts:
     return Parts(device, tuple(keys), student, objectives, pipeline)
 
 
-def open_fuser(experiment: Experiment, data: SemanticKitti, classes: ClassTable) -> Fuser:
+def open_fuser(
+    experiment: Experiment, data: SemanticKitti, classes: ClassTable, allowed: frozenset[tuple[str, int]] | None
+) -> Fuser:
     """What fuses the training clouds; DataError names what is missing and the command that builds it."""
     fusion = experiment.fusion
     cache = cache_folder(experiment.data.root, experiment.data.cache)
     mend = "kd-seg prepare CONFIG, with the config of this run"
-    return Fuser.open(cache, data, classes, fusion.library, fusion.registration, fusion.cloud, mend)
+    return Fuser.open(cache, data, classes, fusion.library, fusion.registration, fusion.cloud, mend, allowed)
 
 
 def cache_folder(root: str, cache: str | None = None) -> Path:

@@ -210,7 +210,7 @@ class Trainer:
     # ------------------------------------------------------------------ where training stands
 
     def _place(self) -> Step:
-        return Step(self.callable, self.step, self.total, self.step // self.epoch_steps)
+        return Step(self.callable, self.step, self.total, self.step // self.epoch_steps, self._progress())
 
     def _progress(self) -> float:
         minutes = self.experiment.run.minutes

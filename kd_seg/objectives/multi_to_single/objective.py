@@ -60,7 +60,14 @@ class MultiToSingle(Objective):
         self.hard = tuple(column + 1 for column in context.classes.hard)
         fusion = context.experiment.fusion
         fuser = Fuser.open(
-            context.cache, context.data, context.classes, fusion.library, fusion.registration, fusion.cloud, MEND
+            context.cache,
+            context.data,
+            context.classes,
+            fusion.library,
+            fusion.registration,
+            fusion.cloud,
+            MEND,
+            context.labelled,
         )
         teacher = _teacher(settings, context)
         # A frozen teacher stays out of the state; the others are part of it.
@@ -120,11 +127,14 @@ class MultiToSingle(Objective):
         labelled = int((label > 0).sum())
         hard = torch.isin(label, label.new_tensor(self.hard))
         weight = torch.where(hard, self.settings.hard_weight, 1.0) * taught
+        if self.settings.fused_weight != 1.0:
+            more = _points_per_voxel(view.teacher)[pi] > _points_per_voxel(batch)
+            weight = weight * torch.where(more, self.settings.fused_weight, 1.0)
         return Rows(pi, torch.where(taught, label, 0), weight, labelled - int(taught.sum()), labelled)
 
     def _ramp(self, step: Step) -> float:
         share = self.settings.ramp_share()
-        return min(1.0, step.number / (share * step.total)) if share > 0 else 1.0
+        return min(1.0, step.share / share) if share > 0 else 1.0
 
     # ------------------------------------------------------------------ terms
 
@@ -222,6 +232,11 @@ class MultiToSingle(Objective):
             width = classes if on == "logits" else channels[on]
             self.register_buffer(f"{name}_bank", torch.zeros(classes, width))
             self.register_buffer(f"{name}_filled", torch.zeros(classes, dtype=torch.bool))
+
+
+def _points_per_voxel(batch: Batch) -> Tensor:
+    """Points [V] in each voxel."""
+    return torch.bincount(batch.inverse[batch.inverse >= 0], minlength=len(batch.coordinates))
 
 
 def _term(loss: tuple[Tensor, int], weight: float) -> Term:

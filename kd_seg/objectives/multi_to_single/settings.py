@@ -74,6 +74,9 @@ class MultiToSingleSettings(Settings):
     affinity: AffinitySettings = AffinitySettings()
     trust: bool = Field(True, description="rows on which the teacher is wrong teach nothing")
     hard_weight: float = Field(1.0, gt=0, description="weight of rows of hard classes in logit and feature terms")
+    fused_weight: float = Field(
+        1.0, gt=0, description="weight of rows whose fused voxel holds points that the student's does not"
+    )
     ramp: float | None = Field(
         None, ge=0, le=1, description="share of the steps with rising weight; default 0.1, separate: 0"
     )

@@ -60,8 +60,11 @@ class FusedView:
         """Encode all rows; the student's own rows are among them, under the same transform and grid."""
         cloud = sample.cloud
         encoded = encode(cloud.points, sample.labels, self.encoding)
-        voxels = sample.encoded.voxels
-        return FusedSample(encoded, voxel_keys(cloud.words[: cloud.own], voxels.inverse, len(voxels.coordinates)))
+        voxels, labels = sample.encoded.voxels, sample.labels[: cloud.own]
+        # a point speaks for its voxel's instance only where it is of the voxel's class
+        agrees = (voxels.inverse >= 0) & (labels == sample.encoded.labels[voxels.inverse])
+        inverse = np.where(agrees, voxels.inverse, -1)
+        return FusedSample(encoded, voxel_keys(cloud.words[: cloud.own], inverse, len(voxels.coordinates)))
 
     def collate(self, items: list[FusedSample], batch: Batch) -> FusedBatch:
         """The teacher's batch; keys of different samples differ."""
