@@ -64,7 +64,7 @@ demo: setup
 	@kd="$(BIN)/kd-seg"
 	if [ ! -f $(DEMO)/complete ]; then
 	  rm -rf $(DEMO)
-	  $$kd simulate $(DEMO) --sequences 4 --scans 40 --seed 1 --images
+	  $$kd simulate $(DEMO) --sequences 4 --scans 24 --seed 1 --rare 4
 	  touch $(DEMO)/complete
 	fi
 	$$kd prepare configs/demo_m2s.yaml
