@@ -16,7 +16,7 @@ def command(
     scan: Annotated[Path | None, typer.Option(help="Point file; default: a simulated scan.")] = None,
     data: Annotated[Path | None, typer.Option(help="Data root, for fuse and project; default: simulated.")] = None,
     voxel: Annotated[float | None, typer.Option(min=0.01, help="Voxel size in metres; default by benchmark.")] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Turns taken; the best counts.")] = 10,
+    repeats: Annotated[int | None, typer.Option(min=1, help="Turns taken; the best counts.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch, for all rivals.")] = 1,
     checkpoint: Annotated[Path | None, typer.Option(help="For predict; default: the shipped student.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the rows as JSON on stdout.")] = False,
@@ -27,7 +27,7 @@ def command(
     """
     from kd_seg.benchmarks.choose import Request, bench, machine
 
-    say(f"bench {what}: {repeats} turns")
+    say(f"bench {what}: all rivals take turns, the best time of each counts")
     rows = bench(what, Request(scan, data, voxel, repeats, threads, checkpoint))
     if json_:
         print_json({"machine": machine(), "rows": [asdict(row) for row in rows]})

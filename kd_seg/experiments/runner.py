@@ -39,7 +39,13 @@ def run_sweep(
 
 
 @dataclass
-class _Running:
+class Running:
+    """A job under way.
+
+    Attributes:
+        steps: commands still to be run, the one in hand first, each with the file for its answer (None: no answer).
+    """
+
     job: Job
     steps: list[tuple[list[str], Path | None]]
     process: subprocess.Popen[bytes] | None = None
@@ -93,7 +99,7 @@ class Runner:
         jobs = [job for job in jobs if job.key not in failed]
         finished = {job.key for job in jobs if self._is_finished(job)}
         waiting = [job for job in jobs if job.key not in finished]
-        running: list[_Running] = []
+        running: list[Running] = []
         total = len(jobs)
         self.say(f"{total} runs, {len(finished)} of them finished; {self.side_by_side} side by side")
         told = time.monotonic()
@@ -105,7 +111,7 @@ class Runner:
                 ready = [job for job in waiting if job.needs is None or job.needs in finished | ready_made]
                 for job in ready[: self.side_by_side - len(running)]:
                     waiting.remove(job)
-                    running.append(self._begin(job))
+                    running.append(self.begin(job))
                 for item in list(running):
                     end = self._advance(item)
                     if end is None:
@@ -147,7 +153,8 @@ class Runner:
         for evaluation in job.evaluations:
             job.result(evaluation.name).unlink(missing_ok=True)
 
-    def _begin(self, job: Job) -> _Running:
+    def begin(self, job: Job) -> Running:
+        """Decide which steps a job still needs, and mark its folder with the settings it is made with."""
         steps: list[tuple[list[str], Path | None]] = []
         mark = job.run / "sweep.json"
         state = json.loads(mark.read_text(encoding="utf-8")) if mark.is_file() else {}
@@ -164,9 +171,9 @@ class Runner:
         job.run.mkdir(parents=True, exist_ok=True)
         write_whole(mark, json.dumps({"digest": job.digest, "trained": bool(state.get("trained"))}).encode())
         self.say(f"{job.key}: kd-seg {' '.join(steps[0][0][:3])}")
-        return _Running(job, steps, started=time.monotonic())
+        return Running(job, steps, started=time.monotonic())
 
-    def _advance(self, item: _Running) -> str | None:
+    def _advance(self, item: Running) -> str | None:
         """None while it runs, "" once all steps are done, else the reason of the failure."""
         log = self._log(item.job.key.replace("/", "-"))
         if item.process is not None:
@@ -224,7 +231,7 @@ def _keep(answer: Path) -> None:
     partial.replace(answer)
 
 
-def _stop(item: _Running) -> None:
+def _stop(item: Running) -> None:
     """End a job's processes (workers included), politely first."""
     process = item.process
     if process is None or process.poll() is not None:
