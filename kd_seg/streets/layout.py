@@ -123,14 +123,14 @@ def _kerbside(site: Site, street: Street, side: int) -> None:
                 flip = np.pi if (side > 0) != (rng.random() < 0.15) else 0.0
                 site.park(*place, float(heading) + flip + rng.normal(0, 0.02))
             s += rng.uniform(5.4, 7.0)
-    elif name in ("residential", "industrial") and rng.random() < 0.75:
+    elif name in ("residential", "industrial") and rng.random() < 0.6:
         s = rng.uniform(5, 20)
         while s < end:
             place, heading = street.at(s, side * (street.half - 0.75))
             if abs(street.half) > 2.9 and _clear(site.plan, street, s) and rng.random() < 0.6:
                 site.park(*place, float(heading) + (np.pi if side > 0 else 0.0) + rng.normal(0, 0.02))
-            s += rng.uniform(5.6, 16.0)
-    pitch = {"city": 34.0, "residential": 40.0, "industrial": 45.0, "country": 90.0, "motorway": 70.0}[name]
+            s += rng.uniform(5.6, 20.0)
+    pitch = {"city": 42.0, "residential": 52.0, "industrial": 60.0, "country": 100.0, "motorway": 90.0}[name]
     edge = street.half + section.parking
     s = rng.uniform(0, pitch)
     row = rng.random() < 0.5
@@ -141,7 +141,7 @@ def _kerbside(site: Site, street: Street, side: int) -> None:
             if plan_cover(site.plan, place) in (Cover.SIDEWALK, Cover.GRASS):
                 site.put("lamp", *place, yaw_to_road(heading), 0.3, 0.3, lots=False)
         s += pitch * rng.uniform(0.85, 1.15)
-    for kind, every in (("sign", 70.0), ("post", 80.0), ("bin", 60.0), ("cabinet", 90.0), ("light", 260.0), ("planter", 140.0), ("bench", 180.0)):
+    for kind, every in (("sign", 62.0), ("post", 130.0), ("bin", 95.0), ("cabinet", 140.0), ("light", 260.0), ("planter", 220.0), ("bench", 260.0)):
         if name in ("country", "motorway"):
             every *= 1.6 if kind in ("sign", "post") else 50.0
         s = rng.exponential(every)
@@ -193,8 +193,11 @@ def _lots(site: Site, street: Street, side: int) -> None:
         if name == "city":
             wide = site.rng.uniform(11, 24)
             _city_lot(site, street, side, s + wide / 2, wide)
+        elif name == "residential" and site.rng.random() < 0.14:
+            wide = site.rng.uniform(18, 40)
+            _open_square(site, street, side, s + wide / 2, wide)
         elif name == "residential":
-            wide = site.rng.uniform(13, 25)
+            wide = site.rng.uniform(12, 22)
             _garden_lot(site, street, side, s + wide / 2, wide)
         elif name == "industrial":
             wide = site.rng.uniform(26, 50)
@@ -211,19 +214,21 @@ def _background(site: Site, street: Street, side: int) -> None:
     town = name in ("residential", "city", "industrial")
     s = rng.uniform(0, 10)
     while s < street.length():
-        out = street.half + rng.uniform(32, 80)
+        out = street.half + rng.uniform(26, 80)
         place, heading = street.at(s, side * out)
         use = rng.random()
-        if town and use < 0.5:
+        if town and use < 0.45:
             size = (round(float(rng.uniform(10, 18)), 1), round(float(rng.uniform(9, 12)), 1), int(rng.integers(1, 4)))
             site.put("house", *place, float(heading) + rng.choice([0, np.pi / 2]), size[0], size[1], size=size)
-        elif use < 0.8:
+        elif use < 0.72:
             for _ in range(rng.integers(2, 6)):
                 site.plant("tree" if rng.random() < 0.8 else "conifer", *(place + rng.normal(0, 5, 2)), 1.0, 1.6, clear=1.0)
+            for _ in range(rng.integers(2, 6)):
+                site.plant("bush", *(place + rng.normal(0, 5, 2)), 1.2, 2.2)
         else:
             yaw = float(heading) + (0.0 if side > 0 else np.pi) + rng.normal(0, 0.3)
             site.put("thicket", *place, yaw, 8, 1, size=(8.0,), stretch=(rng.uniform(1, 2), 1.2, rng.uniform(1, 1.4)), take=False)
-        s += rng.uniform(6, 14)
+        s += rng.uniform(4, 10)
 
 
 def _along(
@@ -251,17 +256,17 @@ def _along(
 
 def _garden_lot(site: Site, street: Street, side: int, s: float, wide: float) -> None:
     rng = site.rng
-    front = street.half + _side(street, side).width() + (rng.uniform(0.3, 2.5) if rng.random() < 0.35 else 0.15)
+    front = street.half + _side(street, side).width() + (rng.uniform(0.5, 4.5) if rng.random() < 0.6 else 0.15)
     first, last = s - wide / 2, s + wide / 2
     drive = first + 2.2 if rng.random() < 0.5 else last - 2.2
-    setback = rng.uniform(3.0, 9.0)
-    boundary = str(rng.choice(["fence", "hedge", "none", "both"], p=[0.45, 0.20, 0.10, 0.25]))
+    setback = rng.uniform(4.0, 13.0)
+    boundary = str(rng.choice(["fence", "hedge", "none", "both"], p=[0.50, 0.24, 0.08, 0.18]))
     for a, b in ((first, drive - 1.7), (drive + 1.7, last)):
         if boundary in ("fence", "both"):
-            _along(site, "fence", street, side, a, b, front + 0.15, 0.2, (0.55, 1.0))
+            _along(site, "fence", street, side, a, b, front + 0.15, 0.2, (0.65, 1.1))
         if boundary in ("hedge", "both"):
             _along(site, "hedge", street, side, a, b, front + (1.0 if boundary == "both" else 0.5), tall=(0.45, 0.85))
-        if boundary != "both" and rng.random() < 0.3:
+        if boundary != "both" and rng.random() < 0.45:
             _along(site, "shrubs", street, side, a, b, front + rng.uniform(1.6, 3.0), tall=(0.35, 0.9))
     if rng.random() < 0.6:
         place, heading = street.at(drive, side * (front + 5.0))
@@ -269,7 +274,7 @@ def _garden_lot(site: Site, street: Street, side: int, s: float, wide: float) ->
         site.patches.append(Patch(*map(float, place), float(heading) + np.pi / 2, 10.4, 3.0, cover))
         if rng.random() < 0.4:
             site.park(*street.at(drive, side * (front + rng.uniform(3, 6)))[0], float(heading) + np.pi / 2 * rng.choice([-1, 1]), lots=True)
-    width, depth = rng.uniform(9, wide - 2.5), rng.uniform(8, 12)
+    width, depth = rng.uniform(9, wide - 1.2), rng.uniform(8, 12)
     floors = int(rng.choice([1, 2, 2, 3]))
     out = front + setback + depth / 2
     if rng.random() < 0.94:
@@ -284,21 +289,21 @@ def _garden_lot(site: Site, street: Street, side: int, s: float, wide: float) ->
         place, heading = street.at(drive, side * (front + rng.uniform(10, 16)))
         site.put("shed", *place, float(heading) + (0.0 if side > 0 else np.pi), 5, 5)
     for _ in range(rng.integers(8, 18)):
-        deep = rng.uniform(0.8, setback) if rng.random() < 0.35 else setback + rng.uniform(-0.5, depth + 10)
+        deep = rng.uniform(0.8, setback) if rng.random() < 0.2 else setback + rng.uniform(-0.5, depth + 10)
         site.plant("bush", *street.at(rng.uniform(first, last), side * (front + deep))[0], 0.9, 1.7)
     if rng.random() < 0.6:
         edge = first if rng.random() < 0.5 else last
         _along(site, "shrubs", street, side, edge - 1.5, edge + 1.5, front + setback + rng.uniform(0, 4), tall=(0.8, 1.5))
-    for _ in range(rng.integers(1, 5)):
+    for _ in range(rng.integers(2, 7)):
         kind = "tree" if rng.random() < 0.75 else "conifer"
-        deep = rng.uniform(1.5, setback) if rng.random() < 0.5 else setback + depth + rng.uniform(2, 15)
+        deep = rng.uniform(1.5, setback) if rng.random() < 0.4 else setback + depth + rng.uniform(2, 15)
         site.plant(kind, *street.at(rng.uniform(first, last), side * (front + deep))[0], clear=1.0)
     if rng.random() < 0.8:
         place, heading = street.at(first, side * (front + 7.5))
         kind = "fence" if rng.random() < 0.55 else "hedge"
         site.put(kind, *place, float(heading) + np.pi / 2, 12.0, 0.3, size=(8.0,), stretch=(1.5, 1.0, 1.0))
     place, heading = street.at(s, side * (front + setback + depth + rng.uniform(10, 16)))
-    if rng.random() < 0.6:
+    if rng.random() < 0.9:
         site.put("thicket", *place, float(heading) + (0.0 if side > 0 else np.pi), 8, 1, size=(8.0,), stretch=(wide / 8.0, 1.0, 1.0), take=False)
     if rng.random() < 0.3:
         place, heading = street.at(rng.uniform(first, last), side * (front + rng.uniform(1, 4)))
@@ -306,16 +311,43 @@ def _garden_lot(site: Site, street: Street, side: int, s: float, wide: float) ->
         site.put(kind, *place, float(heading) + (0.0 if side > 0 else np.pi), 1.2, 0.8)
 
 
+def _open_square(site: Site, street: Street, side: int, s: float, wide: float) -> None:
+    """A car park, playground or green of 15 to 40 m, low at the street, trees and a hedge at its back."""
+    rng = site.rng
+    front = street.half + _side(street, side).width() + 0.15
+    deep = rng.uniform(15, 40)
+    place, heading = street.at(s, side * (front + deep / 2))
+    cover = (Cover.PARKING, Cover.SIDEWALK, Cover.PAVED, Cover.GRASS)[int(rng.choice(4, p=[0.12, 0.25, 0.13, 0.5]))]
+    site.patches.append(Patch(*map(float, place), float(heading), wide - 1.0, deep, cover))
+    site.take(site.footprint(*place, float(heading), wide - 1.5, deep - 1.0))
+    if rng.random() < 0.5:
+        _along(site, "fence", street, side, s - wide / 2 + 0.5, s + wide / 2 - 0.5, front + 0.2, 0.2, (0.5, 1.0))
+    back = str(rng.choice(["hedge", "fence", "thicket", "shrubs"], p=[0.2, 0.2, 0.4, 0.2]))
+    _along(site, back, street, side, s - wide / 2 + 2, s + wide / 2 - 2, front + deep + 1.5)
+    for _ in range(rng.integers(2, 6)):
+        at = street.at(s + rng.uniform(-0.5, 0.5) * wide, side * (front + deep + rng.uniform(2, 6)))[0]
+        site.plant("tree" if rng.random() < 0.6 else "bush", *at, 1.0, 1.5, clear=1.0)
+    if cover == Cover.PARKING:
+        for k in np.arange(-wide / 2 + 2, wide / 2 - 2, 2.8):
+            for row in (deep - 3.0, deep - 14.0):
+                if row > 3 and rng.random() < 0.4:
+                    at, _ = street.at(s + k, side * (front + row))
+                    word = CAR | (site.cars + 1) << 16
+                    site.cars += 1
+                    yaw = float(heading) + np.pi / 2 * rng.choice([-1, 1]) + rng.normal(0, 0.03)
+                    site.items.append(Item("car", *map(float, at), yaw, site.variant("car"), word=word))
+
+
 def _city_lot(site: Site, street: Street, side: int, s: float, wide: float) -> None:
     rng = site.rng
-    front = street.half + _side(street, side).width() + 0.1
+    front = street.half + _side(street, side).width() + 0.1 + (rng.uniform(0.5, 6.0) if rng.random() < 0.4 else 0.0)
     depth, floors = rng.uniform(9, 13), int(rng.integers(2, 6))
     place, heading = street.at(s, side * (front + depth / 2))
     yaw = float(heading) + (0.0 if side > 0 else np.pi)
     use = rng.random()
-    if use < 0.72:
+    if use < 0.8:
         site.put("house", *place, yaw, wide - 0.6, depth - 0.4, size=(round(wide, 1), round(depth, 1), floors))
-    elif use < 0.86:
+    elif use < 0.87:
         place, _ = street.at(s, side * (front + 8))
         site.patches.append(Patch(*map(float, place), float(heading), wide, 15.5, Cover.PARKING))
         for k in np.arange(-wide / 2 + 1.5, wide / 2 - 1, 2.7):

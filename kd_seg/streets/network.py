@@ -49,8 +49,8 @@ class Style:
 
 
 STYLES: dict[str, Style] = {
-    "residential": Style("residential", 7.5, 1 / 90, 2.0),
-    "city": Style("city", 8.0, 1 / 160, 1.0),
+    "residential": Style("residential", 7.5, 1 / 90, 3.0),
+    "city": Style("city", 8.0, 1 / 160, 1.5),
     "country": Style("country", 12.5, 1 / 130, 3.0),
     "motorway": Style("motorway", 15.0, 1 / 500, 2.0),
     "industrial": Style("industrial", 9.0, 1 / 150, 1.0),
@@ -115,7 +115,7 @@ def lay(rng: np.random.Generator, style: Style, distance: float) -> Network:
     turned = 0
     while True:
         crossing = style.name not in ("motorway",) and not (style.name == "country" and rng.random() < 0.5)
-        leg = float(rng.uniform(45.0, 150.0)) if crossing else left_over + 40.0
+        leg = float(rng.uniform(35.0, 110.0)) if crossing else left_over + 40.0
         line, heading = _extend(rng, line, heading, leg + (REACH if len(line) == 1 else 0.0), style.curve)
         corner = line[-1]
         if leg >= left_over:
@@ -162,8 +162,9 @@ def _street(rng: np.random.Generator, line: Floats, style: Style) -> Street:
     def side(parking: float, verge: float, walk: float, lot: Cover, deep: float = 200.0) -> Side:
         wide = float(rng.uniform(1.9, 2.4)) if rng.random() < parking else 0.0
         strip = float(rng.uniform(0.6, 1.8)) if rng.random() < verge else 0.0
-        return Side(wide, strip, walk, lot, 0.0, deep)
+        return Side(wide, strip, walk, lot, float(rng.uniform(*slope)), deep)
 
+    slope = {"residential": (-1.1, 1.1), "industrial": (-0.7, 0.7)}.get(style.name, (-0.3, 0.3))
     if style.name == "residential":
         half = float(rng.uniform(2.8, 3.7))
         yards = [Cover.SIDEWALK if rng.random() < 0.45 else Cover.GRASS for _ in range(2)]
