@@ -1,0 +1,1 @@
+"""``kd-seg bench``: our speed as a ratio to peers, measured in one run."""
