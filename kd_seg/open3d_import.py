@@ -31,7 +31,7 @@ def open3d() -> ModuleType:
     preload(library_folder())
     try:
         return importlib.import_module("open3d")
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # Open3D loads its library with ctypes, which raises OSError
         missing = [package for name, package in SYSTEM_LIBRARIES.items() if name in str(error)]
         mend = f"install the system package {missing[0]}" if missing else "run pip install open3d==0.19.0"
         raise MissingDependencyError(f"Open3D cannot be imported ({error}); {mend}, or run make setup.") from None
