@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from kd_seg.benchmarks import maps
 from kd_seg.benchmarks.timing import Rival, compare
 from kd_seg.benchmarks.voxelize import rows
 from kd_seg.errors import DataError
@@ -48,3 +49,12 @@ def test_rivals_agree_on_a_random_cloud() -> None:
     assert all(row.ms > 0 for row in found)
     with pytest.raises(DataError, match="no finite point"):
         rows(np.full((3, 4), np.nan, np.float32), 0.25, 1)
+
+
+def test_maps_agree_with_spconv_before_they_are_timed() -> None:
+    points = np.random.default_rng(1).normal(0, 4, (1500, 4)).astype(np.float32)
+    found = maps.rows(points, 0.5, 1, size="nano")
+    assert [row.ours for row in found] == [True, False] * 4
+    assert all(row.ms > 0 for row in found)
+    with pytest.raises(DataError, match="no point inside the grid"):
+        maps.rows(points + 1000, 0.5, 1)

@@ -63,6 +63,7 @@ class Batch:
         spatial_shape: cells per axis, in the order of the coordinates.
         point_offsets, voxel_offsets: [B + 1] int64.
         labels: [V] int64 train ids, 0 = ignored.
+        wraps: axes of the grid whose last cell is beside the first (phi of a cylindrical one).
         views: what objectives asked the loader to build, by view name.
     """
 
@@ -73,6 +74,7 @@ class Batch:
     point_offsets: Tensor
     voxel_offsets: Tensor
     labels: Tensor
+    wraps: tuple[bool, bool, bool] = (False, False, False)
     views: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -119,6 +121,7 @@ def collate(clouds: list[Encoded], grid: Grid) -> Batch:
         point_offsets=torch.from_numpy(point_offsets),
         voxel_offsets=torch.from_numpy(voxel_offsets),
         labels=torch.from_numpy(np.concatenate([c.labels for c in clouds]).astype(np.int64)),
+        wraps=grid.wraps,
     )
 
 

@@ -49,7 +49,10 @@ def submanifold_map(coordinates: Rows, shape: Triple, size: Triple, wraps: Wraps
 def strided_map(
     coordinates: Rows, shape: Triple, size: Triple, stride: Triple, padding: Triple, wraps: Wraps = FLAT
 ) -> tuple[Rows, Triple, Rows, Rows]:
-    """Map of a strided convolution; along an axis that wraps around the side must be a multiple of the stride.
+    """Map of a strided convolution.
+
+    Along an axis that wraps around the windows of the outputs go on over the seam; where the side is no multiple of the
+    stride, the last window reaches over it by less than a stride.
 
     Args:
         coordinates: [V, 4] int32 (batch, x, y, z), sorted, unique, inside ``shape``; else DataError.
@@ -61,9 +64,7 @@ def strided_map(
     _check_wraps(wraps)
     x, y, z = ((n + 2 * p - k) // s + 1 for n, k, s, p in zip(shape, size, stride, padding, strict=True))
     if wraps[1]:
-        if shape[1] % stride[1]:
-            raise ValueError(f"{shape[1]} cells around cannot be strided by {stride[1]}; take a multiple of it")
-        y = shape[1] // stride[1]
+        y = -(-shape[1] // stride[1])
     made = (x, y, z)
     _check_rows(_padded_keys(coordinates, shape, (0, 0, 0))[1], shape)
     bits = (y.bit_length(), z.bit_length())
@@ -167,17 +168,24 @@ def _walk(
 def _windows(side: int, made: int, size: int, stride: int, padding: int, wraps: bool) -> tuple[np.ndarray, np.ndarray]:
     """Along one axis: first[i] .. first[i + 1] are the (output, kernel cell) rows of input cell i."""
     first = np.zeros(side + 1, dtype=np.int32)
-    rows = np.empty((side * (-(-size // stride)), 2), dtype=np.int32)
+    rows = np.empty((made * size, 2), dtype=np.int32)
     found = 0
     for i in range(side):
-        for k in range(size):
-            at = i + padding - k
-            if wraps:
-                at %= side
-            if at >= 0 and at % stride == 0 and at // stride < made:
-                rows[found, 0] = at // stride
-                rows[found, 1] = k
+        for output in range(max(0, (i + padding - size) // stride), min(made, (i + padding) // stride + 1)):
+            k = i + padding - output * stride
+            if k < size:
+                rows[found, 0], rows[found, 1] = output, k
                 found += 1
+        # windows of the first and last outputs that reach i from the other side of the seam
+        if wraps:
+            for output in range(made):
+                start = output * stride - padding
+                if start >= 0 and start + size <= side:
+                    continue
+                for k in range(size):
+                    if start + k != i and (start + k) % side == i:
+                        rows[found, 0], rows[found, 1] = output, k
+                        found += 1
         first[i + 1] = found
     return first, rows
 
