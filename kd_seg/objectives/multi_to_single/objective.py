@@ -179,8 +179,8 @@ class MultiToSingle(Objective):
         caps = Caps(settings.per_class, settings.per_instance, settings.instances, settings.rows)
         priority = torch.rand(len(rows.label), device=rows.label.device)
         groups = sample_groups(rows.label, view.key, priority, caps)
-        student = self._side(output, settings.on)[groups.rows]
-        teacher = self._side(answer, settings.on)[rows.pi[groups.rows]]
+        student = self._side(output, settings.level)[groups.rows]
+        teacher = self._side(answer, settings.level)[rows.pi[groups.rows]]
         scale = ramp * settings.weight
         if settings.form == "class":
             value = class_affinity(student, teacher, groups.label, self.hard, settings.power, settings.diagonal)
@@ -222,12 +222,12 @@ class MultiToSingle(Objective):
     def _banks(self, settings: MultiToSingleSettings, context: Context, teacher: Teacher) -> None:
         """Remembered class prototypes of student and teacher."""
         classes = len(context.classes)
-        on = settings.affinity.on
+        on = settings.affinity.level
         widths: list[dict[str, int]] = [dict(context.student.channels), teacher.channels]  # type: ignore[arg-type]
         for name, channels in zip(("student", "teacher"), widths, strict=True):
             if on != "logits" and on not in channels:
                 raise ConfigError(
-                    f"affinity.on: there is no level {on!r}; the {name} has {', '.join(channels)}, or logits."
+                    f"affinity.level: there is no level {on!r}; the {name} has {', '.join(channels)}, or logits."
                 )
             width = classes if on == "logits" else channels[on]
             self.register_buffer(f"{name}_bank", torch.zeros(classes, width))

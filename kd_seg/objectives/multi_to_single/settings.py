@@ -54,7 +54,7 @@ class AffinitySettings(Settings):
 
     weight: float = Field(1.0, ge=0)
     form: Literal["instance", "class"] = Field("instance", description="class: as released, per hard class")
-    on: str = Field("penultimate", description='a stride-1 level, or "logits"')
+    level: str = Field("penultimate", description='a stride-1 level, or "logits"')
     power: Literal[1, 2] = 1
     diagonal: bool = Field(False, description="class: pairs of a row with itself too (released)")
     memory: bool = Field(False, description="instance: remember class prototypes across batches")
