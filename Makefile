@@ -62,11 +62,7 @@ test-all: lint
 DEMO := datasets/streets_demo
 demo: setup
 	@kd="$(BIN)/kd-seg"
-	if [ ! -f $(DEMO)/complete ]; then
-	  rm -rf $(DEMO)
-	  $$kd simulate $(DEMO) --sequences 4 --scans 24 --seed 1 --rare 4
-	  touch $(DEMO)/complete
-	fi
+	$$kd simulate $(DEMO) --sequences 4 --scans 24 --seed 1 --rare 4
 	$$kd prepare configs/demo_m2s.yaml
 	$$kd train configs/demo_baseline.yaml --overwrite
 	$$kd train configs/demo_m2s.yaml --overwrite
