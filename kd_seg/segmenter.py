@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -100,10 +101,10 @@ class Segmenter:
 
     def _usable(self, points: Points) -> Points:
         """The points with unusable coordinates as NaN (outside every grid) and unusable intensities as 0."""
+        if not has_unusable(points, LARGEST_COORDINATE):
+            return points
         bad = ~(np.abs(points[:, :3]) <= LARGEST_COORDINATE).all(axis=1)
         dull = ~np.isfinite(points[:, 3])
-        if not bad.any() and not dull.any():
-            return points
         points = points.copy()
         points[bad, :3] = np.nan
         points[bad | dull, 3] = 0.0
@@ -167,6 +168,18 @@ def made_up_cloud(points: int, seed: int) -> Points:
     z = np.where(upright, rng.uniform(-1.7, 2.0, points), -1.73 + rng.normal(0.0, 0.02, points))
     cloud = np.stack([distance * np.cos(azimuth), distance * np.sin(azimuth), z, rng.random(points)], axis=1)
     return cloud.astype(np.float32)
+
+
+@numba.njit(cache=True, nogil=True)
+def has_unusable(points, largest):  # type: ignore[no-untyped-def]
+    """Whether any of points [N, 4] has a coordinate beyond ``largest``, or anything that is not finite."""
+    for i in range(len(points)):
+        for k in range(3):
+            if not abs(points[i, k]) <= largest:
+                return True
+        if not np.isfinite(points[i, 3]):
+            return True
+    return False
 
 
 def _table(values: Tensor, invalid: float, dtype: type) -> np.ndarray:

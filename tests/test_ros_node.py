@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -318,9 +319,9 @@ def test_stop_signals(start: Any, peer: Peer, checkpoint: Path, number: int, mom
     assert time.monotonic() - began < 7.0
     assert "Traceback" not in node.text
     assert "in_flight 0" in node.text
-    line = node.text.split("stopped: ")[1]
-    found = {part.split()[0]: int(part.split()[1]) for part in line.replace("(newer", ",newer").split(", ") if part}
-    assert found["received"] == found["published"] + int(line.split("dropped ")[1].split()[0]) + found["rejected"]
+    names = ("received", "published", "dropped", "rejected")
+    found = {name: int(re.findall(rf"stopped: .*?{name} (\d+)", node.text)[0]) for name in names}
+    assert found["received"] == found["published"] + found["dropped"] + found["rejected"]
 
 
 def test_exit_codes(start: Any, checkpoint: Path, tmp_path: Path) -> None:
