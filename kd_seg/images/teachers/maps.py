@@ -76,7 +76,7 @@ class MapsTeacher:
     def _semantic(self, classes: Path, confidence: Path, shot: Shot) -> SemanticMap:
         ids = _read_grey(classes, shot)
         wrong = (ids != NO_ANSWER) & (ids >= len(self.vocabulary))
-        if wrong.any():
+        if self.vocabulary and wrong.any():
             raise DataError(
                 f"{classes} holds class {int(ids[wrong][0])}, the vocabulary has {len(self.vocabulary)} classes; "
                 "name the right class map or teacher.vocabulary."
