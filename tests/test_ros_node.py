@@ -300,7 +300,7 @@ def test_bad_clouds_are_counted_and_survived(start: Any, peer: Peer, checkpoint:
 @pytest.mark.parametrize("moment", ["unconfigured", "warm-up", "active"])
 def test_stop_signals(start: Any, peer: Peer, checkpoint: Path, number: int, moment: str) -> None:
     frames = 100 if moment == "warm-up" else 1
-    points = 200_000 if moment == "warm-up" else 1000
+    points = 20_000 if moment == "warm-up" else 1000
     node = start(
         *REMAP, checkpoint=checkpoint, autostart=moment != "unconfigured", warmup_frames=frames, warmup_points=points
     )
