@@ -67,6 +67,27 @@ def _maps(request: Request) -> list[BenchRow]:
     return rows(request.points(), request.voxel_size or 0.1, request.repeats or 10)
 
 
+def _fuse(request: Request) -> list[BenchRow]:
+    from kd_seg.benchmarks.fuse import rows
+
+    size, repeats = request.voxel_size or 0.1, request.repeats or 5
+    if request.data is not None:
+        return rows(SemanticKitti(request.data), size, repeats)
+    with tempfile.TemporaryDirectory() as folder:
+        return rows(simulated(Path(folder), scans=12, images=False), size, repeats)
+
+
+def _distil(request: Request) -> list[BenchRow]:
+    from kd_seg.benchmarks.distil import rows
+
+    size, repeats = request.voxel_size or 0.2, request.repeats or 3
+    if request.data is not None:
+        return rows(request.data, size, repeats)
+    with tempfile.TemporaryDirectory() as folder:
+        simulated(Path(folder), scans=8, images=False)
+        return rows(Path(folder), size, repeats)
+
+
 def _train(request: Request) -> list[BenchRow]:
     from kd_seg.benchmarks.train import rows
 
@@ -82,6 +103,8 @@ def _predict(request: Request) -> list[BenchRow]:
 BENCHES: dict[str, Callable[[Request], list[BenchRow]]] = {
     "voxelize": _voxelize,
     "maps": _maps,
+    "fuse": _fuse,
+    "distil": _distil,
     "train": _train,
     "predict": _predict,
 }

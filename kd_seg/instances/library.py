@@ -185,6 +185,9 @@ class InstanceLibrary:
         """
         folder = library_folder(cache, classes, settings)
         header = read_header(folder, mend)
+        absent = [name for name in data.sequences if name not in header.data]
+        if absent:
+            raise DataError(f"The instance library {folder} has no sequence {absent[0]}; add it with: {mend}")
         found = difference(header.data, fingerprint(data))
         if found is not None:
             raise DataError(
