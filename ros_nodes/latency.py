@@ -30,8 +30,8 @@ from kd_seg.pointcloud2 import Field, Packed
 from kd_seg.scans import read_points
 from kd_seg.segmenter import made_up_cloud
 from ros_nodes import compat
+from ros_nodes.descriptors import quality
 from ros_nodes.health import percentile
-from ros_nodes.segmentation_node import quality
 
 KEPT = 8
 """Different clouds that are sent in turn."""

@@ -15,24 +15,23 @@ from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.parameter import Parameter as RosParameter
-from rclpy.qos import QoSDurabilityPolicy, QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Float64, String
 
 from kd_seg.errors import ConfigError
 from kd_seg.labelling import Labeller, filter_ids, label_info_json, label_pairs, summary
-from kd_seg.parameters import BY_NAME, PARAMETERS, Parameter, cloud_settings
+from kd_seg.parameters import PARAMETERS, cloud_settings
 from kd_seg.pointcloud2 import Packed
 from kd_seg.segmenter import Segmenter
 from ros_nodes import compat
+from ros_nodes.descriptors import quality
 from ros_nodes.health import Input, Life, Model, Snapshot, Stopwatch, Thresholds, report
 from ros_nodes.mailbox import Counts, Mailbox
-from ros_nodes.worker import FrameSettings, Worker
+from ros_nodes.node_parameters import NodeParameters
+from ros_nodes.worker import Worker
 
 INPUT = "~/input/points"
 CLOUDS = ("segmentation", "visualization", "filtered")
@@ -47,41 +46,10 @@ SUCCESS, FAILURE, ERROR = (
     TransitionCallbackReturn.FAILURE,
     TransitionCallbackReturn.ERROR,
 )
-ROS_KINDS = {
-    "string": RosParameter.Type.STRING,
-    "int": RosParameter.Type.INTEGER,
-    "double": RosParameter.Type.DOUBLE,
-    "bool": RosParameter.Type.BOOL,
-    "strings": RosParameter.Type.STRING_ARRAY,
-}
 
 
 class StoppedError(Exception):
     """The process was asked to stop while configuring."""
-
-
-def quality(depth: int, reliable: bool, latched: bool = False) -> QoSProfile:
-    """Keep-last QoS."""
-    return QoSProfile(
-        history=QoSHistoryPolicy.KEEP_LAST,
-        depth=depth,
-        reliability=QoSReliabilityPolicy.RELIABLE if reliable else QoSReliabilityPolicy.BEST_EFFORT,
-        durability=QoSDurabilityPolicy.TRANSIENT_LOCAL if latched else QoSDurabilityPolicy.VOLATILE,
-    )
-
-
-def descriptor(parameter: Parameter) -> ParameterDescriptor:
-    """What ROS shows of a parameter: description, legal values and range."""
-    answer = ParameterDescriptor(description=parameter.description, type=ROS_KINDS[parameter.kind].value)
-    if parameter.choices is not None:
-        answer.additional_constraints = f"one of {parameter.choices.replace('|', ', ')}"
-    if parameter.lower is not None and parameter.upper is not None:
-        if parameter.kind == "int":
-            span = IntegerRange(from_value=int(parameter.lower), to_value=int(parameter.upper), step=1)
-            answer.integer_range = [span]
-        else:
-            answer.floating_point_range = [FloatingPointRange(from_value=parameter.lower, to_value=parameter.upper)]
-    return answer
 
 
 class SegmentationNode(LifecycleNode):
@@ -112,8 +80,7 @@ class SegmentationNode(LifecycleNode):
         self._last_input: float | None = None
         self._active_since = 0.0
         self._closing = threading.Event()
-        self._declare()
-        self.add_on_set_parameters_callback(self._check_parameters)
+        self._parameters_of = NodeParameters(self, self._class_names)
         compat.guard_transitions(self)
         self._topic = self.resolve_topic_name(INPUT)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", quality(10, True))
@@ -121,48 +88,6 @@ class SegmentationNode(LifecycleNode):
         self._reporter.start()
         if self.get_parameter("autostart").value:
             self._autostart_timer = self.create_timer(0.0, self._autostart)
-
-    # Parameters -------------------------------------------------------------------------------------------------
-
-    def _declare(self) -> None:
-        for parameter in PARAMETERS:
-            value = self.declare_parameter(parameter.name, parameter.default, descriptor(parameter)).value
-            problem = parameter.problem(value)
-            if problem is not None:
-                raise ConfigError(problem)
-        known = (*BY_NAME, "use_sim_time", "start_type_description_service")
-        unknown = [n for n in compat.overrides_of(self) if n not in known and not n.startswith("qos_overrides.")]
-        if unknown:
-            self.get_logger().warning(f"unknown parameters are ignored: {', '.join(sorted(unknown))}")
-
-    def _check_parameters(self, parameters: list[RosParameter]) -> SetParametersResult:
-        """Accept or refuse a change; no side effect, because another callback may still refuse it."""
-        for given in parameters:
-            problem = self._problem(given)
-            if problem is not None:
-                return SetParametersResult(successful=False, reason=problem)
-        return SetParametersResult(successful=True)
-
-    def _problem(self, given: RosParameter) -> str | None:
-        parameter = BY_NAME.get(given.name)
-        if parameter is None:
-            return None
-        if not parameter.dynamic and compat.state_of(self) != "unconfigured":
-            return f"{given.name}: set while unconfigured"
-        problem = parameter.problem(given.value)
-        if problem is None and given.name == "filter.classes" and self._labeller is not None:
-            try:
-                filter_ids(given.value, self._labeller.segmenter.classes.names)
-            except ConfigError as error:
-                return str(error)
-        return problem
-
-    def _values(self) -> dict[str, Any]:
-        return {parameter.name: self.get_parameter(parameter.name).value for parameter in PARAMETERS}
-
-    def _frame_settings(self) -> FrameSettings:
-        values = self._values()
-        return FrameSettings(cloud_settings(values), float(values["max_processing_ms"]))
 
     # Lifecycle --------------------------------------------------------------------------------------------------
 
@@ -222,10 +147,13 @@ class SegmentationNode(LifecycleNode):
         self._last_error = ""
         return SUCCESS
 
+    def _class_names(self) -> tuple[str, ...] | None:
+        return self._labeller.segmenter.classes.names if self._labeller is not None else None
+
     def _configure(self) -> None:
         if self._worker is not None and not self._worker.join(0.0):
             raise RuntimeError("a frame of the earlier run is still being computed")
-        values = self._values()
+        values = self._parameters_of.values()
         for parameter in PARAMETERS:
             problem = parameter.problem(values[parameter.name])
             if problem is not None:
@@ -299,7 +227,7 @@ class SegmentationNode(LifecycleNode):
         self._active_since, self._last_input = time.monotonic(), None
         self._mailbox.activate()
         self._worker = Worker(
-            self._mailbox, self._labeller, self._stopwatch, self, self._frame_settings, self.get_logger()
+            self._mailbox, self._labeller, self._stopwatch, self, self._parameters_of.frame_settings, self.get_logger()
         )
         self._worker.start()
         depth = int(self.get_parameter("qos_depth").value)
@@ -408,7 +336,7 @@ class SegmentationNode(LifecycleNode):
             before, at = counts, now
 
     def _snapshot(self, counts: Counts, before: Counts, rate_hz: float, now: float) -> Snapshot:
-        values = self._values()
+        values = self._parameters_of.values()
         life = Life(
             state=compat.state_of(self),
             last_transition=self._last_transition,

@@ -1,0 +1,41 @@
+"""How the node's interface is told to ROS: QoS profiles and parameter descriptors."""
+
+from __future__ import annotations
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.parameter import Parameter as RosParameter
+from rclpy.qos import QoSDurabilityPolicy, QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
+
+from kd_seg.parameters import Parameter
+
+ROS_KINDS = {
+    "string": RosParameter.Type.STRING,
+    "int": RosParameter.Type.INTEGER,
+    "double": RosParameter.Type.DOUBLE,
+    "bool": RosParameter.Type.BOOL,
+    "strings": RosParameter.Type.STRING_ARRAY,
+}
+
+
+def quality(depth: int, reliable: bool, latched: bool = False) -> QoSProfile:
+    """Keep-last QoS."""
+    return QoSProfile(
+        history=QoSHistoryPolicy.KEEP_LAST,
+        depth=depth,
+        reliability=QoSReliabilityPolicy.RELIABLE if reliable else QoSReliabilityPolicy.BEST_EFFORT,
+        durability=QoSDurabilityPolicy.TRANSIENT_LOCAL if latched else QoSDurabilityPolicy.VOLATILE,
+    )
+
+
+def descriptor(parameter: Parameter) -> ParameterDescriptor:
+    """What ROS shows of a parameter: description, legal values and range."""
+    answer = ParameterDescriptor(description=parameter.description, type=ROS_KINDS[parameter.kind].value)
+    if parameter.choices is not None:
+        answer.additional_constraints = f"one of {parameter.choices.replace('|', ', ')}"
+    if parameter.lower is not None and parameter.upper is not None:
+        if parameter.kind == "int":
+            span = IntegerRange(from_value=int(parameter.lower), to_value=int(parameter.upper), step=1)
+            answer.integer_range = [span]
+        else:
+            answer.floating_point_range = [FloatingPointRange(from_value=parameter.lower, to_value=parameter.upper)]
+    return answer
