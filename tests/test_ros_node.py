@@ -91,9 +91,17 @@ def test_scans_at_10_hz_come_back_labelled_in_order(start: Any, peer: Peer, chec
     for cloud in sent:
         publisher.publish(to_message(cloud))
         time.sleep(0.1)
-    wait_for(lambda: len(segmentation) == 25, 30, "all answers")
+    wait_for(lambda: counters(peer)["received"] == 25 and counters(peer)["in_flight"] == 0, 60, "an end")
+    total_counts = counters(peer)
+    assert total_counts["published"] + total_counts["dropped"] == 25
+    assert total_counts["rejected"] == 0
+    wait_for(lambda: len(segmentation) == total_counts["published"], 10, "all answers")
+    stamps = [answer.header.stamp.sec for answer in segmentation]
+    assert stamps == sorted(stamps)
+    assert stamps[-1] == sent[-1].header.stamp.sec, "the newest cloud is always served"
     labeller = Labeller(Segmenter(checkpoint, "cpu", num_threads=1))
-    for cloud, answer in zip(sent, segmentation, strict=True):
+    for answer in segmentation:
+        cloud = sent[answer.header.stamp.sec - 1000]
         expected = labeller.label(cloud, CloudSettings().sensor).segmentation
         assert bytes(answer.data) == expected.data.tobytes()
         assert (answer.header.stamp.sec, answer.header.stamp.nanosec) == (
@@ -111,23 +119,20 @@ def test_scans_at_10_hz_come_back_labelled_in_order(start: Any, peer: Peer, chec
             24 * cloud.width,
             expected.is_dense,
         )
-    assert {len(view), len(filtered)} <= {24, 25}
+    assert min(len(view), len(filtered)) >= len(segmentation) - 1
     assert view[0].fields[3].name == "rgb"
     assert filtered[0].point_step == 22
-    assert min(len(total), len(latency)) >= 20
-    assert len(cyclic) >= 20
+    assert min(len(total), len(latency), len(cyclic) + 1) >= len(segmentation) // 2
     late = peer.label_text()
     wait_for(lambda: late, 10, "latched labels for a late subscriber")
     assert json.loads(late[0].data)["invalid"] == 255
-    wait_for(lambda: counters(peer)["published"] == 25, 5, "diagnostics")
-    assert counters(peer) == {"received": 25, "published": 25, "dropped": 0, "rejected": 0, "in_flight": 0}
     level, message, values = peer.status("model")
     assert (level, values["classes"], values["device"]) == (WARN, "19", "cpu")
     assert "running on the CPU" in message
     assert peer.status("input")[2]["layout"].startswith("x:<f4@0")
     assert node.stop() == 0
     assert "Traceback" not in node.text
-    assert "received 25, published 25" in node.text
+    assert f"received 25, published {total_counts['published']}" in node.text
 
 
 def test_label_info_of_vision_msgs(start: Any, peer: Peer, checkpoint: Path) -> None:
