@@ -131,7 +131,8 @@ class Level:
 
     Attributes:
         features: [V_l, d].
-        coordinates: [V_l, 4] int32 at this level's stride (stride-1 coordinates divided by ``stride``, floored).
+        coordinates: [V_l, 4] int32 at this level's stride: stride-1 coordinates divided by ``stride``, floored, and,
+            where kernels are wider than strides (cylinder), neighbours of these.
         stride: cells of the input grid per cell here, per axis.
     """
 
