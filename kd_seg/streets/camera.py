@@ -72,7 +72,9 @@ def picture(
 def visible(world: World, pose: Matrix, frame: int, points: npt.NDArray[np.float32], number: int = 2) -> npt.NDArray[np.bool_]:
     """Which LiDAR points [N, 3] camera ``number`` sees: in the picture, and nothing in between.
 
-    What a ray meets within 0.12 m + 0.5 % of the point counts as the point itself (noise, rough surfaces).
+    What a ray meets within 0.12 m + 0.5 % of the point counts as the point itself (noise). So does a surface within 1 m
+    that the point lies on up to 0.12 m along its normal: rough ground scatters points below the mesh, and a flat ray
+    then meets the mesh far ahead of them.
     """
     _, inside = project(points, number)
     rows = np.flatnonzero(inside)
@@ -82,7 +84,9 @@ def visible(world: World, pose: Matrix, frame: int, points: npt.NDArray[np.float
     gap = np.linalg.norm(delta, axis=1)
     hits = world.cast(origin, (delta / gap[:, None]).astype(np.float32), frame)
     seen = np.zeros(len(points), dtype=bool)
-    seen[rows] = hits.distance > gap - 0.12 - 0.005 * gap
+    ahead = gap - np.minimum(hits.distance, 1e4)
+    above = np.abs(np.einsum("ij,ij->i", hits.normal, delta)) / gap * ahead
+    seen[rows] = (ahead < 0.12 + 0.005 * gap) | ((ahead < 1.0) & (above < 0.12))
     return seen
 
 

@@ -18,7 +18,7 @@ def lamp(rng: np.random.Generator) -> Mesh:
     tone = float(np.exp(rng.normal(-0.1, 0.5)))
     top = np.array([0.0, -reach, height + 0.15])
     parts = [
-        tube((0, 0, -0.2), (0, 0, 1.1), radius * 1.5, Material.GALVANIZED, POLE, tone=tone),
+        tube((0, 0, -0.2), (0, 0, 1.1), radius * 1.3, Material.GALVANIZED, POLE, tone=tone),
         tube((0, 0, 1.1), (0, 0, height), radius, Material.GALVANIZED, POLE, end_radius=radius * 0.6, tone=tone),
         tube((0, 0, height), top, radius * 0.55, Material.GALVANIZED, POLE, sides=6, tone=tone),
         box((0.25, 0.6, 0.14), top - [0, 0.2, 0.05], Material.METAL, POLE),
@@ -53,7 +53,7 @@ def delineator(rng: np.random.Generator) -> Mesh:
 def sign(rng: np.random.Generator) -> Mesh:
     """One to three plates on a post, facing -x (against oncoming traffic that drives to +x)."""
     height = float(rng.uniform(2.1, 2.7))
-    parts = [tube((0, 0, -0.2), (0, 0, height + 0.7), 0.038, Material.GALVANIZED, POLE, sides=8)]
+    parts = [tube((0, 0, -0.2), (0, 0, height + 0.7), 0.032, Material.GALVANIZED, POLE, sides=8)]
     z = height + 0.45
     for _ in range(int(rng.integers(1, 3))):
         plate, extent = _plate(rng)

@@ -62,6 +62,10 @@ class Plan:
         phase = np.asarray(xy, dtype=np.float64) @ self.waves[:, 1:3].T + self.waves[:, 3]
         return np.asarray(np.sin(phase) @ self.waves[:, 0])
 
+    def road(self, xy: npt.NDArray[np.floating]) -> Floats:
+        """Height [N] of the road's surface, arched across, as if there were only road."""
+        return self.land(xy) + _crown(self.look(xy)[1])
+
     def height(self, xy: npt.NDArray[np.floating], patched: bool = True) -> Floats:
         """Height [N] of the surface."""
         cover, edge, bank = self.look(xy)
@@ -72,8 +76,8 @@ class Plan:
     def _height(self, xy: Floats, cover: npt.NDArray[np.uint8], edge: Floats, bank: Floats) -> Floats:
         rough = np.where((cover == Cover.GRASS) | (cover == Cover.SOIL), np.clip(edge / 4, 0, 1), 0.0)
         x, y = xy.T
-        bumps = np.sin(x * 2.1 + np.sin(y * 1.3)) * np.sin(y * 2.4 + np.sin(x * 0.9)) * 0.05 + np.sin(x * 0.6) * np.sin(y * 0.7) * 0.08
-        return np.asarray(self.land(xy) + bank + STEPS[cover] + rough * bumps)
+        bumps = np.sin(x * 2.1 + np.sin(y * 1.3)) * np.sin(y * 2.4 + np.sin(x * 0.9)) * 0.06 + np.sin(x * 0.6) * np.sin(y * 0.7) * 0.08
+        return np.asarray(self.land(xy) + _crown(edge) + bank + STEPS[cover] + rough * bumps)
 
     def patch(self, xy: Floats, cover: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Cover with the patches laid on the lots (grass, and the paving of plazas beyond 3 m)."""
@@ -84,6 +88,11 @@ class Plan:
             inside = (np.abs(c * dx + s * dy) < p.length / 2) & (np.abs(c * dy - s * dx) < p.width / 2)
             cover[inside & (cover >= LOT)] = p.cover + LOT
         return np.where(cover >= LOT, cover - LOT, cover).astype(np.uint8)
+
+
+def _crown(edge: Floats) -> Floats:
+    """Metres by which a road rises from its edge (``edge`` = 0) to its middle (negative), 2.2 in 100."""
+    return np.asarray(0.022 * np.clip(-edge, 0.0, 4.0))
 
 
 LOT = 100
@@ -167,8 +176,7 @@ def _look(points, segments, profiles, origin, rows, columns, starts, members):  
             a = abs(offset[s])
             if a - half < edge[n]:
                 edge[n] = a - half
-                out = a - half - profiles[s, base] - profiles[s, base + 1] - profiles[s, base + 2] - 0.5
-                rise = min(max(out / 9.0, 0.0), 1.0)
+                rise = min(max((a - half) / 16.0, 0.0), 1.0)
                 wave = 0.6 + 0.4 * np.sin(along[s] / 23.0 + 2.0 * s)
                 bank[n] = profiles[s, base + 4] * wave * rise * rise * (3 - 2 * rise)
                 if rank == 0:

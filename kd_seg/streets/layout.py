@@ -130,7 +130,7 @@ def _kerbside(site: Site, street: Street, side: int) -> None:
             if abs(street.half) > 2.9 and _clear(site.plan, street, s) and rng.random() < 0.6:
                 site.park(*place, float(heading) + (np.pi if side > 0 else 0.0) + rng.normal(0, 0.02))
             s += rng.uniform(5.6, 20.0)
-    pitch = {"city": 42.0, "residential": 52.0, "industrial": 60.0, "country": 100.0, "motorway": 90.0}[name]
+    pitch = {"city": 46.0, "residential": 64.0, "industrial": 70.0, "country": 130.0, "motorway": 100.0}[name]
     edge = street.half + section.parking
     s = rng.uniform(0, pitch)
     row = rng.random() < 0.5
@@ -141,7 +141,7 @@ def _kerbside(site: Site, street: Street, side: int) -> None:
             if plan_cover(site.plan, place) in (Cover.SIDEWALK, Cover.GRASS):
                 site.put("lamp", *place, yaw_to_road(heading), 0.3, 0.3, lots=False)
         s += pitch * rng.uniform(0.85, 1.15)
-    for kind, every in (("sign", 62.0), ("post", 130.0), ("bin", 95.0), ("cabinet", 140.0), ("light", 260.0), ("planter", 220.0), ("bench", 260.0)):
+    for kind, every in (("sign", 62.0), ("post", 170.0), ("bin", 110.0), ("cabinet", 170.0), ("light", 260.0), ("planter", 220.0), ("bench", 260.0)):
         if name in ("country", "motorway"):
             every *= 1.6 if kind in ("sign", "post") else 50.0
         s = rng.exponential(every)
@@ -193,9 +193,12 @@ def _lots(site: Site, street: Street, side: int) -> None:
         if name == "city":
             wide = site.rng.uniform(11, 24)
             _city_lot(site, street, side, s + wide / 2, wide)
-        elif name == "residential" and site.rng.random() < 0.14:
+        elif name == "residential" and site.rng.random() < 0.18:
             wide = site.rng.uniform(18, 40)
             _open_square(site, street, side, s + wide / 2, wide)
+        elif name == "residential" and site.rng.random() < 0.2:
+            wide = site.rng.uniform(10, 28)
+            _grove(site, street, side, s + wide / 2, wide)
         elif name == "residential":
             wide = site.rng.uniform(12, 22)
             _garden_lot(site, street, side, s + wide / 2, wide)
@@ -260,13 +263,13 @@ def _garden_lot(site: Site, street: Street, side: int, s: float, wide: float) ->
     first, last = s - wide / 2, s + wide / 2
     drive = first + 2.2 if rng.random() < 0.5 else last - 2.2
     setback = rng.uniform(4.0, 13.0)
-    boundary = str(rng.choice(["fence", "hedge", "none", "both"], p=[0.50, 0.24, 0.08, 0.18]))
+    boundary = str(rng.choice(["fence", "hedge", "none", "both"], p=[0.46, 0.18, 0.20, 0.16]))
     for a, b in ((first, drive - 1.7), (drive + 1.7, last)):
         if boundary in ("fence", "both"):
-            _along(site, "fence", street, side, a, b, front + 0.15, 0.2, (0.65, 1.1))
+            _along(site, "fence", street, side, a, b, front + 0.15, 0.2, (0.5, 0.95))
         if boundary in ("hedge", "both"):
             _along(site, "hedge", street, side, a, b, front + (1.0 if boundary == "both" else 0.5), tall=(0.45, 0.85))
-        if boundary != "both" and rng.random() < 0.45:
+        if boundary != "both" and rng.random() < 0.25:
             _along(site, "shrubs", street, side, a, b, front + rng.uniform(1.6, 3.0), tall=(0.35, 0.9))
     if rng.random() < 0.6:
         place, heading = street.at(drive, side * (front + 5.0))
@@ -281,16 +284,20 @@ def _garden_lot(site: Site, street: Street, side: int, s: float, wide: float) ->
         place, heading = street.at(s, side * out)
         yaw = float(heading) + (0.0 if side > 0 else np.pi)
         site.put("house", *place, yaw, width + 0.5, depth + 0.5, size=(round(width, 1), round(depth, 1), floors))
-    if rng.random() < 0.6 and setback > 4.0:
+    if rng.random() < 0.4 and setback > 4.0:
         place, heading = street.at(s, side * (front + setback / 2 + 1.0))
-        paving = Cover.SIDEWALK if rng.random() < 0.6 else Cover.PAVED
+        paving = Cover.SIDEWALK if rng.random() < 0.8 else Cover.PAVED
         site.patches.append(Patch(*map(float, place), float(heading), width * 0.7, setback - 1.5, paving))
     if rng.random() < 0.35:
         place, heading = street.at(drive, side * (front + rng.uniform(10, 16)))
         site.put("shed", *place, float(heading) + (0.0 if side > 0 else np.pi), 5, 5)
-    for _ in range(rng.integers(8, 18)):
+    for _ in range(rng.integers(12, 24)):
         deep = rng.uniform(0.8, setback) if rng.random() < 0.2 else setback + rng.uniform(-0.5, depth + 10)
         site.plant("bush", *street.at(rng.uniform(first, last), side * (front + deep))[0], 0.9, 1.7)
+    for edge in (first, last):
+        for _ in range(rng.integers(1, 4)):
+            at = street.at(edge + rng.normal(0, 0.7), side * (front + setback + rng.uniform(-2, depth)))[0]
+            site.plant("bush" if rng.random() < 0.7 else "conifer", *at, 1.1, 2.0)
     if rng.random() < 0.6:
         edge = first if rng.random() < 0.5 else last
         _along(site, "shrubs", street, side, edge - 1.5, edge + 1.5, front + setback + rng.uniform(0, 4), tall=(0.8, 1.5))
@@ -317,7 +324,7 @@ def _open_square(site: Site, street: Street, side: int, s: float, wide: float) -
     front = street.half + _side(street, side).width() + 0.15
     deep = rng.uniform(15, 40)
     place, heading = street.at(s, side * (front + deep / 2))
-    cover = (Cover.PARKING, Cover.SIDEWALK, Cover.PAVED, Cover.GRASS)[int(rng.choice(4, p=[0.12, 0.25, 0.13, 0.5]))]
+    cover = (Cover.PARKING, Cover.SIDEWALK, Cover.PAVED, Cover.GRASS)[int(rng.choice(4, p=[0.12, 0.13, 0.05, 0.70]))]
     site.patches.append(Patch(*map(float, place), float(heading), wide - 1.0, deep, cover))
     site.take(site.footprint(*place, float(heading), wide - 1.5, deep - 1.0))
     if rng.random() < 0.5:
@@ -327,6 +334,13 @@ def _open_square(site: Site, street: Street, side: int, s: float, wide: float) -
     for _ in range(rng.integers(2, 6)):
         at = street.at(s + rng.uniform(-0.5, 0.5) * wide, side * (front + deep + rng.uniform(2, 6)))[0]
         site.plant("tree" if rng.random() < 0.6 else "bush", *at, 1.0, 1.5, clear=1.0)
+    if cover == Cover.GRASS:
+        for _ in range(int(wide * deep / 45)):
+            at = street.at(s + rng.uniform(-0.5, 0.5) * wide, side * (front + deep * rng.uniform(0.2, 1.0)))[0]
+            kind = str(rng.choice(["tree", "bush", "conifer"], p=[0.3, 0.55, 0.15]))
+            size = float(rng.uniform(1.0, 1.6))
+            stretch = (size, size, size)
+            site.items.append(Item(kind, *map(float, at), rng.uniform(-3, 3), site.variant(kind), stretch=stretch))
     if cover == Cover.PARKING:
         for k in np.arange(-wide / 2 + 2, wide / 2 - 2, 2.8):
             for row in (deep - 3.0, deep - 14.0):
@@ -338,6 +352,20 @@ def _open_square(site: Site, street: Street, side: int, s: float, wide: float) -
                     site.items.append(Item("car", *map(float, at), yaw, site.variant("car"), word=word))
 
 
+def _grove(site: Site, street: Street, side: int, s: float, wide: float) -> None:
+    """A lot left to trees and undergrowth, perhaps behind a fence."""
+    rng = site.rng
+    front = street.half + _side(street, side).width() + rng.uniform(0.3, 3.0)
+    first, last = s - wide / 2, s + wide / 2
+    if rng.random() < 0.35:
+        _along(site, "fence", street, side, first, last, front, 0.2, (0.5, 1.0))
+    out = front + rng.uniform(1.0, 6.0)
+    _along(site, "thicket", street, side, first, last, out, 1.0)
+    _along(site, "shrubs", street, side, first, last, out - 0.8, 0.5, (0.5, 1.3))
+    for _ in range(int(wide / 3)):
+        site.plant("tree", *street.at(rng.uniform(first, last), side * (out + rng.uniform(-0.5, 14)))[0], 0.9, 1.5, clear=1.0)
+
+
 def _city_lot(site: Site, street: Street, side: int, s: float, wide: float) -> None:
     rng = site.rng
     front = street.half + _side(street, side).width() + 0.1 + (rng.uniform(0.5, 6.0) if rng.random() < 0.4 else 0.0)
@@ -345,9 +373,9 @@ def _city_lot(site: Site, street: Street, side: int, s: float, wide: float) -> N
     place, heading = street.at(s, side * (front + depth / 2))
     yaw = float(heading) + (0.0 if side > 0 else np.pi)
     use = rng.random()
-    if use < 0.8:
+    if use < 0.72:
         site.put("house", *place, yaw, wide - 0.6, depth - 0.4, size=(round(wide, 1), round(depth, 1), floors))
-    elif use < 0.87:
+    elif use < 0.8:
         place, _ = street.at(s, side * (front + 8))
         site.patches.append(Patch(*map(float, place), float(heading), wide, 15.5, Cover.PARKING))
         for k in np.arange(-wide / 2 + 1.5, wide / 2 - 1, 2.7):
@@ -358,8 +386,10 @@ def _city_lot(site: Site, street: Street, side: int, s: float, wide: float) -> N
         place, _ = street.at(s, side * (front + 9))
         site.patches.append(Patch(*map(float, place), float(heading), wide, 17.0, Cover.GRASS))
         _along(site, "fence" if rng.random() < 0.6 else "hedge", street, side, s - wide / 2, s + wide / 2, front + 0.5, 0.3)
-        for _ in range(rng.integers(3, 8)):
+        for _ in range(rng.integers(4, 9)):
             site.plant("tree", *street.at(s + rng.uniform(-wide / 2, wide / 2), side * (front + rng.uniform(2, 16)))[0], clear=1.0)
+            site.plant("bush", *street.at(s + rng.uniform(-wide / 2, wide / 2), side * (front + rng.uniform(1, 16)))[0], 1.0, 1.7)
+        _along(site, "shrubs", street, side, s - wide / 2, s + wide / 2, front + rng.uniform(5, 16), tall=(0.7, 1.4))
     if rng.random() < 0.35:
         place, heading = street.at(s + rng.uniform(-3, 3), side * (front - 0.6))
         site.put(str(rng.choice(["bin", "cabinet", "planter", "shelter"])), *place, yaw, 1.0, 0.6, lots=False)
@@ -372,7 +402,7 @@ def _yard_lot(site: Site, street: Street, side: int, s: float, wide: float) -> N
     setback, depth = rng.uniform(8, 22), rng.uniform(14, 26)
     place, heading = street.at(s, side * (front + setback / 2))
     yaw = float(heading) + (0.0 if side > 0 else np.pi)
-    cover = (Cover.PARKING, Cover.PAVED, Cover.SIDEWALK, Cover.GRASS, Cover.GRASS)[int(rng.integers(5))]
+    cover = (Cover.PARKING, Cover.PAVED, Cover.SIDEWALK, Cover.GRASS, Cover.GRASS)[int(rng.choice(5, p=[0.15, 0.15, 0.15, 0.3, 0.25]))]
     site.patches.append(Patch(*map(float, place), float(heading), wide, setback, cover))
     if rng.random() < 0.8:
         place, _ = street.at(s, side * (front + setback + depth / 2))

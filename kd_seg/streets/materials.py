@@ -68,11 +68,11 @@ MATERIALS: dict[Material, Optics] = {
     Material.BRICK: Optics(0.48, 0.22, 0.16, 0.25, 0.016, 0.0, (150, 88, 66)),
     Material.ROOF: Optics(0.38, 0.3, 0.15, 0.4, 0.02, 0.0, (112, 62, 50)),
     Material.WINDOW: Optics(0.22, 0.7, 0.6, 1.2, 0.02, 0.35, (48, 60, 72)),
-    Material.WOOD: Optics(0.40, 0.3, 0.2, 0.4, 0.014, 0.0, (128, 96, 62)),
+    Material.WOOD: Optics(0.37, 0.3, 0.25, 0.4, 0.025, 0.0, (128, 96, 62)),
     Material.CONCRETE: Optics(0.42, 0.2, 0.14, 0.3, 0.012, 0.0, (160, 158, 150)),
     Material.LEAF: Optics(0.37, 0.18, 0.32, 0.25, 0.02, 0.02, (62, 96, 40)),
-    Material.BARK: Optics(0.44, 0.2, 0.24, 0.7, 0.016, 0.0, (88, 70, 52)),
-    Material.GALVANIZED: Optics(0.36, 0.5, 0.45, 1.6, 0.012, 0.02, (150, 154, 156)),
+    Material.BARK: Optics(0.42, 0.2, 0.24, 0.7, 0.025, 0.0, (88, 70, 52)),
+    Material.GALVANIZED: Optics(0.32, 0.5, 0.5, 1.8, 0.02, 0.02, (150, 154, 156)),
     Material.RETRO: Optics(0.62, 0.5, 0.35, 0.2, 0.015, 0.0, (200, 30, 30)),
     Material.CLOTH: Optics(0.46, 0.35, 0.25, 0.3, 0.012, 0.01, (60, 70, 110)),
     Material.SKIN: Optics(0.45, 0.15, 0.15, 0.3, 0.006, 0.0, (205, 160, 135)),
@@ -119,7 +119,7 @@ class Ground:
 
 
 GROUNDS: dict[Cover, Ground] = {
-    Cover.GRASS: Ground(72, 0.37, 0.16, 0.006, 0.10, (86, 108, 52), (-0.06, 0.13)),
+    Cover.GRASS: Ground(72, 0.37, 0.16, 0.008, 0.10, (86, 108, 52), (-0.06, 0.13)),
     Cover.ROAD: Ground(40, 0.29, 0.12, 0.001, 0.0, (92, 92, 96), (0.045, 0.045)),
     Cover.MARKING: Ground(40, 0.44, 0.20, 0.001, 0.0, (222, 222, 216), (0.045, 0.045)),
     Cover.PARKING: Ground(44, 0.315, 0.12, 0.0015, 0.02, (112, 104, 98), (0.040, 0.045)),

@@ -164,10 +164,10 @@ def _street(rng: np.random.Generator, line: Floats, style: Style) -> Street:
         strip = float(rng.uniform(0.6, 1.8)) if rng.random() < verge else 0.0
         return Side(wide, strip, walk, lot, float(rng.uniform(*slope)), deep)
 
-    slope = {"residential": (-1.1, 1.1), "industrial": (-0.7, 0.7)}.get(style.name, (-0.3, 0.3))
+    slope = {"residential": (-1.2, 1.5), "industrial": (-0.8, 0.8)}.get(style.name, (-0.5, 0.5))
     if style.name == "residential":
         half = float(rng.uniform(2.8, 3.7))
-        yards = [Cover.SIDEWALK if rng.random() < 0.45 else Cover.GRASS for _ in range(2)]
+        yards = [Cover.SIDEWALK if rng.random() < 0.3 else Cover.GRASS for _ in range(2)]
         sides = [side(0.10, 0.10, float(rng.uniform(1.8, 4.2)), y, float(rng.uniform(6, 14))) for y in yards]
     elif style.name == "city":
         half = float(rng.uniform(3.2, 5.0))

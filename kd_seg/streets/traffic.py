@@ -14,7 +14,10 @@ from kd_seg.streets.network import Network
 
 PERIOD = 0.1036
 """Seconds from scan to scan."""
-SENSOR_HEIGHT = 1.73
+SENSOR_HEIGHT = 1.765
+"""Metres from the road to the origin of a scan."""
+MOUNT_PITCH = 0.0129
+"""Radians by which the sensor looks down in front, as on KITTI's car."""
 
 
 @dataclass(frozen=True)
@@ -76,16 +79,19 @@ def drive(network: Network, plan: Plan, rng: np.random.Generator, scans: int) ->
     forward = ahead - behind
     yaw = np.arctan2(forward[:, 1], forward[:, 0])
     left = np.stack([-np.sin(yaw), np.cos(yaw)], 1)
-    pitch = np.arctan2(plan.land(ahead) - plan.land(behind), np.linalg.norm(forward, axis=1))
-    roll = np.arctan2(plan.land(centre + 0.8 * left) - plan.land(centre - 0.8 * left), 1.6)
+    pitch = np.arctan2(plan.road(ahead) - plan.road(behind), np.linalg.norm(forward, axis=1))
+    roll = np.arctan2(plan.road(centre + 0.8 * left) - plan.road(centre - 0.8 * left), 1.6)
     sway = np.cumsum(rng.normal(0, 1, (2, scans)), axis=1)
     sway -= np.linspace(0, 1, scans) * sway[:, -1:]
     pitch, roll = pitch + 6e-4 * sway[0], roll + 5e-4 * sway[1]
+    height = plan.road(centre)
+    tilt = np.array([MOUNT_PITCH, 0.0]) + rng.normal(0, 0.002, 2)
+    pitch, roll = pitch - tilt[0], roll + tilt[1]
     poses = np.tile(np.eye(4), (scans, 1, 1))
     for k in range(scans):
         poses[k] = rigid(
             rotation_z(yaw[k]) @ _about_y(-pitch[k]) @ _about_x(roll[k]),
-            [*centre[k], plan.land(centre[k : k + 1])[0] + SENSOR_HEIGHT],
+            [*centre[k], height[k] + SENSOR_HEIGHT],
         )
     return Ego(poses, np.array(speeds), at)
 
