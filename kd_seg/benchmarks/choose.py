@@ -77,6 +77,12 @@ def _fuse(request: Request) -> list[BenchRow]:
         return rows(simulated(Path(folder), scans=12, images=False), size, repeats)
 
 
+def _project(request: Request) -> list[BenchRow]:
+    from kd_seg.benchmarks.project import rows
+
+    return rows(request.points(), request.repeats or 10)
+
+
 def _distil(request: Request) -> list[BenchRow]:
     from kd_seg.benchmarks.distil import rows
 
@@ -104,6 +110,7 @@ BENCHES: dict[str, Callable[[Request], list[BenchRow]]] = {
     "voxelize": _voxelize,
     "maps": _maps,
     "fuse": _fuse,
+    "project": _project,
     "distil": _distil,
     "train": _train,
     "predict": _predict,
