@@ -19,7 +19,7 @@ pytest.importorskip("rclpy", reason="rclpy cannot be imported: source a ROS 2 in
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
 
 from ros_clouds import plain, street, tiny_checkpoint  # noqa: E402
-from ros_harness import NodeProcess, Peer, to_message, wait_for  # noqa: E402
+from ros_harness import ROOT, NodeProcess, Peer, to_message, wait_for  # noqa: E402
 
 from kd_seg.labelling import Labeller  # noqa: E402
 from kd_seg.parameters import CloudSettings  # noqa: E402
@@ -59,7 +59,7 @@ def start(tmp_path: Path) -> Iterator[Any]:
 
 def clouds(count: int) -> list[Any]:
     """Scans with ascending stamps, the second with a nanosec that drivers write and no clock has."""
-    data = Path(os.environ.get("KD_SEG_REAL_DATA", "../shared/data/semantic_kitti_mini"))
+    data = Path(os.environ.get("KD_SEG_REAL_DATA", ROOT.parent / "shared" / "data" / "semantic_kitti_mini"))
     files = sorted(data.glob("sequences/*/velodyne/*.bin"))[:count]
     made = [street(2000, k, sec=1000 + k, nanosec=1_000_000_000 if k == 1 else k) for k in range(count)]
     for cloud, file in zip(made, files, strict=False):
