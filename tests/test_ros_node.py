@@ -321,7 +321,8 @@ def test_stop_signals(start: Any, peer: Peer, checkpoint: Path, number: int, mom
         time.sleep(5.0)
     began = time.monotonic()
     assert node.stop(number, 30) == 0
-    assert time.monotonic() - began < 7.0
+    # stop_timeout_s + 2 s, stretched where more processes than cores want to run.
+    assert time.monotonic() - began < 7.0 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
     assert "Traceback" not in node.text
     assert "in_flight 0" in node.text
     names = ("received", "published", "dropped", "rejected")
