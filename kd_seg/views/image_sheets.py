@@ -62,16 +62,19 @@ def bleeding_sheet(scan: Scan, shot: Shot, visibility: VisibilitySettings) -> Sh
     sheet.picture((MARGIN, top, width, height), overlay, "Points by depth; red: refused by the test")
     top += height + 0.5
     painted = _painted(picture, projected.pixels, projected.inside)
-    middle = _densest(scan.points[hidden])
+    middle = _densest(scan.points[hidden & (projected.depth < REACH_M / 2)])
     near = scan.points.copy()
     near[:, :2] -= middle
-    where = (
-        f"{2 * WINDOW_M:.0f} x {2 * WINDOW_M:.0f} m from above, {np.hypot(*middle):.0f} m away, painted by the picture"
-    )
-    for number, (mask, name) in enumerate(((projected.inside, "Test off"), (seen, "Test on"))):
-        colours = np.where(mask[:, None], painted, np.array([[34, 38, 46]], dtype=np.uint8)).astype(np.uint8)
-        image = birds_eye(near, colours, WINDOW_M, 320, mask)
-        sheet.picture((MARGIN + number * (side + 0.4), top, side, side), image, f"{name}: {where}")
+    grey = np.array([[34, 38, 46]], dtype=np.uint8)
+    marked = np.where(hidden[:, None], np.array([HIDDEN], dtype=np.uint8), painted)
+    where = f"{2 * WINDOW_M:.0f} x {2 * WINDOW_M:.0f} m from above, {np.hypot(*middle):.0f} m away"
+    panels = [
+        (projected.inside, marked, f"Test off: {where}; red takes its colour from something nearer"),
+        (seen, painted, "Test on: painted by the picture"),
+    ]
+    for number, (mask, colours, title) in enumerate(panels):
+        image = birds_eye(near, np.where(mask[:, None], colours, grey).astype(np.uint8), WINDOW_M, 320, mask)
+        sheet.picture((MARGIN + number * (side + 0.4), top, side, side), image, title)
     return sheet
 
 
