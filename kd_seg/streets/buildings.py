@@ -6,6 +6,7 @@ import numpy as np
 
 from kd_seg.streets.materials import Material
 from kd_seg.streets.mesh import Colour, Mesh, box, build, merge, quad, tube
+from kd_seg.streets.plants import ivy
 
 WALLS: tuple[tuple[Material, Colour], ...] = (
     (Material.PLASTER, (222, 212, 190)), (Material.PLASTER, (236, 234, 228)), (Material.PLASTER, (206, 180, 140)),
@@ -44,7 +45,8 @@ def house(rng: np.random.Generator, width: float, depth: float, floors: int) -> 
 
 
 def _wall_grid(
-    rng: np.random.Generator, width: float, depth: float, floors: int, storey: float, material: Material, colour: Colour, tone: float
+    rng: np.random.Generator, width: float, depth: float, floors: int, storey: float, material: Material, colour:
+    Colour, tone: float
 ) -> list[Mesh]:
     """Four fronts of wall panels with recessed windows and doors."""
     parts: list[Mesh] = []
@@ -169,6 +171,8 @@ def fence(rng: np.random.Generator, length: float) -> Mesh:
             parts.append(box((length, 0.04, 0.05), (0, 0, height), Material.METAL, FENCE))
     else:
         parts.append(box((length, 0.05, height), (0, 0, 0.05), Material.WOOD, FENCE, colour, tone=tone))
+    if rng.random() < 0.6:
+        parts.append(ivy(rng, length, height, int(length * height * rng.uniform(6, 40)), FENCE))
     return merge(parts)
 
 

@@ -1,4 +1,6 @@
-"""The colour camera: pictures of the same world by ray casting, with sun, shadow, texture and sky; class images; visibility."""
+"""The colour camera: pictures of the same world by ray casting, with sun, shadow, texture and sky; class images;
+visibility.
+"""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class Plan:
     def _height(self, xy: Floats, cover: npt.NDArray[np.uint8], edge: Floats, bank: Floats) -> Floats:
         rough = np.where((cover == Cover.GRASS) | (cover == Cover.SOIL), np.clip(edge / 4, 0, 1), 0.0)
         x, y = xy.T
-        bumps = np.sin(x * 2.1 + np.sin(y * 1.3)) * np.sin(y * 2.4 + np.sin(x * 0.9)) * 0.06 + np.sin(x * 0.6) * np.sin(y * 0.7) * 0.08
+        bumps = np.sin(x * 2.1 + np.sin(y * 1.3)) * np.sin(y * 2.4 + np.sin(x * 0.9)) * 0.08 + np.sin(x * 0.6) * np.sin(y * 0.7) * 0.08
         return np.asarray(self.land(xy) + _crown(edge) + bank + STEPS[cover] + rough * bumps)
 
     def patch(self, xy: Floats, cover: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -192,7 +192,7 @@ def _look(points, segments, profiles, origin, rows, columns, starts, members):  
                     cover[n] = 1
                     if profiles[s, 13] > 0:
                         dash = along[s] % 9.0 < 4.0
-                        if (a < 0.07 and dash) or abs(a - half + 0.3) < 0.06 and half > 3.3:
+                        if (a < 0.07 and dash) or (abs(a - half + 0.3) < 0.06 and half > 3.3):
                             cover[n] = 2
                         if half > 5.5 and abs(a - 2.0) < 0.08 and dash:
                             cover[n] = 2

@@ -1,7 +1,8 @@
 """The HDL-64E on KITTI's car in figures: beams, shots, what its own car hides, and how each laser answers.
 
 All measured on real SemanticKITTI scans: per ring a line z = offset + distance * tan(elevation) fitted after undoing the
-motion during the turn (residual 0.02-0.06 degrees), the presence of returns by ring and azimuth, and the median remission
+motion during the turn (residual 0.02-0.06 degrees), the presence of returns by ring and azimuth, and the median
+remission
 of road, sidewalk, grass, facades and foliage by ring.
 """
 
@@ -13,8 +14,10 @@ import numpy.typing as npt
 ELEVATION = np.array([
     1.93, 1.57, 1.30, 0.87, 0.57, 0.17, -0.09, -0.46, -0.81, -1.21, -1.50, -1.84, -2.21, -2.55, -2.88, -3.24,
     -3.55, -3.94, -4.22, -4.60, -4.92, -5.26, -5.62, -5.97, -6.34, -6.69, -7.01, -7.30, -7.70, -8.08, -8.33, -8.73,
-    -9.05, -9.60, -10.09, -10.50, -10.99, -11.64, -12.16, -12.61, -13.09, -13.54, -14.11, -14.66, -15.26, -15.73, -16.25, -16.63,
-    -17.27, -17.82, -18.43, -18.90, -19.44, -19.86, -20.37, -20.94, -21.50, -22.09, -22.66, -23.08, -23.58, -24.23, -24.79, -25.31,
+    -9.05, -9.60, -10.09, -10.50, -10.99, -11.64, -12.16, -12.61, -13.09, -13.54, -14.11, -14.66, -15.26, -15.73,
+    -16.25, -16.63,
+    -17.27, -17.82, -18.43, -18.90, -19.44, -19.86, -20.37, -20.94, -21.50, -22.09, -22.66, -23.08, -23.58, -24.23,
+    -24.79, -25.31,
 ])  # fmt: skip
 """Degrees above the horizon of the 64 beams, from the top."""
 
@@ -26,13 +29,16 @@ SHOTS = 2172
 """Shots of each beam per turn at 10 Hz."""
 
 TICKS = 4000
-"""Angular marks per turn. A shot is reported at the last mark passed: steps of 0.18 degrees, and every sixth or so 0.09."""
+"""Angular marks per turn. A shot is reported at the last mark passed: steps of 0.18 degrees, and every sixth or so
+0.09.
+"""
 
 CONTRAST = np.array([
     -1, 1, 3, 4, 1, 3, -1, 0, -1, 6, 4, 0, -2, -2, -1, 2, 0, -1, -3, -1, -4, 11, 2, -1, 3, 2, 0, 0, 0, 8, -1, -1,
     2, 3, 0, 12, 21, 0, -5, -3, 2, 0, 11, 0, 0, 0, 0, 2, 3, -2, -5, 20, 0, 4, 5, 0, -1, -5, 7, 5, 8, -2, -7, -5,
 ]) / 100.0  # fmt: skip
-"""By how much a laser shows asphalt (0.285) darker than the mean laser does; nothing at 0.40, and so on along a line."""
+"""By how much a laser shows asphalt (0.285) darker than the mean laser does; nothing at 0.40, and so on along a line.
+"""
 
 _HIDDEN = {
     42: (159, 166, 199, 208), 43: (156, 164, 196, 206), 44: (158, 167, 198, 208), 45: (156, 164, 196, 205),

@@ -1,4 +1,6 @@
-"""What stands beside the streets: houses, gardens, fences, plants, furniture and parked cars, by the style of the place."""
+"""What stands beside the streets: houses, gardens, fences, plants, furniture and parked cars, by the style of the
+place.
+"""
 
 from __future__ import annotations
 
@@ -127,7 +129,7 @@ def _kerbside(site: Site, street: Street, side: int) -> None:
         s = rng.uniform(5, 20)
         while s < end:
             place, heading = street.at(s, side * (street.half - 0.75))
-            if abs(street.half) > 2.9 and _clear(site.plan, street, s) and rng.random() < 0.6:
+            if abs(street.half) > 2.9 and _clear(site.plan, street, s) and rng.random() < 0.75:
                 site.park(*place, float(heading) + (np.pi if side > 0 else 0.0) + rng.normal(0, 0.02))
             s += rng.uniform(5.6, 20.0)
     pitch = {"city": 46.0, "residential": 64.0, "industrial": 70.0, "country": 130.0, "motorway": 100.0}[name]
@@ -193,10 +195,10 @@ def _lots(site: Site, street: Street, side: int) -> None:
         if name == "city":
             wide = site.rng.uniform(11, 24)
             _city_lot(site, street, side, s + wide / 2, wide)
-        elif name == "residential" and site.rng.random() < 0.18:
+        elif name == "residential" and site.rng.random() < 0.13:
             wide = site.rng.uniform(18, 40)
             _open_square(site, street, side, s + wide / 2, wide)
-        elif name == "residential" and site.rng.random() < 0.2:
+        elif name == "residential" and site.rng.random() < 0.17:
             wide = site.rng.uniform(10, 28)
             _grove(site, street, side, s + wide / 2, wide)
         elif name == "residential":
@@ -220,10 +222,10 @@ def _background(site: Site, street: Street, side: int) -> None:
         out = street.half + rng.uniform(26, 80)
         place, heading = street.at(s, side * out)
         use = rng.random()
-        if town and use < 0.45:
+        if town and use < 0.6:
             size = (round(float(rng.uniform(10, 18)), 1), round(float(rng.uniform(9, 12)), 1), int(rng.integers(1, 4)))
             site.put("house", *place, float(heading) + rng.choice([0, np.pi / 2]), size[0], size[1], size=size)
-        elif use < 0.72:
+        elif use < 0.8:
             for _ in range(rng.integers(2, 6)):
                 site.plant("tree" if rng.random() < 0.8 else "conifer", *(place + rng.normal(0, 5, 2)), 1.0, 1.6, clear=1.0)
             for _ in range(rng.integers(2, 6)):
@@ -262,8 +264,8 @@ def _garden_lot(site: Site, street: Street, side: int, s: float, wide: float) ->
     front = street.half + _side(street, side).width() + (rng.uniform(0.5, 4.5) if rng.random() < 0.6 else 0.15)
     first, last = s - wide / 2, s + wide / 2
     drive = first + 2.2 if rng.random() < 0.5 else last - 2.2
-    setback = rng.uniform(4.0, 13.0)
-    boundary = str(rng.choice(["fence", "hedge", "none", "both"], p=[0.46, 0.18, 0.20, 0.16]))
+    setback = rng.uniform(2.0, 8.0)
+    boundary = str(rng.choice(["fence", "hedge", "none", "both"], p=[0.48, 0.16, 0.18, 0.18]))
     for a, b in ((first, drive - 1.7), (drive + 1.7, last)):
         if boundary in ("fence", "both"):
             _along(site, "fence", street, side, a, b, front + 0.15, 0.2, (0.5, 0.95))
@@ -291,7 +293,7 @@ def _garden_lot(site: Site, street: Street, side: int, s: float, wide: float) ->
     if rng.random() < 0.35:
         place, heading = street.at(drive, side * (front + rng.uniform(10, 16)))
         site.put("shed", *place, float(heading) + (0.0 if side > 0 else np.pi), 5, 5)
-    for _ in range(rng.integers(12, 24)):
+    for _ in range(rng.integers(14, 28)):
         deep = rng.uniform(0.8, setback) if rng.random() < 0.2 else setback + rng.uniform(-0.5, depth + 10)
         site.plant("bush", *street.at(rng.uniform(first, last), side * (front + deep))[0], 0.9, 1.7)
     for edge in (first, last):
@@ -307,7 +309,7 @@ def _garden_lot(site: Site, street: Street, side: int, s: float, wide: float) ->
         site.plant(kind, *street.at(rng.uniform(first, last), side * (front + deep))[0], clear=1.0)
     if rng.random() < 0.8:
         place, heading = street.at(first, side * (front + 7.5))
-        kind = "fence" if rng.random() < 0.55 else "hedge"
+        kind = "fence" if rng.random() < 0.45 else "hedge"
         site.put(kind, *place, float(heading) + np.pi / 2, 12.0, 0.3, size=(8.0,), stretch=(1.5, 1.0, 1.0))
     place, heading = street.at(s, side * (front + setback + depth + rng.uniform(10, 16)))
     if rng.random() < 0.9:
@@ -324,7 +326,7 @@ def _open_square(site: Site, street: Street, side: int, s: float, wide: float) -
     front = street.half + _side(street, side).width() + 0.15
     deep = rng.uniform(15, 40)
     place, heading = street.at(s, side * (front + deep / 2))
-    cover = (Cover.PARKING, Cover.SIDEWALK, Cover.PAVED, Cover.GRASS)[int(rng.choice(4, p=[0.12, 0.13, 0.05, 0.70]))]
+    cover = (Cover.PARKING, Cover.SIDEWALK, Cover.PAVED, Cover.GRASS)[int(rng.choice(4, p=[0.10, 0.14, 0.03, 0.73]))]
     site.patches.append(Patch(*map(float, place), float(heading), wide - 1.0, deep, cover))
     site.take(site.footprint(*place, float(heading), wide - 1.5, deep - 1.0))
     if rng.random() < 0.5:
@@ -368,14 +370,14 @@ def _grove(site: Site, street: Street, side: int, s: float, wide: float) -> None
 
 def _city_lot(site: Site, street: Street, side: int, s: float, wide: float) -> None:
     rng = site.rng
-    front = street.half + _side(street, side).width() + 0.1 + (rng.uniform(0.5, 6.0) if rng.random() < 0.4 else 0.0)
+    front = street.half + _side(street, side).width() + 0.1 + (rng.uniform(0.5, 5.0) if rng.random() < 0.3 else 0.0)
     depth, floors = rng.uniform(9, 13), int(rng.integers(2, 6))
     place, heading = street.at(s, side * (front + depth / 2))
     yaw = float(heading) + (0.0 if side > 0 else np.pi)
     use = rng.random()
-    if use < 0.72:
+    if use < 0.8:
         site.put("house", *place, yaw, wide - 0.6, depth - 0.4, size=(round(wide, 1), round(depth, 1), floors))
-    elif use < 0.8:
+    elif use < 0.87:
         place, _ = street.at(s, side * (front + 8))
         site.patches.append(Patch(*map(float, place), float(heading), wide, 15.5, Cover.PARKING))
         for k in np.arange(-wide / 2 + 1.5, wide / 2 - 1, 2.7):

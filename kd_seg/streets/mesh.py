@@ -158,7 +158,9 @@ def ellipsoid(
 
 
 def loft(rings: Floats, closed: bool = True) -> tuple[Floats, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Skin over rings [S, R, 3] of equal length: vertices [S*R, 3], quads [Q, 4], and (station, segment) [Q, 2] of each."""
+    """Skin over rings [S, R, 3] of equal length: vertices [S*R, 3], quads [Q, 4], and (station, segment) [Q, 2] of
+    each.
+    """
     stations, count = rings.shape[:2]
     quads, where = [], []
     for station in range(stations - 1):

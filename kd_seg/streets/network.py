@@ -17,7 +17,9 @@ REACH = 100.0
 
 @dataclass(frozen=True)
 class Side:
-    """Cross-section from the edge of the road outwards, metres; ``lot`` covers what lies beyond, grass after ``deep`` metres."""
+    """Cross-section from the edge of the road outwards, metres; ``lot`` covers what lies beyond, grass after ``deep``
+    metres.
+    """
 
     parking: float
     verge: float
@@ -61,7 +63,8 @@ STYLES: dict[str, Style] = {
 class Street:
     """A centre line [P, 2] with arc lengths [P], half the road's width, and what lies to either side.
 
-    ``lanes`` are offsets to the left of the centre line with the direction driven there (+1 along the line, -1 against).
+    ``lanes`` are offsets to the left of the centre line with the direction driven there (+1 along the line, -1
+    against).
     """
 
     line: Floats
@@ -168,7 +171,7 @@ def _street(rng: np.random.Generator, line: Floats, style: Style) -> Street:
     if style.name == "residential":
         half = float(rng.uniform(2.8, 3.7))
         yards = [Cover.SIDEWALK if rng.random() < 0.3 else Cover.GRASS for _ in range(2)]
-        sides = [side(0.10, 0.10, float(rng.uniform(1.8, 4.2)), y, float(rng.uniform(6, 14))) for y in yards]
+        sides = [side(0.12, 0.08, float(rng.uniform(1.5, 3.3)), y, float(rng.uniform(6, 14))) for y in yards]
     elif style.name == "city":
         half = float(rng.uniform(3.2, 5.0))
         sides = [side(0.2, 0.25, float(rng.uniform(2.2, 4.2)), Cover.SIDEWALK) for _ in range(2)]

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kd_seg.streets.materials import MATERIALS, Material
-from kd_seg.streets.mesh import Colour, Floats, Mesh, build, ellipsoid, merge, tube
+from kd_seg.streets.mesh import Colour, Floats, Mesh, ellipsoid, merge, tube
 
 GREENS: tuple[Colour, ...] = ((58, 92, 38), (74, 104, 44), (46, 78, 42), (92, 112, 50), (66, 88, 58))
 VEGETATION, TRUNK = 70, 71
@@ -26,6 +26,15 @@ def leaves(rng: np.random.Generator, centres: Floats, size: float, colour: Colou
         colour=np.clip(shade, 0, 255).astype(np.uint8),
         albedo=(optics.albedo * rng.normal(1.0, 0.1, count)).clip(0.05, 1).astype(np.float32),
     )
+
+
+def ivy(rng: np.random.Generator, length: float, height: float, count: int, raw: int) -> Mesh:
+    """Leaves of a climber on a fence of ``length`` metres along x; they bear the fence's class, as annotators gave it.
+    """
+    x = rng.uniform(-length / 2, length / 2, count)
+    z = np.abs(rng.normal(0.55, 0.35, count)).clip(0.02, 1.1) * height
+    thick = 0.10 + 0.08 * np.sin(x * 1.7 + rng.uniform(0, 6))
+    return leaves(rng, np.stack([x, rng.normal(0, 1, count) * thick, z], 1), 0.11, GREENS[int(rng.integers(len(GREENS)))]).of_class(raw)
 
 
 def clumps(

@@ -35,7 +35,8 @@ class Scenario:
 
 
 def compose(seed: int, sequence: int, scans: int, rare: float) -> Scenario:
-    """The scenario of sequence number ``sequence`` with ``scans`` scans; ``rare`` multiplies the hard classes' objects."""
+    """The scenario of sequence number ``sequence`` with ``scans`` scans; ``rare`` multiplies the hard classes' objects.
+    """
     rng = np.random.default_rng([seed, sequence])
     style = STYLES[PLACES[sequence % len(PLACES)]]
     network = lay(rng, style, style.speed * 1.25 * PERIOD * scans + 30.0)

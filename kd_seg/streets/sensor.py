@@ -1,4 +1,6 @@
-"""The LiDAR at work: rays of one turn along the vehicle's motion, and what becomes of first hits: range, drop-out, remission."""
+"""The LiDAR at work: rays of one turn along the vehicle's motion, and what becomes of first hits: range, drop-out,
+remission.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from kd_seg.geometry import Matrix, invert
+from kd_seg.geometry import invert
 from kd_seg.streets import hdl64
-from kd_seg.streets.materials import GROUNDS, Cover, Material, ground_table, table
+from kd_seg.streets.materials import GROUNDS, Cover, ground_table, table
 from kd_seg.streets.mesh import Floats
 from kd_seg.streets.world import World
 
@@ -30,7 +32,9 @@ _SLANT = ground_table("slant")
 
 @dataclass(frozen=True)
 class Sweep:
-    """One scan: points [N, 4] float32 in the LiDAR frame and label words [N] uint32, ring by ring, azimuth rising; rings [N]."""
+    """One scan: points [N, 4] float32 in the LiDAR frame and label words [N] uint32, ring by ring, azimuth rising;
+    rings [N].
+    """
 
     points: npt.NDArray[np.float32]
     words: npt.NDArray[np.uint32]
@@ -39,7 +43,9 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Beams:
-    """Rays of one turn, ring by ring: unit directions [R, 3], start heights [R], time in turns -0.5 to 0.5 [R], hidden [R]."""
+    """Rays of one turn, ring by ring: unit directions [R, 3], start heights [R], time in turns -0.5 to 0.5 [R], hidden
+    [R].
+    """
 
     direction: npt.NDArray[np.float32]
     height: npt.NDArray[np.float32]
@@ -104,7 +110,8 @@ def sweep(world: World, poses: Floats, k: int, rng: np.random.Generator, distort
     chance = rng.random(count, dtype=np.float32)
     ground = world.ground
     points, words, kept = _respond(
-        local if not distort else _still(), BEAMS.direction, BEAMS.height, BEAMS.hidden, BEAMS.ring, rays, hits.distance,
+        local if not distort else _still(), BEAMS.direction, BEAMS.height, BEAMS.hidden, BEAMS.ring, rays,
+        hits.distance,
         hits.triangle, hits.cosine, world.material, world.albedo, world.word, ground.cover,
         (ground.lower - world.centre[:2]).astype(np.float32), noise, chance, hdl64.CONTRAST,
     )  # fmt: skip
@@ -143,7 +150,8 @@ def _rays(direction, height, time, shift, turn, rotation, place):  # type: ignor
 
 @njit(cache=True, nogil=True)
 def _respond(  # type: ignore[no-untyped-def]
-    local, direction, height, hidden, ring, rays, distance, triangle, cosine, material, albedo, word, cover, lower, noise,
+    local, direction, height, hidden, ring, rays, distance, triangle, cosine, material, albedo, word, cover, lower,
+    noise,
     chance, contrast,
 ):  # fmt: skip
     """Points, words and rows of the rays that give a return."""
@@ -170,10 +178,12 @@ def _respond(  # type: ignore[no-untyped-def]
             label = _RAW[c]
             bright, speckle, rough = _GROUND[c, 0], _GROUND[c, 1], _GROUND[c, 2] / max(cos, 0.05)
             loss = 0.0
+            smooth = _SLANT[c, 0] > 0
             slant = min(max((cos - _SLANT[c, 0]) / _SLANT[c, 1], 0.0), 1.0)
         else:
             bright, speckle, rough = albedo[tri], _SURFACE[kind, 0], _SURFACE[kind, 2]
             loss = _SURFACE[kind, 3]
+            smooth = False
             slant = cos ** _SURFACE[kind, 1]
         fade = 1.0 if reach < 18.0 else max(1.0 - (reach - 18.0) / 62.0, 0.35)
         signal = bright * slant * fade * (1.0 + noise[1, n] * speckle) - min(max(reach - 24.0, 0.0), 30.0) * 0.0013
@@ -183,6 +193,8 @@ def _respond(  # type: ignore[no-untyped-def]
             loss = loss + 0.004
         if chance[n] < loss + BASE_LOSS:
             continue
+        if not smooth and abs(noise[0, n]) > 1.3:
+            rough = 3.5 * rough
         reach += noise[0, n] * np.sqrt(RANGE_NOISE * RANGE_NOISE + rough * rough)
         x = local[n, 0] + reach * local[n, 3]
         y = local[n, 1] + reach * local[n, 4]

@@ -6,7 +6,8 @@ Files, beside ``sequences/``:
   [K] (label word), ``kind`` unicode [K], ``pose`` float64 [K, 4, 4] (object to LiDAR frame of this scan; x forward, origin on
   the ground below the middle), ``velocity`` float64 [K, 3] (m/s over ground, in the LiDAR frame of this scan), ``size``
   float64 [K, 3] (metres), ``points`` int32 [K] (points in this scan that carry the word).
-- ``truth/sequences/NN/visible_2/XXXXXX.npy``: uint8, ``numpy.packbits`` of one bit per point of the scan: the left colour
+- ``truth/sequences/NN/visible_2/XXXXXX.npy``: uint8, ``numpy.packbits`` of one bit per point of the scan: the left
+colour
   camera really sees it.
 - ``truth/sequences/NN/class_2/XXXXXX.png``: uint16 of the picture's size, raw class id at the pixel's centre, 65535 = sky.
 """

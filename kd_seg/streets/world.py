@@ -135,7 +135,8 @@ class World:
         normal[where] = answer["primitive_normals"].numpy()[nearer] @ turn.T
 
     def look_up(self, hits: Hits, xy: Floats) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
-        """Label word [N] and ground cover [N] (only meaningful on ground) of hits at world places [N, 2]; 0 on a miss."""
+        """Label word [N] and ground cover [N] (only meaningful on ground) of hits at world places [N, 2]; 0 on a miss.
+        """
         row = np.maximum(hits.triangle, 0)
         word = self.word[row]
         cover = self.ground.at(xy[:, 0], xy[:, 1])

@@ -1,4 +1,5 @@
-"""A simulated sequence on disk, in exactly SemanticKITTI's layout, with the truth beside it; every file appears whole."""
+"""A simulated sequence on disk, in exactly SemanticKITTI's layout, with the truth beside it; every file appears whole.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +28,9 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def write_sequence(root: Path, name: str, poses: Matrix, times: npt.NDArray[np.float64]) -> None:
-    """calib.txt, times.txt and poses.txt of a sequence; ``poses`` [S, 4, 4] are LiDAR to world, the file holds camera 0."""
+    """calib.txt, times.txt and poses.txt of a sequence; ``poses`` [S, 4, 4] are LiDAR to world, the file holds camera
+    0.
+    """
     folder = root / "sequences" / name
     rows = {f"P{k}": p for k, p in PROJECTIONS.items()} | {"Tr": TR[:3]}
     calib = "".join(f"{key}: {_numbers(row)}\n" for key, row in rows.items())
