@@ -1,12 +1,17 @@
 """How well moving instances are aligned, against the simulator's truth: ego-motion, centroid, Open3D's ICP, ours.
 
-The error of a pair (instance, scan s, scan t) is the mean distance between where a method puts the instance's points
-of scan s and where they truly are in scan t, and the angle between its rotation and the true one.
+    python -m kd_seg.benchmarks.registration datasets/streets
+
+prints the table of docs/multi_to_single.md for simulated data. The error of a pair (instance, scan s, scan t) is the
+mean distance between where a method puts the instance's points of scan s and where they truly are in scan t, and the
+angle between its rotation and the true one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -183,3 +188,40 @@ def markdown(rows: list[Row]) -> str:
         if r.method == OURS:
             lines.append(f"| {r.name} | " + " | ".join(f"{100 * r.used[m.name.lower()]:.1f} %" for m in Method) + " |")
     return "\n".join(lines) + "\n"
+
+
+@contextlib.contextmanager
+def _lines(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    print(f"{what}: {total} scans", file=sys.stderr)
+    yield lambda count: None
+
+
+def main() -> None:
+    """Prepare fusion for a simulated data root in a temporary cache, and print the table."""
+    import argparse
+    import tempfile
+    from pathlib import Path
+
+    from kd_seg.classes import load_classes
+    from kd_seg.instances.build import Work
+    from kd_seg.instances.fusion import prepare_fusion
+    from kd_seg.instances.settings import FusionSettings, LibrarySettings, RegistrationSettings
+    from kd_seg.scans import SemanticKitti
+
+    parser = argparse.ArgumentParser(description="Alignment errors of moving instances against the simulator's truth.")
+    parser.add_argument("root", nargs="+", help="data root written by kd-seg simulate; several are pooled")
+    parser.add_argument("--earlier", type=int, default=4, help="scans back")
+    asked = parser.parse_args()
+    classes, errors = load_classes(), []
+    library = LibrarySettings(decoy_clutter=0.0)
+    for root in asked.root:
+        with tempfile.TemporaryDirectory() as folder:
+            data = SemanticKitti(root)
+            parts = (library, RegistrationSettings(), FusionSettings(earlier=asked.earlier))
+            prepare_fusion(Path(folder), data, classes, *parts, Work(_lines, "this command"))
+            errors += list(pair_errors(Fuser.open(Path(folder), data, classes, *parts, "this command"), classes))
+    print(markdown(summarise(errors, classes.names)), end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -26,6 +26,13 @@ def command(
         Literal["unit", "byte", "uint16"] | None,
         typer.Option(help="Of the points that a checkpoint is asked about; default unit, for bags byte."),
     ] = None,
+    fused: Annotated[
+        bool,
+        typer.Option("--fused", help="Its moving hard-class objects, fused over scans without and with registration."),
+    ] = False,
+    student: Annotated[
+        list[Path] | None, typer.Option(help="With --fused: checkpoint or run whose answer is shown; may be repeated.")
+    ] = None,
 ) -> None:
     """Draw a scan from above, from the sensor and in its camera, alone or against something else.
 
@@ -38,7 +45,16 @@ def command(
              kd-seg view SIMULATED --against REAL --out side_by_side.png
 
              kd-seg view drive.mcap --topic /points --scan 12 --out cloud.png
+
+             kd-seg view DATA --scan 04/000008 --fused --student runs/a --student runs/b --out objects.png
     """
+    if fused:
+        from kd_seg.classes import load_classes
+        from kd_seg.views.fused_instances import view_fused
+
+        view_fused(source, scan, student or [], load_classes(classes)).save(out)
+        say(f"written: {out}")
+        return
     from kd_seg.views.picture import ViewRequest, make_sheet
 
     request = ViewRequest(source, against, scan, against_scan, topic, extent, classes, intensity_range)
