@@ -126,7 +126,9 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """The ``kd_seg`` metadata of a checkpoint, its format checked, no weights read; CheckpointError says what is wrong."""
+    """The ``kd_seg`` metadata of a checkpoint, its format checked, no weights read; CheckpointError says what is
+    wrong.
+    """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"Checkpoint {path} does not exist; give a .safetensors file or a run folder.")

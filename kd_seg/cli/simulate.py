@@ -13,14 +13,22 @@ from kd_seg.cli import console
 
 def command(
     out: Annotated[Path, typer.Argument(help="Folder to write; sequences/ and truth/ appear in it.")],
-    sequences: Annotated[int, typer.Option(help="How many sequences; 11 make 00-10, as the official splits want.")] = 11,
+    sequences: Annotated[
+        int, typer.Option(help="How many sequences; 11 make 00-10, as the official splits want.")
+    ] = 11,
     scans: Annotated[int, typer.Option(help="Scans per sequence, ten a second.")] = 40,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
     images: Annotated[bool, typer.Option("--images", help="Also render the left colour camera.")] = False,
-    rare: Annotated[float, typer.Option(help="Factor on the number of hard-class objects; 1 = as in SemanticKITTI.")] = 1.0,
-    distort: Annotated[bool, typer.Option("--distort", help="Leave the distortion by the vehicle's motion in.")] = False,
+    rare: Annotated[
+        float, typer.Option(help="Factor on the number of hard-class objects; 1 = as in SemanticKITTI.")
+    ] = 1.0,
+    distort: Annotated[
+        bool, typer.Option("--distort", help="Leave the distortion by the vehicle's motion in.")
+    ] = False,
     workers: Annotated[int, typer.Option(help="Processes; 0 = one per core. The bytes do not depend on it.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier simulation of other settings.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier simulation of other settings.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print counts and speed as JSON.")] = False,
 ) -> None:
     """Simulate labelled scans of procedural streets, with the truth about objects, motion and visibility beside them.

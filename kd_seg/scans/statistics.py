@@ -92,7 +92,9 @@ def statistics(
 
 
 def rings_of(points: Points) -> npt.NDArray[np.int16]:
-    """Ring [N] of each point from the order of the file: azimuth falls back where a new ring begins. -1 if not 64 rings."""
+    """Ring [N] of each point from the order of the file: azimuth falls back where a new ring begins. -1 if not 64
+    rings.
+    """
     azimuth = np.arctan2(points[:, 1], points[:, 0]) % (2 * np.pi)
     ring = np.concatenate([[0], np.cumsum(np.diff(azimuth) < -np.pi)]) if len(points) else np.zeros(0)
     if len(points) == 0 or ring[-1] != 63:
@@ -153,7 +155,7 @@ def _rings(points: Points) -> tuple[Floats, Floats] | None:
     flat = np.hypot(points[:, 0], points[:, 1])
     elevation = np.degrees(np.arctan2(points[:, 2], flat)).astype(np.float64)
     ends = np.searchsorted(ring, np.arange(65))
-    middle = [float(np.median(elevation[a:b])) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    middle = [float(np.median(elevation[a:b])) for a, b in zip(ends[:-1], ends[1:], strict=True)]  # noqa: RUF007
     return np.diff(ends).astype(np.float64), np.array(middle)
 
 
@@ -217,7 +219,7 @@ def _by_range(parts: list[_Part], table: ClassTable) -> dict[str, tuple[tuple[in
     for thing in table.things:
         mine = rows[rows[:, 0] == thing + 1]
         cells = []
-        for low, high in zip(RANGE_EDGES[:-1], RANGE_EDGES[1:], strict=True):
+        for low, high in zip(RANGE_EDGES[:-1], RANGE_EDGES[1:], strict=True):  # noqa: RUF007
             counts = mine[(mine[:, 1] >= low) & (mine[:, 1] < high), 2]
             cells.append(
                 (len(counts), float(np.median(counts)), float(counts.mean())) if len(counts) else (0, 0.0, 0.0)

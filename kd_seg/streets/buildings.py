@@ -40,20 +40,30 @@ def house(rng: np.random.Generator, width: float, depth: float, floors: int) -> 
                 parts.append(box((2.4, 0.06, 0.06), (x, -depth / 2 - 1.15, z + 1.0), Material.METAL, BUILDING))
     for _ in range(int(rng.integers(1, 4))):
         x = rng.choice([-1, 1]) * (width / 2 - 0.25)
-        parts.append(tube((x, -depth / 2 - 0.08, 0), (x, -depth / 2 - 0.08, height), 0.05, Material.METAL, BUILDING, sides=6))
+        parts.append(
+            tube((x, -depth / 2 - 0.08, 0), (x, -depth / 2 - 0.08, height), 0.05, Material.METAL, BUILDING, sides=6)
+        )
     return merge(parts)
 
 
 def _wall_grid(
-    rng: np.random.Generator, width: float, depth: float, floors: int, storey: float, material: Material, colour:
-    Colour, tone: float
+    rng: np.random.Generator,
+    width: float,
+    depth: float,
+    floors: int,
+    storey: float,
+    material: Material,
+    colour: Colour,
+    tone: float,
 ) -> list[Mesh]:
     """Four fronts of wall panels with recessed windows and doors."""
     parts: list[Mesh] = []
     pitch = float(rng.uniform(2.2, 3.6))
     wide, tall, sill = float(rng.uniform(0.9, 1.5)), float(rng.uniform(1.1, 1.7)), float(rng.uniform(0.75, 1.0))
     recess = float(rng.uniform(0.06, 0.22))
-    for side, (length, offset) in enumerate(((width, depth / 2), (depth, width / 2), (width, depth / 2), (depth, width / 2))):
+    for side, (length, offset) in enumerate(
+        ((width, depth / 2), (depth, width / 2), (width, depth / 2), (depth, width / 2))
+    ):
         openings = []
         count = max(int((length - 0.6) / pitch), 0)
         for floor in range(floors):
@@ -72,13 +82,18 @@ def _wall_grid(
 
 
 def _panel(
-    length: float, height: float, openings: list[tuple[float, float, float, float]], recess: float, material: Material,
-    colour: Colour, tone: float,
+    length: float,
+    height: float,
+    openings: list[tuple[float, float, float, float]],
+    recess: float,
+    material: Material,
+    colour: Colour,
+    tone: float,
 ) -> Mesh:
     """A wall in the x-z plane facing -y, with openings (x0, z0, x1, z1) set back."""
     bands = sorted({0.0, height, *(o[1] for o in openings), *(o[3] for o in openings)})
     walls: list[list[list[float]]] = []
-    for low, high in zip(bands[:-1], bands[1:], strict=True):
+    for low, high in zip(bands[:-1], bands[1:], strict=True):  # noqa: RUF007
         holes = sorted((o[0], o[2]) for o in openings if o[1] <= low and o[3] >= high)
         edges = [-length / 2, *(v for hole in holes for v in hole), length / 2]
         for a, b in zip(edges[::2], edges[1::2], strict=True):
@@ -109,7 +124,8 @@ def _roof(rng: np.random.Generator, width: float, depth: float, height: float, f
     if floors > 3 or rng.random() < 0.2:
         return [
             quad(
-                [[-width / 2, -depth / 2, height], [width / 2, -depth / 2, height], [width / 2, depth / 2, height], [-width / 2, depth / 2, height]],
+                [[-width / 2, -depth / 2, height], [width / 2, -depth / 2, height], [width / 2, depth / 2, height],
+                [-width / 2, depth / 2, height]],
                 Material.ROOF, BUILDING,
             ),
             box((width + 0.3, 0.3, 0.4), (0, -depth / 2, height), Material.CONCRETE, BUILDING),
@@ -166,7 +182,9 @@ def fence(rng: np.random.Generator, length: float) -> Mesh:
         parts.append(box((length, 0.32, 0.07), (0, 0, low), Material.CONCRETE, FENCE))
         if low < 0.7 * height:
             bars = np.arange(-length / 2, length / 2, 0.13)
-            corners = [[[x - 0.012, 0, low], [x + 0.012, 0, low], [x + 0.012, 0, height], [x - 0.012, 0, height]] for x in bars]
+            corners = [
+                [[x - 0.012, 0, low], [x + 0.012, 0, low], [x + 0.012, 0, height], [x - 0.012, 0, height]] for x in bars
+            ]
             parts.append(_quads(corners, Material.METAL, None, 1.0, FENCE))
             parts.append(box((length, 0.04, 0.05), (0, 0, height), Material.METAL, FENCE))
     else:
@@ -178,7 +196,9 @@ def fence(rng: np.random.Generator, length: float) -> Mesh:
 
 def guard_rail(rng: np.random.Generator, length: float) -> Mesh:
     """A steel crash barrier of ``length`` metres along x."""
-    parts = [box((0.1, 0.12, 0.75), (x, 0, 0), Material.GALVANIZED, FENCE) for x in np.arange(-length / 2, length / 2, 2.0)]
+    parts = [
+        box((0.1, 0.12, 0.75), (x, 0, 0), Material.GALVANIZED, FENCE) for x in np.arange(-length / 2, length / 2, 2.0)
+    ]
     for z, y in ((0.45, -0.08), (0.53, -0.13), (0.6, -0.08), (0.68, -0.13)):
         parts.append(box((length, 0.04, 0.08), (0, y, z), Material.GALVANIZED, FENCE, tone=1.4))
     return merge(parts)
@@ -190,7 +210,9 @@ def shed(rng: np.random.Generator) -> Mesh:
     material = (Material.WOOD, Material.PLASTER, Material.CONCRETE)[int(rng.integers(3))]
     parts = [box((size[0], size[1], size[2] + 0.3), (0, 0, -0.3), material, BUILDING)]
     parts.append(box((size[0] + 0.4, size[1] + 0.4, 0.14), (0, 0, size[2]), Material.ROOF, BUILDING))
-    parts.append(box((min(2.4, size[0] - 0.4), 0.06, 2.0), (0, -size[1] / 2, 0), Material.METAL, BUILDING, (200, 200, 196)))
+    parts.append(
+        box((min(2.4, size[0] - 0.4), 0.06, 2.0), (0, -size[1] / 2, 0), Material.METAL, BUILDING, (200, 200, 196))
+    )
     return merge(parts)
 
 
@@ -202,5 +224,8 @@ def wall_structure(rng: np.random.Generator) -> Mesh:
     width, count = rng.uniform(1.5, 3.0), int(rng.integers(3, 8))
     steps = [box((width, 0.32, 0.17 * (k + 1)), (0, 0.32 * k, 0), Material.CONCRETE, STRUCTURE) for k in range(count)]
     depth = 0.32 * count
-    side = [box((0.25, depth, 0.17 * count + 0.6), (s * width / 2, depth / 2, 0), Material.BRICK, STRUCTURE) for s in (-1, 1)]
+    side = [
+        box((0.25, depth, 0.17 * count + 0.6), (s * width / 2, depth / 2, 0), Material.BRICK, STRUCTURE)
+        for s in (-1, 1)
+    ]
     return merge(steps + side)

@@ -71,7 +71,9 @@ def picture(
     return rgb, classes.reshape(HEIGHT, WIDTH)
 
 
-def visible(world: World, pose: Matrix, frame: int, points: npt.NDArray[np.float32], number: int = 2) -> npt.NDArray[np.bool_]:
+def visible(
+    world: World, pose: Matrix, frame: int, points: npt.NDArray[np.float32], number: int = 2
+) -> npt.NDArray[np.bool_]:
     """Which LiDAR points [N, 3] camera ``number`` sees: in the picture, and nothing in between.
 
     What a ray meets within 0.12 m + 0.5 % of the point counts as the point itself (noise). So does a surface within 1 m
@@ -95,7 +97,7 @@ def visible(world: World, pose: Matrix, frame: int, points: npt.NDArray[np.float
 def _take(hits: object, rows: npt.NDArray[np.int64]) -> object:
     from dataclasses import fields, replace
 
-    return replace(hits, **{f.name: getattr(hits, f.name)[rows] for f in fields(hits)})  # type: ignore[type-var,arg-type]
+    return replace(hits, **{f.name: getattr(hits, f.name)[rows] for f in fields(hits)})  # type: ignore[type-var]
 
 
 def _hash(x: npt.NDArray[np.int64], y: npt.NDArray[np.int64], z: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
@@ -111,7 +113,11 @@ def _noise(place: Floats, cell: float) -> npt.NDArray[np.float32]:
 
 
 def _texture(
-    place: Floats, material: npt.NDArray[np.uint8], cover: npt.NDArray[np.uint8], ground: npt.NDArray[np.bool_], normal: npt.NDArray[np.float32]
+    place: Floats,
+    material: npt.NDArray[np.uint8],
+    cover: npt.NDArray[np.uint8],
+    ground: npt.NDArray[np.bool_],
+    normal: npt.NDArray[np.float32],
 ) -> npt.NDArray[np.float32]:
     """Brightness by place: grain on roads, tufts on grass, slabs on walks, courses on bricks, boards on wood."""
     fine, coarse = _noise(place, 0.04), _noise(place, 0.6)
@@ -123,7 +129,9 @@ def _texture(
     factor = np.where(slabs, 0.86 + 0.22 * _noise(place, 0.5) - 0.25 * joint, factor)
     course = (place[:, 2] % 0.085 < 0.014) & (np.abs(normal[:, 2]) < 0.5)
     factor = np.where(material == Material.BRICK, 0.8 + 0.3 * _noise(place, 0.2) + 0.15 * course, factor)
-    factor = np.where(material == Material.ROOF, 0.75 + 0.3 * _noise(place, 0.3) - 0.2 * (place[:, 2] % 0.18 < 0.03), factor)
+    factor = np.where(
+        material == Material.ROOF, 0.75 + 0.3 * _noise(place, 0.3) - 0.2 * (place[:, 2] % 0.18 < 0.03), factor
+    )
     factor = np.where(material == Material.BARK, 0.7 + 0.5 * _noise(place, 0.05), factor)
     factor = np.where(material == Material.LEAF, 0.65 + 0.5 * _noise(place, 0.07) + 0.2 * coarse, factor)
     return np.asarray(factor, dtype=np.float32)
@@ -132,6 +140,8 @@ def _texture(
 def _sky(directions: npt.NDArray[np.float32], cloudy: float) -> npt.NDArray[np.float64]:
     up = np.clip(directions[:, 2], 0, 1)[:, None]
     clear = np.array([205.0, 220, 238]) * (1 - up) + np.array([96.0, 142, 205]) * up
-    wave = np.sin(directions[:, 0] * 7 + np.sin(directions[:, 1] * 5)) * np.sin(directions[:, 1] * 9 + directions[:, 2] * 21)
+    wave = np.sin(directions[:, 0] * 7 + np.sin(directions[:, 1] * 5)) * np.sin(
+        directions[:, 1] * 9 + directions[:, 2] * 21
+    )
     cloud = np.clip(0.5 + 0.5 * wave + cloudy - 0.6, 0, 1)[:, None]
     return np.asarray(clear * (1 - cloud) + 235.0 * cloud)

@@ -104,7 +104,9 @@ def body(shape: Shape, rng: np.random.Generator) -> Mesh:
     index = rng.choice(len(PAINTS), p=np.array([p[2] for p in PAINTS]) / sum(p[2] for p in PAINTS))
     colour, tone, _ = PAINTS[index]
     tone *= float(np.exp(rng.normal(0, 0.35)))
-    length, width, height = (v * s for v, s in zip((shape.length, shape.width, shape.height), rng.normal(1, 0.035, 3), strict=True))
+    length, width, height = (
+        v * s for v, s in zip((shape.length, shape.width, shape.height), rng.normal(1, 0.035, 3), strict=True)
+    )
     stations = np.array([s[:5] for s in shape.stations])
     stations[1:-1, 0] += rng.normal(0, 0.008, len(stations) - 2)
     stations[:, 0] = np.maximum.accumulate(stations[:, 0])
@@ -133,7 +135,13 @@ def body(shape: Shape, rng: np.random.Generator) -> Mesh:
     parts = [
         build(vertices, _triangles(quads[glass]), Material.GLASS),
         build(vertices, _triangles(quads[under]), Material.RUBBER),
-        build(vertices, np.concatenate([_triangles(quads[~glass & ~under]), caps]), Material.PAINT, colour=colour, tone=tone),
+        build(
+            vertices,
+            np.concatenate([_triangles(quads[~glass & ~under]), caps]),
+            Material.PAINT,
+            colour=colour,
+            tone=tone,
+        ),
     ]
     parts += _details(shape, length, width, height, colour, tone)
     return merge(parts)
@@ -149,14 +157,16 @@ def wheel(x: float, y: float, radius: float, width: float) -> list[Mesh]:
 
 def _details(shape: Shape, length: float, width: float, height: float, colour: Colour, tone: float) -> list[Mesh]:
     parts: list[Mesh] = []
-    radius = 0.21 * shape.height ** 0.5 * 1.25
+    radius = 0.21 * shape.height**0.5 * 1.25
     for share in shape.wheels:
         for side in (-1, 1):
             parts += wheel(length * (0.5 - share), side * (width / 2 - 0.09), radius, 0.21)
     for side in (-1, 1):
         parts.append(box((0.06, 0.32, 0.13), (length / 2 - 0.07, side * width * 0.34, height * 0.42), Material.LAMP))
         red = (170, 20, 20)
-        parts.append(box((0.06, 0.22, 0.2), (-length / 2 + 0.05, side * width * 0.38, height * 0.5), Material.LAMP, colour=red))
+        parts.append(
+            box((0.06, 0.22, 0.2), (-length / 2 + 0.05, side * width * 0.38, height * 0.5), Material.LAMP, colour=red)
+        )
         at = (length * 0.17, side * (width / 2 + 0.08), height * 0.62)
         parts.append(box((0.12, 0.2, 0.14), at, Material.PAINT, colour=colour, tone=tone))
     for end in (-1, 1):

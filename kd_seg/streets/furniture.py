@@ -31,7 +31,9 @@ def post(rng: np.random.Generator) -> Mesh:
     kind = rng.random()
     if kind < 0.45:
         height, radius = rng.uniform(0.7, 1.1), rng.uniform(0.04, 0.08)
-        return tube((0, 0, -0.2), (0, 0, height), radius, Material.GALVANIZED, POLE, tone=float(np.exp(rng.normal(0, 0.5))))
+        return tube(
+            (0, 0, -0.2), (0, 0, height), radius, Material.GALVANIZED, POLE, tone=float(np.exp(rng.normal(0, 0.5)))
+        )
     if kind < 0.7:
         height = rng.uniform(7.0, 9.5)
         return merge([
@@ -68,7 +70,8 @@ def big_sign(rng: np.random.Generator) -> Mesh:
     low = float(rng.uniform(0.8, 2.2))
     tone = float(np.exp(rng.normal(0, 0.3)))
     parts = [
-        tube((0, s * width * 0.35, -0.3), (0, s * width * 0.35, low + height), 0.05, Material.GALVANIZED, POLE) for s in (-1, 1)
+        tube((0, s * width * 0.35, -0.3), (0, s * width * 0.35, low + height), 0.05, Material.GALVANIZED, POLE)
+        for s in (-1, 1)
     ]
     colour: Colour = ((245, 210, 50), (40, 80, 160), (240, 240, 240))[int(rng.integers(3))]
     parts.append(box((0.05, width, height), (-0.08, 0, low), Material.RETRO, SIGN, colour, tone=tone))
@@ -104,8 +107,20 @@ def bin_(rng: np.random.Generator) -> Mesh:
         colour: Colour = ((60, 62, 64), (40, 70, 130), (130, 100, 40), (40, 90, 50))[int(rng.integers(4))]
         tone = float(np.exp(rng.normal(0.2, 0.5)))
         size = (0.55, 0.6, rng.uniform(0.9, 1.1))
-        parts.append(box(size, (k * 0.72, rng.normal(0, 0.05), 0.05), Material.TARPAULIN, OBJECT, colour, rng.normal(0, 0.1), tone))
-        parts.append(box((0.6, 0.66, 0.08), (k * 0.72, 0, size[2] + 0.05), Material.TARPAULIN, OBJECT, colour, tone=tone))
+        parts.append(
+            box(
+                size,
+                (k * 0.72, rng.normal(0, 0.05), 0.05),
+                Material.TARPAULIN,
+                OBJECT,
+                colour,
+                rng.normal(0, 0.1),
+                tone,
+            )
+        )
+        parts.append(
+            box((0.6, 0.66, 0.08), (k * 0.72, 0, size[2] + 0.05), Material.TARPAULIN, OBJECT, colour, tone=tone)
+        )
     return merge(parts)
 
 
@@ -132,7 +147,9 @@ def cabinet(rng: np.random.Generator) -> Mesh:
 def shelter(rng: np.random.Generator) -> Mesh:
     """A bus shelter: frame, glass, roof, seat."""
     wide = float(rng.uniform(3.0, 5.0))
-    parts = [box((0.08, 0.08, 2.4), (s * wide / 2, y, 0), Material.METAL, STRUCTURE) for s in (-1, 1) for y in (-0.7, 0.7)]
+    parts = [
+        box((0.08, 0.08, 2.4), (s * wide / 2, y, 0), Material.METAL, STRUCTURE) for s in (-1, 1) for y in (-0.7, 0.7)
+    ]
     parts.append(box((wide + 0.3, 1.7, 0.12), (0, 0, 2.4), Material.METAL, STRUCTURE))
     parts.append(box((wide, 0.03, 1.9), (0, 0.7, 0.3), Material.GLASS, STRUCTURE))
     parts.append(box((wide * 0.6, 0.35, 0.06), (0, 0.4, 0.45), Material.WOOD, STRUCTURE))
@@ -150,7 +167,13 @@ def planter(rng: np.random.Generator) -> Mesh:
 def rubble(rng: np.random.Generator) -> Mesh:
     """A heap of boards, sacks or building material."""
     parts = [
-        box(rng.uniform(0.2, 1.3, 3) * [1, 1, 0.5], [*rng.normal(0, 0.6, 2), k * 0.15], Material.WOOD, OBJECT, yaw=rng.uniform(0, 3))
+        box(
+            rng.uniform(0.2, 1.3, 3) * [1, 1, 0.5],
+            [*rng.normal(0, 0.6, 2), k * 0.15],
+            Material.WOOD,
+            OBJECT,
+            yaw=rng.uniform(0, 3),
+        )
         for k in range(int(rng.integers(3, 8)))
     ]
     return merge(parts)

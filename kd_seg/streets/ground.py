@@ -76,7 +76,10 @@ class Plan:
     def _height(self, xy: Floats, cover: npt.NDArray[np.uint8], edge: Floats, bank: Floats) -> Floats:
         rough = np.where((cover == Cover.GRASS) | (cover == Cover.SOIL), np.clip(edge / 4, 0, 1), 0.0)
         x, y = xy.T
-        bumps = np.sin(x * 2.1 + np.sin(y * 1.3)) * np.sin(y * 2.4 + np.sin(x * 0.9)) * 0.08 + np.sin(x * 0.6) * np.sin(y * 0.7) * 0.08
+        bumps = (
+            np.sin(x * 2.1 + np.sin(y * 1.3)) * np.sin(y * 2.4 + np.sin(x * 0.9)) * 0.08
+            + np.sin(x * 0.6) * np.sin(y * 0.7) * 0.08
+        )
         return np.asarray(self.land(xy) + _crown(edge) + bank + STEPS[cover] + rough * bumps)
 
     def patch(self, xy: Floats, cover: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -104,7 +107,11 @@ def survey(network: Network, rng: np.random.Generator) -> Plan:
     rows = []
     for number, street in enumerate(network.streets):
         count = len(street.line) - 1
-        rows.append(np.column_stack([street.line[:-1], street.line[1:], street.arc[:-1], np.full(count, number), np.zeros(count)]))
+        rows.append(
+            np.column_stack(
+                [street.line[:-1], street.line[1:], street.arc[:-1], np.full(count, number), np.zeros(count)]
+            )
+        )
     segments = np.concatenate(rows)
     profiles = np.array([
         [s.half, *(v for d in (s.left, s.right) for v in (d.parking, d.verge, d.walk, d.lot, d.bank, d.deep)), s.marked]
@@ -204,7 +211,7 @@ def _look(points, segments, profiles, origin, rows, columns, starts, members):  
             elif verge and profiles[s, base + 1] > 0:
                 if rank < 2:
                     rank, cover[n] = 2, 0
-            elif walk:
+            elif walk:  # noqa: SIM102
                 if rank < 3:
                     rank, cover[n] = 3, 4
         if edge[n] > 31.9:

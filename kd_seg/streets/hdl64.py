@@ -1,6 +1,7 @@
 """The HDL-64E on KITTI's car in figures: beams, shots, what its own car hides, and how each laser answers.
 
-All measured on real SemanticKITTI scans: per ring a line z = offset + distance * tan(elevation) fitted after undoing the
+All measured on real SemanticKITTI scans: per ring a line z = offset + distance * tan(elevation) fitted after undoing
+the
 motion during the turn (residual 0.02-0.06 degrees), the presence of returns by ring and azimuth, and the median
 remission
 of road, sidewalk, grass, facades and foliage by ring.
@@ -51,7 +52,7 @@ _HIDDEN = {
     59: (0, 16, 128, 137, 154, 208, 228, 237, 280, 296, 344, 360),
     60: (0, 18, 31, 32, 132, 141, 156, 213, 232, 242, 286, 300, 324, 328, 332, 336, 344, 360),
     61: (0, 19, 26, 30, 34, 38, 129, 138, 140, 143, 153, 211, 229, 238, 282, 292, 321, 326, 328, 333, 342, 360),
-    62: (0, 21, 29, 33, 36, 41, 132, 141, 143, 148, 155, 215, 224, 229, 232, 241, 287, 295, 324, 329, 331, 335, 342, 360),
+    62: (0, 21, 29, 33, 36, 41, 132, 141, 143, 148, 155, 215, 224, 229, 232, 241, 287, 295, 324, 329, 331, 335, 342, 360),  # noqa: E501
     63: (0, 21, 25, 30, 32, 38, 129, 146, 148, 215, 218, 238, 281, 286, 321, 332, 340, 360),
 }  # fmt: skip
 """Degrees of azimuth (from, to, from, to ...) in which a ring meets the sensor's own car and gives nothing."""

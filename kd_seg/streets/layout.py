@@ -14,7 +14,17 @@ from kd_seg.streets.materials import Cover
 from kd_seg.streets.mesh import Floats
 from kd_seg.streets.network import Network, Side, Street
 
-VARIANTS = {"tree": 14, "conifer": 8, "bush": 14, "hedge": 8, "thicket": 8, "shrubs": 8, "weeds": 4, "fence": 24, "rail": 3}
+VARIANTS = {
+    "tree": 14,
+    "conifer": 8,
+    "bush": 14,
+    "hedge": 8,
+    "thicket": 8,
+    "shrubs": 8,
+    "weeds": 4,
+    "fence": 24,
+    "rail": 3,
+}
 """How many prototypes of a kind a sequence plants."""
 CAR = 10
 
@@ -56,8 +66,18 @@ class Site:
         self.taken.update(_cells(places))
 
     def put(
-        self, kind: str, x: float, y: float, yaw: float, length: float, width: float, lots: bool = True, take: bool = True,
-        size: tuple[float, ...] = (0.0,), stretch: tuple[float, float, float] = (1.0, 1.0, 1.0), word: int = 0,
+        self,
+        kind: str,
+        x: float,
+        y: float,
+        yaw: float,
+        length: float,
+        width: float,
+        lots: bool = True,
+        take: bool = True,
+        size: tuple[float, ...] = (0.0,),
+        stretch: tuple[float, float, float] = (1.0, 1.0, 1.0),
+        word: int = 0,
     ) -> bool:
         """Place an object if its footprint is free; says whether it was."""
         places = self.footprint(x, y, yaw, length, width)
@@ -143,12 +163,22 @@ def _kerbside(site: Site, street: Street, side: int) -> None:
             if plan_cover(site.plan, place) in (Cover.SIDEWALK, Cover.GRASS):
                 site.put("lamp", *place, yaw_to_road(heading), 0.3, 0.3, lots=False)
         s += pitch * rng.uniform(0.85, 1.15)
-    for kind, every in (("sign", 62.0), ("post", 170.0), ("bin", 110.0), ("cabinet", 170.0), ("light", 260.0), ("planter", 220.0), ("bench", 260.0)):
+    for kind, every in (
+        ("sign", 85.0),
+        ("post", 170.0),
+        ("bin", 110.0),
+        ("cabinet", 170.0),
+        ("light", 260.0),
+        ("planter", 220.0),
+        ("bench", 260.0),
+    ):
         if name in ("country", "motorway"):
             every *= 1.6 if kind in ("sign", "post") else 50.0
         s = rng.exponential(every)
         while s < end:
-            deep = {"bin": section.walk * 0.8, "cabinet": section.walk * 0.85, "bench": section.walk * 0.8}.get(kind, 0.45)
+            deep = {"bin": section.walk * 0.8, "cabinet": section.walk * 0.85, "bench": section.walk * 0.8}.get(
+                kind, 0.45
+            )
             place, heading = street.at(s, side * (edge + section.verge * 0.3 + max(deep, 0.45)))
             if plan_cover(site.plan, place) in (Cover.SIDEWALK, Cover.GRASS):
                 facing = float(heading) + (np.pi if side > 0 else 0.0)
@@ -161,7 +191,13 @@ def _kerbside(site: Site, street: Street, side: int) -> None:
             place, _ = street.at(s, side * (edge + 0.8))
             if plan_cover(site.plan, place) in (Cover.SIDEWALK, Cover.GRASS) and rng.random() < 0.8:
                 site.items.append(
-                    Item("tree", *map(float, place), rng.uniform(-3, 3), site.variant("tree"), stretch=(0.85, 0.85, rng.uniform(0.9, 1.3)))
+                    Item(
+                        "tree",
+                        *map(float, place),
+                        rng.uniform(-3, 3),
+                        site.variant("tree"),
+                        stretch=(0.85, 0.85, rng.uniform(0.9, 1.3)),
+                    )
                 )
                 site.take(place[None])
             s += every * rng.uniform(0.8, 1.3)
@@ -227,12 +263,23 @@ def _background(site: Site, street: Street, side: int) -> None:
             site.put("house", *place, float(heading) + rng.choice([0, np.pi / 2]), size[0], size[1], size=size)
         elif use < 0.8:
             for _ in range(rng.integers(2, 6)):
-                site.plant("tree" if rng.random() < 0.8 else "conifer", *(place + rng.normal(0, 5, 2)), 1.0, 1.6, clear=1.0)
+                site.plant(
+                    "tree" if rng.random() < 0.8 else "conifer", *(place + rng.normal(0, 5, 2)), 1.0, 1.6, clear=1.0
+                )
             for _ in range(rng.integers(2, 6)):
-                site.plant("bush", *(place + rng.normal(0, 5, 2)), 1.2, 2.2)
+                site.plant("bush", *(place + rng.normal(0, 5, 2)), 1.5, 3.0)
         else:
             yaw = float(heading) + (0.0 if side > 0 else np.pi) + rng.normal(0, 0.3)
-            site.put("thicket", *place, yaw, 8, 1, size=(8.0,), stretch=(rng.uniform(1, 2), 1.2, rng.uniform(1, 1.4)), take=False)
+            site.put(
+                "thicket",
+                *place,
+                yaw,
+                8,
+                1,
+                size=(8.0,),
+                stretch=(rng.uniform(1, 2), 1.2, rng.uniform(1, 1.4)),
+                take=False,
+            )
         s += rng.uniform(4, 10)
 
 
@@ -264,13 +311,13 @@ def _garden_lot(site: Site, street: Street, side: int, s: float, wide: float) ->
     front = street.half + _side(street, side).width() + (rng.uniform(0.5, 4.5) if rng.random() < 0.6 else 0.15)
     first, last = s - wide / 2, s + wide / 2
     drive = first + 2.2 if rng.random() < 0.5 else last - 2.2
-    setback = rng.uniform(2.0, 8.0)
+    setback = rng.uniform(2.5, 11.0)
     boundary = str(rng.choice(["fence", "hedge", "none", "both"], p=[0.48, 0.16, 0.18, 0.18]))
     for a, b in ((first, drive - 1.7), (drive + 1.7, last)):
         if boundary in ("fence", "both"):
-            _along(site, "fence", street, side, a, b, front + 0.15, 0.2, (0.5, 0.95))
+            _along(site, "fence", street, side, a, b, front + 0.15, 0.2, (0.45, 0.9))
         if boundary in ("hedge", "both"):
-            _along(site, "hedge", street, side, a, b, front + (1.0 if boundary == "both" else 0.5), tall=(0.45, 0.85))
+            _along(site, "hedge", street, side, a, b, front + (1.0 if boundary == "both" else 0.5), tall=(0.4, 0.8))
         if boundary != "both" and rng.random() < 0.25:
             _along(site, "shrubs", street, side, a, b, front + rng.uniform(1.6, 3.0), tall=(0.35, 0.9))
     if rng.random() < 0.6:
@@ -278,7 +325,11 @@ def _garden_lot(site: Site, street: Street, side: int, s: float, wide: float) ->
         cover = (Cover.PARKING, Cover.SIDEWALK, Cover.PAVED, Cover.SOIL)[int(rng.integers(4))]
         site.patches.append(Patch(*map(float, place), float(heading) + np.pi / 2, 10.4, 3.0, cover))
         if rng.random() < 0.4:
-            site.park(*street.at(drive, side * (front + rng.uniform(3, 6)))[0], float(heading) + np.pi / 2 * rng.choice([-1, 1]), lots=True)
+            site.park(
+                *street.at(drive, side * (front + rng.uniform(3, 6)))[0],
+                float(heading) + np.pi / 2 * rng.choice([-1, 1]),
+                lots=True,
+            )
     width, depth = rng.uniform(9, wide - 1.2), rng.uniform(8, 12)
     floors = int(rng.choice([1, 2, 2, 3]))
     out = front + setback + depth / 2
@@ -302,7 +353,9 @@ def _garden_lot(site: Site, street: Street, side: int, s: float, wide: float) ->
             site.plant("bush" if rng.random() < 0.7 else "conifer", *at, 1.1, 2.0)
     if rng.random() < 0.6:
         edge = first if rng.random() < 0.5 else last
-        _along(site, "shrubs", street, side, edge - 1.5, edge + 1.5, front + setback + rng.uniform(0, 4), tall=(0.8, 1.5))
+        _along(
+            site, "shrubs", street, side, edge - 1.5, edge + 1.5, front + setback + rng.uniform(0, 4), tall=(0.8, 1.5)
+        )
     for _ in range(rng.integers(2, 7)):
         kind = "tree" if rng.random() < 0.75 else "conifer"
         deep = rng.uniform(1.5, setback) if rng.random() < 0.4 else setback + depth + rng.uniform(2, 15)
@@ -313,7 +366,16 @@ def _garden_lot(site: Site, street: Street, side: int, s: float, wide: float) ->
         site.put(kind, *place, float(heading) + np.pi / 2, 12.0, 0.3, size=(8.0,), stretch=(1.5, 1.0, 1.0))
     place, heading = street.at(s, side * (front + setback + depth + rng.uniform(10, 16)))
     if rng.random() < 0.9:
-        site.put("thicket", *place, float(heading) + (0.0 if side > 0 else np.pi), 8, 1, size=(8.0,), stretch=(wide / 8.0, 1.0, 1.0), take=False)
+        site.put(
+            "thicket",
+            *place,
+            float(heading) + (0.0 if side > 0 else np.pi),
+            8,
+            1,
+            size=(8.0,),
+            stretch=(wide / 8.0, 1.0, 1.0),
+            take=False,
+        )
     if rng.random() < 0.3:
         place, heading = street.at(rng.uniform(first, last), side * (front + rng.uniform(1, 4)))
         kind = str(rng.choice(["rubble", "bin", "bench", "structure", "planter"]))
@@ -365,7 +427,9 @@ def _grove(site: Site, street: Street, side: int, s: float, wide: float) -> None
     _along(site, "thicket", street, side, first, last, out, 1.0)
     _along(site, "shrubs", street, side, first, last, out - 0.8, 0.5, (0.5, 1.3))
     for _ in range(int(wide / 3)):
-        site.plant("tree", *street.at(rng.uniform(first, last), side * (out + rng.uniform(-0.5, 14)))[0], 0.9, 1.5, clear=1.0)
+        site.plant(
+            "tree", *street.at(rng.uniform(first, last), side * (out + rng.uniform(1.0, 16)))[0], 0.9, 1.5, clear=1.0
+        )
 
 
 def _city_lot(site: Site, street: Street, side: int, s: float, wide: float) -> None:
@@ -382,15 +446,30 @@ def _city_lot(site: Site, street: Street, side: int, s: float, wide: float) -> N
         site.patches.append(Patch(*map(float, place), float(heading), wide, 15.5, Cover.PARKING))
         for k in np.arange(-wide / 2 + 1.5, wide / 2 - 1, 2.7):
             if rng.random() < 0.6:
-                site.park(*street.at(s + k, side * (front + 4))[0], float(heading) + np.pi / 2 + rng.normal(0, 0.03), lots=True)
+                site.park(
+                    *street.at(s + k, side * (front + 4))[0],
+                    float(heading) + np.pi / 2 + rng.normal(0, 0.03),
+                    lots=True,
+                )
         _along(site, "hedge", street, side, s - wide / 2 + 3, s + wide / 2, front + 15.5)
     else:
         place, _ = street.at(s, side * (front + 9))
         site.patches.append(Patch(*map(float, place), float(heading), wide, 17.0, Cover.GRASS))
-        _along(site, "fence" if rng.random() < 0.6 else "hedge", street, side, s - wide / 2, s + wide / 2, front + 0.5, 0.3)
+        _along(
+            site, "fence" if rng.random() < 0.6 else "hedge", street, side, s - wide / 2, s + wide / 2, front + 0.5, 0.3
+        )
         for _ in range(rng.integers(4, 9)):
-            site.plant("tree", *street.at(s + rng.uniform(-wide / 2, wide / 2), side * (front + rng.uniform(2, 16)))[0], clear=1.0)
-            site.plant("bush", *street.at(s + rng.uniform(-wide / 2, wide / 2), side * (front + rng.uniform(1, 16)))[0], 1.0, 1.7)
+            site.plant(
+                "tree",
+                *street.at(s + rng.uniform(-wide / 2, wide / 2), side * (front + rng.uniform(2, 16)))[0],
+                clear=1.0,
+            )
+            site.plant(
+                "bush",
+                *street.at(s + rng.uniform(-wide / 2, wide / 2), side * (front + rng.uniform(1, 16)))[0],
+                1.0,
+                1.7,
+            )
         _along(site, "shrubs", street, side, s - wide / 2, s + wide / 2, front + rng.uniform(5, 16), tall=(0.7, 1.4))
     if rng.random() < 0.35:
         place, heading = street.at(s + rng.uniform(-3, 3), side * (front - 0.6))
@@ -404,7 +483,9 @@ def _yard_lot(site: Site, street: Street, side: int, s: float, wide: float) -> N
     setback, depth = rng.uniform(8, 22), rng.uniform(14, 26)
     place, heading = street.at(s, side * (front + setback / 2))
     yaw = float(heading) + (0.0 if side > 0 else np.pi)
-    cover = (Cover.PARKING, Cover.PAVED, Cover.SIDEWALK, Cover.GRASS, Cover.GRASS)[int(rng.choice(5, p=[0.15, 0.15, 0.15, 0.3, 0.25]))]
+    cover = (Cover.PARKING, Cover.PAVED, Cover.SIDEWALK, Cover.GRASS, Cover.GRASS)[
+        int(rng.choice(5, p=[0.15, 0.15, 0.15, 0.3, 0.25]))
+    ]
     site.patches.append(Patch(*map(float, place), float(heading), wide, setback, cover))
     if rng.random() < 0.8:
         place, _ = street.at(s, side * (front + setback + depth / 2))
@@ -451,7 +532,7 @@ def _open_lot(site: Site, street: Street, side: int, s: float, wide: float) -> N
         _along(site, "fence", street, side, first, last, front + 2.0)
     if rng.random() < 0.4:
         _along(site, "weeds", street, side, first, last, front + rng.uniform(0.5, 2.0), 0.2)
-    if rng.random() < 0.05:
+    if rng.random() < 0.03:
         place, heading = street.at(s, side * (front + 1.0))
         site.put("board", *place, float(heading) + (np.pi if side > 0 else 0.0), 0.6, 2.0)
     if rng.random() < 0.12 and not motorway:

@@ -61,7 +61,11 @@ class Mesh:
 
 
 def build(
-    vertices: npt.ArrayLike, triangles: npt.ArrayLike, material: Material, raw: int = 0, colour: Colour | None = None,
+    vertices: npt.ArrayLike,
+    triangles: npt.ArrayLike,
+    material: Material,
+    raw: int = 0,
+    colour: Colour | None = None,
     tone: float = 1.0,
 ) -> Mesh:
     """A mesh of one material; ``tone`` scales the material's albedo."""
@@ -99,22 +103,37 @@ _BOX_FACES = [
 
 
 def box(
-    size: Sequence[float], at: Sequence[float], material: Material, raw: int = 0, colour: Colour | None = None,
-    yaw: float = 0.0, tone: float = 1.0,
+    size: Sequence[float],
+    at: Sequence[float],
+    material: Material,
+    raw: int = 0,
+    colour: Colour | None = None,
+    yaw: float = 0.0,
+    tone: float = 1.0,
 ) -> Mesh:
     """A box of ``size`` (x, y, z) whose bottom centre stands at ``at``, turned by ``yaw`` about it."""
     mesh = build(_BOX * np.asarray(size), _BOX_FACES, material, raw, colour, tone)
     return mesh.moved(at[0], at[1], at[2], yaw)
 
 
-def quad(corners: npt.ArrayLike, material: Material, raw: int = 0, colour: Colour | None = None, tone: float = 1.0) -> Mesh:
+def quad(
+    corners: npt.ArrayLike, material: Material, raw: int = 0, colour: Colour | None = None, tone: float = 1.0
+) -> Mesh:
     """Two triangles over four corners [4, 3] in order."""
     return build(corners, [[0, 1, 2], [0, 2, 3]], material, raw, colour, tone)
 
 
 def tube(
-    start: npt.ArrayLike, end: npt.ArrayLike, radius: float, material: Material, raw: int = 0,
-    colour: Colour | None = None, end_radius: float | None = None, sides: int = 8, caps: bool = True, tone: float = 1.0,
+    start: npt.ArrayLike,
+    end: npt.ArrayLike,
+    radius: float,
+    material: Material,
+    raw: int = 0,
+    colour: Colour | None = None,
+    end_radius: float | None = None,
+    sides: int = 8,
+    caps: bool = True,
+    tone: float = 1.0,
 ) -> Mesh:
     """A cylinder or cone between two points."""
     a, b = np.asarray(start, dtype=np.float64), np.asarray(end, dtype=np.float64)
@@ -138,8 +157,14 @@ def tube(
 
 
 def ellipsoid(
-    centre: Sequence[float], radii: Sequence[float], material: Material, raw: int = 0, colour: Colour | None = None,
-    sides: int = 8, rows: int = 5, tone: float = 1.0,
+    centre: Sequence[float],
+    radii: Sequence[float],
+    material: Material,
+    raw: int = 0,
+    colour: Colour | None = None,
+    sides: int = 8,
+    rows: int = 5,
+    tone: float = 1.0,
 ) -> Mesh:
     """An ellipsoid of ``rows`` bands."""
     polar = np.linspace(0, np.pi, rows + 1)[1:-1]
@@ -172,8 +197,15 @@ def loft(rings: Floats, closed: bool = True) -> tuple[Floats, npt.NDArray[np.int
 
 
 def torus(
-    centre: Sequence[float], radius: float, thickness: float, material: Material, raw: int = 0,
-    colour: Colour | None = None, sides: int = 14, around: int = 4, tone: float = 1.0,
+    centre: Sequence[float],
+    radius: float,
+    thickness: float,
+    material: Material,
+    raw: int = 0,
+    colour: Colour | None = None,
+    sides: int = 14,
+    around: int = 4,
+    tone: float = 1.0,
 ) -> Mesh:
     """A ring in the x-z plane (a wheel's tyre)."""
     a = np.arange(sides) * (2 * np.pi / sides)
@@ -190,4 +222,6 @@ def torus(
     i, j = np.meshgrid(np.arange(sides), np.arange(around), indexing="ij")
     k, m = (i + 1) % sides, (j + 1) % around
     p, q, r, s = (x.ravel() for x in (i * around + j, i * around + m, k * around + m, k * around + j))
-    return build(vertices, np.concatenate([np.stack([p, q, r], 1), np.stack([p, r, s], 1)]), material, raw, colour, tone)
+    return build(
+        vertices, np.concatenate([np.stack([p, q, r], 1), np.stack([p, r, s], 1)]), material, raw, colour, tone
+    )

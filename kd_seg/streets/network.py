@@ -118,7 +118,7 @@ def lay(rng: np.random.Generator, style: Style, distance: float) -> Network:
     turned = 0
     while True:
         crossing = style.name not in ("motorway",) and not (style.name == "country" and rng.random() < 0.5)
-        leg = float(rng.uniform(35.0, 110.0)) if crossing else left_over + 40.0
+        leg = float(rng.uniform(30.0, 95.0)) if crossing else left_over + 40.0
         line, heading = _extend(rng, line, heading, leg + (REACH if len(line) == 1 else 0.0), style.curve)
         corner = line[-1]
         if leg >= left_over:
@@ -170,8 +170,8 @@ def _street(rng: np.random.Generator, line: Floats, style: Style) -> Street:
     slope = {"residential": (-1.2, 1.5), "industrial": (-0.8, 0.8)}.get(style.name, (-0.5, 0.5))
     if style.name == "residential":
         half = float(rng.uniform(2.8, 3.7))
-        yards = [Cover.SIDEWALK if rng.random() < 0.3 else Cover.GRASS for _ in range(2)]
-        sides = [side(0.12, 0.08, float(rng.uniform(1.5, 3.3)), y, float(rng.uniform(6, 14))) for y in yards]
+        yards = [Cover.SIDEWALK if rng.random() < 0.42 else Cover.GRASS for _ in range(2)]
+        sides = [side(0.12, 0.08, float(rng.uniform(1.5, 3.0)), y, float(rng.uniform(6, 18))) for y in yards]
     elif style.name == "city":
         half = float(rng.uniform(3.2, 5.0))
         sides = [side(0.2, 0.25, float(rng.uniform(2.2, 4.2)), Cover.SIDEWALK) for _ in range(2)]
@@ -182,7 +182,9 @@ def _street(rng: np.random.Generator, line: Floats, style: Style) -> Street:
         half = float(rng.uniform(2.9, 3.8))
         banks = rng.uniform(-1.2, 2.6, 2)
         walk = 1.8 if rng.random() < 0.3 else 0.0
-        sides = [Side(0.0, float(rng.uniform(0.6, 2.2)), walk if k else 0.0, Cover.GRASS, float(banks[k])) for k in range(2)]
+        sides = [
+            Side(0.0, float(rng.uniform(0.6, 2.2)), walk if k else 0.0, Cover.GRASS, float(banks[k])) for k in range(2)
+        ]
     lane = half * (0.36 if style.name == "residential" else 0.5)
     lanes = ((-lane, 1), (lane, -1))
     return Street(line, half, sides[0], sides[1], style, bool(half > 3.0 or rng.random() < 0.3), lanes)

@@ -106,7 +106,11 @@ def motorcycle(rng: np.random.Generator, scooter: bool | None = None) -> Mesh:
     for x in (-base / 2, base / 2):
         parts.append(torus((x, 0, radius), radius - 0.05, 0.062, Material.RUBBER, sides=14, around=6))
         parts.append(tube((x, -0.05, radius), (x, 0.05, radius), radius * 0.62, Material.METAL, sides=10))
-    front, head, bar = np.array([base / 2, 0, radius]), np.array([base / 2 - 0.25, 0, 0.82]), np.array([base / 2 - 0.38, 0, 1.02])
+    front, head, bar = (
+        np.array([base / 2, 0, radius]),
+        np.array([base / 2 - 0.25, 0, 0.82]),
+        np.array([base / 2 - 0.38, 0, 1.02]),
+    )
     for side in (-0.09, 0.09):
         parts.append(tube(front + [0, side, 0], head + [0, side, 0], 0.03, Material.METAL, sides=6))
         parts.append(tube(bar, bar + [-0.12, side * 4.2, 0.02], 0.018, Material.METAL, sides=6))
@@ -150,7 +154,17 @@ def motorcyclist(rng: np.random.Generator, who: Figure) -> Mesh:
     for side in (-1, 1):
         knee = hip + np.array([0.4, side * 0.24, -0.08])
         foot = np.array([-0.02, side * 0.24, 0.36])
-        parts.append(tube(hip + [0, side * 0.1, 0], knee, 0.085 * g, Material.CLOTH, colour=who.trousers, sides=6, tone=who.tones[1]))
+        parts.append(
+            tube(
+                hip + [0, side * 0.1, 0],
+                knee,
+                0.085 * g,
+                Material.CLOTH,
+                colour=who.trousers,
+                sides=6,
+                tone=who.tones[1],
+            )
+        )
         parts.append(tube(knee, foot, 0.065 * g, Material.CLOTH, colour=who.trousers, sides=6, tone=who.tones[1]))
         parts.append(box((0.28, 0.1, 0.1), foot - [0, 0, 0.05], Material.RUBBER))
     parts += _rider_top(hip, 0.35, np.array([0.3, 0.0, 1.05]), 0.33, h, g * 1.1, who, helmet=True)
@@ -176,7 +190,9 @@ def _trunk(hip: tuple[float, float, float], lean: float, h: float, g: float, who
     shirt = {"colour": who.shirt, "tone": who.tones[0]}
     head = neck + 0.095 * h * up
     return [
-        ellipsoid(low + 0.02 * h * up, (0.13 * g, 0.17 * g, 0.11 * h), Material.CLOTH, colour=who.trousers, tone=who.tones[1]),
+        ellipsoid(
+            low + 0.02 * h * up, (0.13 * g, 0.17 * g, 0.11 * h), Material.CLOTH, colour=who.trousers, tone=who.tones[1]
+        ),
         ellipsoid(low + 0.12 * h * up, (0.125 * g, 0.165 * g, 0.13 * h), Material.CLOTH, **shirt),
         ellipsoid(chest, (0.13 * g, 0.205 * g, 0.125 * h), Material.CLOTH, **shirt),
         tube(neck - 0.03 * h * up, head, 0.055, Material.SKIN, sides=6),
@@ -185,7 +201,9 @@ def _trunk(hip: tuple[float, float, float], lean: float, h: float, g: float, who
     ]
 
 
-def _rider_legs(hip: np.ndarray, crank: np.ndarray, reach: float, phase: float, h: float, g: float, who: Figure) -> list[Mesh]:
+def _rider_legs(
+    hip: np.ndarray, crank: np.ndarray, reach: float, phase: float, h: float, g: float, who: Figure
+) -> list[Mesh]:
     parts = []
     for side in (-1, 1):
         angle = 2 * np.pi * phase + (np.pi if side > 0 else 0.0)

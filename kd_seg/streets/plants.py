@@ -29,16 +29,25 @@ def leaves(rng: np.random.Generator, centres: Floats, size: float, colour: Colou
 
 
 def ivy(rng: np.random.Generator, length: float, height: float, count: int, raw: int) -> Mesh:
-    """Leaves of a climber on a fence of ``length`` metres along x; they bear the fence's class, as annotators gave it.
+    """Leaves of a climber on a fence of ``length`` metres along x; they bear the fence's class, as annotators gave
+    it.
     """
     x = rng.uniform(-length / 2, length / 2, count)
     z = np.abs(rng.normal(0.55, 0.35, count)).clip(0.02, 1.1) * height
     thick = 0.10 + 0.08 * np.sin(x * 1.7 + rng.uniform(0, 6))
-    return leaves(rng, np.stack([x, rng.normal(0, 1, count) * thick, z], 1), 0.11, GREENS[int(rng.integers(len(GREENS)))]).of_class(raw)
+    return leaves(
+        rng, np.stack([x, rng.normal(0, 1, count) * thick, z], 1), 0.11, GREENS[int(rng.integers(len(GREENS)))]
+    ).of_class(raw)
 
 
 def clumps(
-    rng: np.random.Generator, centres: Floats, radii: npt.ArrayLike, count: int, size: float, colour: Colour, core: float = 0.55
+    rng: np.random.Generator,
+    centres: Floats,
+    radii: npt.ArrayLike,
+    count: int,
+    size: float,
+    colour: Colour,
+    core: float = 0.55,
 ) -> list[Mesh]:
     """Leaf balls: ``count`` leaves in all in shells about the centres [K, 3], and a solid core of ``core`` radii."""
     radius = np.broadcast_to(np.asarray(radii, dtype=np.float64), (len(centres),))
@@ -60,7 +69,7 @@ def tree(rng: np.random.Generator, detail: float = 1.0) -> Mesh:
     bole = height * rng.uniform(0.07, 0.22) + 0.4
     spread = height * rng.uniform(0.18, 0.32) + 0.5
     colour = GREENS[int(rng.integers(len(GREENS)))]
-    radius = 0.03 + 0.010 * height * rng.uniform(0.6, 1.4)
+    radius = 0.02 + 0.009 * height * rng.uniform(0.6, 1.4)
     lean = rng.normal(0, 0.03, 2) * height
     fork = np.array([lean[0] * 0.4, lean[1] * 0.4, bole])
     top = np.array([lean[0], lean[1], height * 0.72])
@@ -135,14 +144,24 @@ def hedge(rng: np.random.Generator, length: float, detail: float = 1.0) -> Mesh:
     u, v = rng.uniform(-0.5, 0.5, (2, count))
     face = rng.choice(3, size=count, p=np.array([height, height, depth]) / (2 * height + depth))
     wobble = 0.08 * np.sin(u * length * 1.9) + 0.05 * np.sin(u * length * 5.1 + 1.0)
-    y = np.where(face == 0, -depth / 2, np.where(face == 1, depth / 2, v * depth)) * (1 + wobble) + rng.normal(0, 0.06, count)
+    y = np.where(face == 0, -depth / 2, np.where(face == 1, depth / 2, v * depth)) * (1 + wobble) + rng.normal(
+        0, 0.06, count
+    )
     z = np.where(face == 2, height, (v + 0.5) * height) * (1 + 0.5 * wobble) + rng.normal(0, 0.04, count)
     parts = [leaves(rng, np.stack([u * length, y, z], 1), 0.11, colour)]
     steps = max(int(length / 2), 1)
     for k in range(steps):
         at = (-length / 2 + (k + 0.5) * length / steps, 0.0, height * 0.46)
         parts.append(
-            ellipsoid(at, (0.72 * length / steps, depth * 0.42, height * 0.48), Material.LEAF, VEGETATION, colour, sides=8, rows=4)
+            ellipsoid(
+                at,
+                (0.72 * length / steps, depth * 0.42, height * 0.48),
+                Material.LEAF,
+                VEGETATION,
+                colour,
+                sides=8,
+                rows=4,
+            )
         )
     return merge(parts)
 
@@ -186,6 +205,7 @@ def tall_grass(rng: np.random.Generator, length: float) -> Mesh:
     """A strip of weeds of ``length`` metres along x, up to 0.6 m high."""
     count = int(45 * length)
     centres = np.stack(
-        [rng.uniform(-length / 2, length / 2, count), rng.normal(0, 0.4, count), np.abs(rng.normal(0.05, 0.2, count))], axis=1
+        [rng.uniform(-length / 2, length / 2, count), rng.normal(0, 0.4, count), np.abs(rng.normal(0.05, 0.2, count))],
+        axis=1,
     )
     return leaves(rng, centres, 0.13, (104, 118, 60))

@@ -1,4 +1,5 @@
-"""The rare and the moving: how many of each class a sequence gets, and where, so that shares of points come out right.
+"""The rare and the moving: how many of each class a sequence gets, and where, so that shares of points come out
+right.
 """
 
 from __future__ import annotations
@@ -173,7 +174,10 @@ def _moving(
             continue
         if gap.min() < 3.4 and wanted.where == "lane":
             continue
-        if any(np.min(np.linalg.norm(place - other[0], axis=1)) < wanted.size[0] / 2 + other[1][0] / 2 + 1 for other in lanes):
+        if any(
+            np.min(np.linalg.norm(place - other[0], axis=1)) < wanted.size[0] / 2 + other[1][0] / 2 + 1
+            for other in lanes
+        ):
             continue
         if not site.free(place[:: max(len(place) // 20, 1)], lots=False) and wanted.where != "walk":
             continue

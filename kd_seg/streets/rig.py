@@ -46,7 +46,8 @@ def pixel_rays(number: int = 2) -> npt.NDArray[np.float64]:
 
 
 def project(points: npt.NDArray[np.floating], number: int = 2) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Pixel places [N, 2] (column, row) of LiDAR points [N, 3], and which are more than 1 m ahead and in the picture.
+    """Pixel places [N, 2] (column, row) of LiDAR points [N, 3], and which are more than 1 m ahead and in the
+    picture.
     """
     matrix = PROJECTIONS[number] @ TR
     homogeneous = np.asarray(points, dtype=np.float64) @ matrix[:, :3].T + matrix[:, 3]

@@ -14,7 +14,19 @@ from kd_seg.streets.network import STYLES, Network, lay
 from kd_seg.streets.rare import populate
 from kd_seg.streets.traffic import PERIOD, Ego, Track, drive
 
-PLACES = ("residential", "city", "country", "residential", "motorway", "residential", "industrial", "residential", "city", "residential", "residential")
+PLACES = (
+    "residential",
+    "city",
+    "country",
+    "residential",
+    "motorway",
+    "residential",
+    "industrial",
+    "residential",
+    "city",
+    "residential",
+    "residential",
+)
 """Style of sequence k, repeated; the mixture follows SemanticKITTI's."""
 
 
@@ -35,7 +47,8 @@ class Scenario:
 
 
 def compose(seed: int, sequence: int, scans: int, rare: float) -> Scenario:
-    """The scenario of sequence number ``sequence`` with ``scans`` scans; ``rare`` multiplies the hard classes' objects.
+    """The scenario of sequence number ``sequence`` with ``scans`` scans; ``rare`` multiplies the hard classes'
+    objects.
     """
     rng = np.random.default_rng([seed, sequence])
     style = STYLES[PLACES[sequence % len(PLACES)]]

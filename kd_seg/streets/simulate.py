@@ -149,7 +149,9 @@ def objects_at(scenario: Scenario, k: int, words: np.ndarray) -> list[ObjectTrut
     for item in scenario.items:
         if item.word and np.hypot(item.x - here[0], item.y - here[1]) < 90.0:
             pose = inverse @ scenario.standing(item)
-            objects.append(ObjectTruth(item.word, item.kind, pose, np.zeros(3), item.mesh().size(), points.get(item.word, 0)))
+            objects.append(
+                ObjectTruth(item.word, item.kind, pose, np.zeros(3), item.mesh().size(), points.get(item.word, 0))
+            )
     for track in scenario.tracks:
         if np.linalg.norm(track.poses[k, :2, 3] - here[:2]) < 90.0:
             size = shape(track.kind, track.variant, (float(track.phase[k]) / 8,)).size()
@@ -161,7 +163,12 @@ def objects_at(scenario: Scenario, k: int, words: np.ndarray) -> list[ObjectTrut
 
 
 def _check(order: Order) -> None:
-    for name, low, high in (("sequences", 1, 100), ("scans", 1, 1_000_000), ("seed", 0, 1 << 63), ("rare", 0.0, 1000.0)):
+    for name, low, high in (
+        ("sequences", 1, 100),
+        ("scans", 1, 1_000_000),
+        ("seed", 0, 1 << 63),
+        ("rare", 0.0, 1000.0),
+    ):
         value = getattr(order, name)
         if not low <= value <= high:
             raise UsageError(f"--{name} {value} is out of range; give {low} to {high}.")
@@ -174,7 +181,9 @@ def _claim(root: Path, order: Order, overwrite: bool) -> None:
     if root.is_dir() and any(root.iterdir()):
         same = header.is_file() and _load(header) == wanted
         if not same and not overwrite:
-            raise UsageError(f"{root} is in use and was not begun with these settings; give another folder or --overwrite.")
+            raise UsageError(
+                f"{root} is in use and was not begun with these settings; give another folder or --overwrite."
+            )
         if not same:
             for name in ("sequences", "truth"):
                 shutil.rmtree(root / name, ignore_errors=True)
@@ -216,7 +225,9 @@ def _work(root: str, order: Order, sequence: int, first: int) -> None:
     run_chunk(root, order, sequence, first, _count)
 
 
-def _run_many(root: Path, order: Order, chunks: list[tuple[int, int]], workers: int, tell: Callable[[int], None]) -> None:
+def _run_many(
+    root: Path, order: Order, chunks: list[tuple[int, int]], workers: int, tell: Callable[[int], None]
+) -> None:
     context = multiprocessing.get_context("spawn")
     counter = context.Value("q", 0)
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_enter, initargs=(counter,))

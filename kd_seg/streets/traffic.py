@@ -103,7 +103,11 @@ def follow(line: Floats, s: Floats, plan: Plan) -> tuple[Floats, Floats]:
     yaw = np.arctan2(*(ahead - behind).T[::-1])
     z = plan.height(place)
     poses = np.stack([rigid(rotation_z(a), [*p, h]) for a, p, h in zip(yaw, place, z, strict=True)])
-    later = np.concatenate([poses[1:, :3, 3], 2 * poses[-1:, :3, 3] - poses[-2:-1, :3, 3]]) if len(s) > 1 else poses[:, :3, 3]
+    later = (
+        np.concatenate([poses[1:, :3, 3], 2 * poses[-1:, :3, 3] - poses[-2:-1, :3, 3]])
+        if len(s) > 1
+        else poses[:, :3, 3]
+    )
     return poses, (later - poses[:, :3, 3]) / PERIOD
 
 

@@ -2,14 +2,17 @@
 
 Files, beside ``sequences/``:
 
-- ``truth/sequences/NN/objects/XXXXXX.npz``: every object within 90 m of the sensor, standing cars too. Arrays ``word`` uint32
-  [K] (label word), ``kind`` unicode [K], ``pose`` float64 [K, 4, 4] (object to LiDAR frame of this scan; x forward, origin on
+- ``truth/sequences/NN/objects/XXXXXX.npz``: every object within 90 m of the sensor, standing cars too. Arrays
+  ``word`` uint32
+  [K] (label word), ``kind`` unicode [K], ``pose`` float64 [K, 4, 4] (object to LiDAR frame of this scan; x forward,
+  origin on
   the ground below the middle), ``velocity`` float64 [K, 3] (m/s over ground, in the LiDAR frame of this scan), ``size``
   float64 [K, 3] (metres), ``points`` int32 [K] (points in this scan that carry the word).
 - ``truth/sequences/NN/visible_2/XXXXXX.npy``: uint8, ``numpy.packbits`` of one bit per point of the scan: the left
 colour
   camera really sees it.
-- ``truth/sequences/NN/class_2/XXXXXX.png``: uint16 of the picture's size, raw class id at the pixel's centre, 65535 = sky.
+- ``truth/sequences/NN/class_2/XXXXXX.png``: uint16 of the picture's size, raw class id at the pixel's centre, 65535
+  = sky.
 """
 
 from __future__ import annotations
@@ -60,7 +63,9 @@ def read_visibility(root: str | Path, sequence: str, index: int, camera: str = "
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path} is not readable ({error}); write the data anew with kd-seg simulate.") from None
     if bits.dtype != np.uint8 or len(bits) != (count + 7) // 8:
-        raise DataError(f"{path} does not fit {scan.name} with {count} points; write the data anew with kd-seg simulate.")
+        raise DataError(
+            f"{path} does not fit {scan.name} with {count} points; write the data anew with kd-seg simulate."
+        )
     return np.unpackbits(bits, count=count).astype(bool)
 
 
@@ -86,4 +91,6 @@ def read_class_image(root: str | Path, sequence: str, index: int, camera: str = 
         with Image.open(path) as image:
             return np.asarray(image).astype(np.uint16)
     except (OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{path} is not readable ({error}); write the data anew with kd-seg simulate --images.") from None
+        raise DataError(
+            f"{path} is not readable ({error}); write the data anew with kd-seg simulate --images."
+        ) from None

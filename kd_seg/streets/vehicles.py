@@ -8,7 +8,14 @@ from kd_seg.streets.cars import wheel
 from kd_seg.streets.materials import Material
 from kd_seg.streets.mesh import Colour, Mesh, box, build, merge, tube
 
-COLOURS: tuple[Colour, ...] = ((230, 230, 226), (190, 30, 30), (30, 60, 140), (240, 190, 30), (40, 110, 70), (120, 124, 128))
+COLOURS: tuple[Colour, ...] = (
+    (230, 230, 226),
+    (190, 30, 30),
+    (30, 60, 140),
+    (240, 190, 30),
+    (40, 110, 70),
+    (120, 124, 128),
+)
 
 
 def truck(rng: np.random.Generator) -> Mesh:
@@ -41,8 +48,24 @@ def truck(rng: np.random.Generator) -> Mesh:
         wall = rng.uniform(0.4, 1.1) if kind == "tipper" else 0.35
         parts.append(box((load, width, 0.12), (middle, 0, bed), Material.WOOD))
         for side in (-1, 1):
-            parts.append(box((load, 0.06, wall), (middle, side * (width / 2 - 0.03), bed), Material.PAINT, colour=colour, tone=tone))
-            parts.append(box((0.06, width, wall), (middle + side * (load / 2 - 0.03), 0, bed), Material.PAINT, colour=colour, tone=tone))
+            parts.append(
+                box(
+                    (load, 0.06, wall),
+                    (middle, side * (width / 2 - 0.03), bed),
+                    Material.PAINT,
+                    colour=colour,
+                    tone=tone,
+                )
+            )
+            parts.append(
+                box(
+                    (0.06, width, wall),
+                    (middle + side * (load / 2 - 0.03), 0, bed),
+                    Material.PAINT,
+                    colour=colour,
+                    tone=tone,
+                )
+            )
         for _ in range(rng.integers(0, 5)):
             size = rng.uniform(0.4, 1.1, 3)
             at = (middle + rng.uniform(-0.35, 0.35) * load, rng.uniform(-0.25, 0.25) * width, bed + 0.12)
@@ -160,7 +183,9 @@ def _cab(nose: float, length: float, width: float, height: float, colour: Colour
     side = [(nose - length, low), (nose, low), (nose, belt), (nose - lean, height), (nose - length, height)]
     parts = [_prism(side, width / 2, colour, tone)]
     glass = [(nose + 0.01, belt), (nose - lean + 0.01, height - 0.15)]
-    pane = [[x, y, z] for (x, z), ys in zip(glass, ((-1, 1), (1, -1)), strict=True) for y in np.array(ys) * width * 0.44]
+    pane = [
+        [x, y, z] for (x, z), ys in zip(glass, ((-1, 1), (1, -1)), strict=True) for y in np.array(ys) * width * 0.44
+    ]
     parts.append(build(pane, [[0, 1, 2], [0, 2, 3]], Material.GLASS))
     for s in (-1, 1):
         at = (nose - length * 0.5, s * (width / 2 + 0.01), belt)
@@ -180,7 +205,10 @@ def _axles(places: list[float], width: float, radius: float) -> list[Mesh]:
 
 
 def _rear(length: float, width: float) -> list[Mesh]:
-    parts = [box((0.05, 0.3, 0.16), (-length / 2 - 0.02, s * width * 0.4, 0.7), Material.LAMP, colour=(170, 20, 20)) for s in (-1, 1)]
+    parts = [
+        box((0.05, 0.3, 0.16), (-length / 2 - 0.02, s * width * 0.4, 0.7), Material.LAMP, colour=(170, 20, 20))
+        for s in (-1, 1)
+    ]
     parts.append(box((0.02, 0.5, 0.11), (-length / 2 - 0.03, 0, 0.75), Material.RETRO, colour=(235, 235, 230)))
     return parts
 
@@ -189,7 +217,9 @@ def _prism(side: list[tuple[float, float]], half: float, colour: Colour, tone: f
     """A side view (x, z), convex, pulled to +-half in y."""
     count = len(side)
     vertices = [[x, -half, z] for x, z in side] + [[x, half, z] for x, z in side]
-    faces = [[0, k, k + 1] for k in range(1, count - 1)] + [[count, count + k + 1, count + k] for k in range(1, count - 1)]
+    faces = [[0, k, k + 1] for k in range(1, count - 1)] + [
+        [count, count + k + 1, count + k] for k in range(1, count - 1)
+    ]
     for k in range(count):
         m = (k + 1) % count
         faces += [[k, k + count, m + count], [k, m + count, m]]

@@ -111,8 +111,13 @@ class World:
         return Hits(distance, triangle, cosine, normal)
 
     def _meet(
-        self, moving: _Moving, rays: npt.NDArray[np.float32], frame: int, distance: npt.NDArray[np.float32],
-        triangle: npt.NDArray[np.int32], normal: npt.NDArray[np.float32],
+        self,
+        moving: _Moving,
+        rays: npt.NDArray[np.float32],
+        frame: int,
+        distance: npt.NDArray[np.float32],
+        triangle: npt.NDArray[np.int32],
+        normal: npt.NDArray[np.float32],
     ) -> None:
         pose = moving.track.poses[frame]
         place = (pose[:3, 3] - self.centre).astype(np.float32)
@@ -135,7 +140,8 @@ class World:
         normal[where] = answer["primitive_normals"].numpy()[nearer] @ turn.T
 
     def look_up(self, hits: Hits, xy: Floats) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
-        """Label word [N] and ground cover [N] (only meaningful on ground) of hits at world places [N, 2]; 0 on a miss.
+        """Label word [N] and ground cover [N] (only meaningful on ground) of hits at world places [N, 2]; 0 on a
+        miss.
         """
         row = np.maximum(hits.triangle, 0)
         word = self.word[row]
@@ -149,7 +155,8 @@ def _scene(vertices: npt.NDArray[np.float32], triangles: npt.NDArray[np.int32]) 
     scene = module.t.geometry.RaycastingScene(nthreads=1)
     tensor = module.core.Tensor
     scene.add_triangles(
-        tensor(np.ascontiguousarray(vertices, dtype=np.float32)), tensor(np.ascontiguousarray(triangles).astype(np.uint32))
+        tensor(np.ascontiguousarray(vertices, dtype=np.float32)),
+        tensor(np.ascontiguousarray(triangles).astype(np.uint32)),
     )
     return scene
 

@@ -1,4 +1,5 @@
-"""A simulated sequence on disk, in exactly SemanticKITTI's layout, with the truth beside it; every file appears whole.
+"""A simulated sequence on disk, in exactly SemanticKITTI's layout, with the truth beside it; every file appears
+whole.
 """
 
 from __future__ import annotations
