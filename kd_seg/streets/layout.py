@@ -78,10 +78,11 @@ class Site:
         size: tuple[float, ...] = (0.0,),
         stretch: tuple[float, float, float] = (1.0, 1.0, 1.0),
         word: int = 0,
+        inside: bool = False,
     ) -> bool:
-        """Place an object if its footprint is free; says whether it was."""
+        """Place an object if its footprint is free; says whether it was. ``inside`` a lot already taken only streets bar."""
         places = self.footprint(x, y, yaw, length, width)
-        if not self.free(places, lots):
+        if (self.plan.look(places)[0] < LOT).any() if inside else not self.free(places, lots):
             return False
         if take:
             self.take(places)
@@ -95,9 +96,9 @@ class Site:
         yaw = self.rng.uniform(-np.pi, np.pi)
         return self.put(kind, x, y, yaw, clear, clear, take=False, stretch=stretch)
 
-    def park(self, x: float, y: float, yaw: float, lots: bool = False) -> bool:
+    def park(self, x: float, y: float, yaw: float, lots: bool = False, inside: bool = False) -> bool:
         """A parked car with an instance id of its own."""
-        if self.put("car", x, y, yaw, 4.9, 2.0, lots=lots, word=CAR | (self.cars + 1) << 16):
+        if self.put("car", x, y, yaw, 4.9, 2.0, lots=lots, word=CAR | (self.cars + 1) << 16, inside=inside):
             self.cars += 1
             return True
         return False
@@ -190,16 +191,8 @@ def _kerbside(site: Site, street: Street, side: int) -> None:
         while s < end and name not in ("motorway",):
             place, _ = street.at(s, side * (edge + 0.8))
             if plan_cover(site.plan, place) in (Cover.SIDEWALK, Cover.GRASS) and rng.random() < 0.8:
-                site.items.append(
-                    Item(
-                        "tree",
-                        *map(float, place),
-                        rng.uniform(-3, 3),
-                        site.variant("tree"),
-                        stretch=(0.85, 0.85, rng.uniform(0.9, 1.3)),
-                    )
-                )
-                site.take(place[None])
+                stretch = (0.85, 0.85, float(rng.uniform(0.9, 1.3)))
+                site.put("tree", *place, rng.uniform(-3, 3), 0.4, 0.4, lots=False, stretch=stretch)
             s += every * rng.uniform(0.8, 1.3)
     if name in ("country", "motorway"):
         s = rng.uniform(0, 40)
@@ -231,14 +224,14 @@ def _lots(site: Site, street: Street, side: int) -> None:
         if name == "city":
             wide = site.rng.uniform(11, 24)
             _city_lot(site, street, side, s + wide / 2, wide)
-        elif name == "residential" and site.rng.random() < 0.13:
+        elif name == "residential" and site.rng.random() < 0.10:
             wide = site.rng.uniform(18, 40)
             _open_square(site, street, side, s + wide / 2, wide)
-        elif name == "residential" and site.rng.random() < 0.17:
-            wide = site.rng.uniform(10, 28)
+        elif name == "residential" and site.rng.random() < 0.14:
+            wide = site.rng.uniform(10, 26)
             _grove(site, street, side, s + wide / 2, wide)
         elif name == "residential":
-            wide = site.rng.uniform(12, 22)
+            wide = site.rng.uniform(12, 20)
             _garden_lot(site, street, side, s + wide / 2, wide)
         elif name == "industrial":
             wide = site.rng.uniform(26, 50)
@@ -311,7 +304,7 @@ def _garden_lot(site: Site, street: Street, side: int, s: float, wide: float) ->
     front = street.half + _side(street, side).width() + (rng.uniform(0.5, 4.5) if rng.random() < 0.6 else 0.15)
     first, last = s - wide / 2, s + wide / 2
     drive = first + 2.2 if rng.random() < 0.5 else last - 2.2
-    setback = rng.uniform(2.5, 11.0)
+    setback = rng.uniform(2.5, 9.5)
     boundary = str(rng.choice(["fence", "hedge", "none", "both"], p=[0.48, 0.16, 0.18, 0.18]))
     for a, b in ((first, drive - 1.7), (drive + 1.7, last)):
         if boundary in ("fence", "both"):
@@ -330,10 +323,10 @@ def _garden_lot(site: Site, street: Street, side: int, s: float, wide: float) ->
                 float(heading) + np.pi / 2 * rng.choice([-1, 1]),
                 lots=True,
             )
-    width, depth = rng.uniform(9, wide - 1.2), rng.uniform(8, 12)
+    width, depth = rng.uniform(10, wide - 0.8), rng.uniform(8, 12)
     floors = int(rng.choice([1, 2, 2, 3]))
     out = front + setback + depth / 2
-    if rng.random() < 0.94:
+    if rng.random() < 0.97:
         place, heading = street.at(s, side * out)
         yaw = float(heading) + (0.0 if side > 0 else np.pi)
         site.put("house", *place, yaw, width + 0.5, depth + 0.5, size=(round(width, 1), round(depth, 1), floors))
@@ -344,8 +337,8 @@ def _garden_lot(site: Site, street: Street, side: int, s: float, wide: float) ->
     if rng.random() < 0.35:
         place, heading = street.at(drive, side * (front + rng.uniform(10, 16)))
         site.put("shed", *place, float(heading) + (0.0 if side > 0 else np.pi), 5, 5)
-    for _ in range(rng.integers(14, 28)):
-        deep = rng.uniform(0.8, setback) if rng.random() < 0.2 else setback + rng.uniform(-0.5, depth + 10)
+    for _ in range(rng.integers(10, 22)):
+        deep = rng.uniform(0.8, setback) if rng.random() < 0.2 else setback + rng.uniform(1.0, depth + 10)
         site.plant("bush", *street.at(rng.uniform(first, last), side * (front + deep))[0], 0.9, 1.7)
     for edge in (first, last):
         for _ in range(rng.integers(1, 4)):
@@ -403,17 +396,14 @@ def _open_square(site: Site, street: Street, side: int, s: float, wide: float) -
             at = street.at(s + rng.uniform(-0.5, 0.5) * wide, side * (front + deep * rng.uniform(0.2, 1.0)))[0]
             kind = str(rng.choice(["tree", "bush", "conifer"], p=[0.3, 0.55, 0.15]))
             size = float(rng.uniform(1.0, 1.6))
-            stretch = (size, size, size)
-            site.items.append(Item(kind, *map(float, at), rng.uniform(-3, 3), site.variant(kind), stretch=stretch))
+            site.put(kind, *at, rng.uniform(-3, 3), 1.5, 1.5, stretch=(size, size, size), inside=True, take=False)
     if cover == Cover.PARKING:
         for k in np.arange(-wide / 2 + 2, wide / 2 - 2, 2.8):
             for row in (deep - 3.0, deep - 14.0):
                 if row > 3 and rng.random() < 0.4:
                     at, _ = street.at(s + k, side * (front + row))
-                    word = CAR | (site.cars + 1) << 16
-                    site.cars += 1
                     yaw = float(heading) + np.pi / 2 * rng.choice([-1, 1]) + rng.normal(0, 0.03)
-                    site.items.append(Item("car", *map(float, at), yaw, site.variant("car"), word=word))
+                    site.park(*at, yaw, inside=True)
 
 
 def _grove(site: Site, street: Street, side: int, s: float, wide: float) -> None:
@@ -439,9 +429,9 @@ def _city_lot(site: Site, street: Street, side: int, s: float, wide: float) -> N
     place, heading = street.at(s, side * (front + depth / 2))
     yaw = float(heading) + (0.0 if side > 0 else np.pi)
     use = rng.random()
-    if use < 0.8:
+    if use < 0.84:
         site.put("house", *place, yaw, wide - 0.6, depth - 0.4, size=(round(wide, 1), round(depth, 1), floors))
-    elif use < 0.87:
+    elif use < 0.89:
         place, _ = street.at(s, side * (front + 8))
         site.patches.append(Patch(*map(float, place), float(heading), wide, 15.5, Cover.PARKING))
         for k in np.arange(-wide / 2 + 1.5, wide / 2 - 1, 2.7):
@@ -515,13 +505,13 @@ def _open_lot(site: Site, street: Street, side: int, s: float, wide: float) -> N
     if rng.random() < (0.5 if motorway else 0.18):
         _along(site, "rail", street, side, first, last, front + 0.3, 0.2)
     use = rng.random()
-    if use < (0.8 if motorway else 0.88):
+    if use < (0.85 if motorway else 0.93):
         out = front + rng.uniform(0.8, 5.0) + (1.0 if motorway else 0.0)
         _along(site, "thicket", street, side, first, last, out, 1.0)
         _along(site, "shrubs", street, side, first, last, out - 0.7, 0.5, (0.6, 1.2))
         for _ in range(rng.integers(2, 6)):
             site.plant("tree", *street.at(rng.uniform(first, last), side * (out + rng.uniform(1, 12)))[0], clear=1.0)
-    elif use < 0.93:
+    elif use < 0.96:
         for _ in range(rng.integers(1, 5)):
             kind = "tree" if rng.random() < 0.7 else "bush"
             site.plant(kind, *street.at(rng.uniform(first, last), side * (front + rng.uniform(2, 22)))[0], clear=1.0)

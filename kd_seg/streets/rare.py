@@ -54,7 +54,7 @@ WANTED: tuple[Wanted, ...] = (
     Wanted(18, "truck", 2.063e-3, 20000, 11.0, (8.5, 2.6), "kerb", (0, 0)),
     Wanted(20, "other-vehicle", 1.622e-3, 16000, 8.0, (6.0, 2.4), "kerb", (0, 0)),
     Wanted(13, "bus", 2.788e-5, 1500, 14.0, (12.0, 2.7), "kerb", (0, 0)),
-    Wanted(11, "bicycle", 1.661e-4, 1500, 0.40, (1.8, 0.6), "walk", (0, 0)),
+    Wanted(11, "bicycle", 1.661e-4, 1500, 0.34, (1.8, 0.6), "walk", (0, 0)),
     Wanted(15, "motorcycle", 3.984e-4, 3000, 0.75, (2.1, 0.8), "walk", (0, 0)),
     Wanted(30, "person", 1.770e-4, 1500, 0.52, (0.6, 0.6), "near", (0, 0)),
     Wanted(252, "car", 1.789e-3, 9000, 3.3, (4.9, 2.0), "lane", (5.0, 12.0), False),
@@ -62,8 +62,8 @@ WANTED: tuple[Wanted, ...] = (
     Wanted(257, "bus", 1.135e-4, 6000, 12.0, (12.0, 2.7), "lane", (4.0, 9.0)),
     Wanted(259, "other-vehicle", 4.384e-5, 2400, 5.0, (6.0, 2.4), "lane", (3.0, 7.0)),
     Wanted(254, "person", 1.606e-4, 1500, 0.52, (0.6, 0.6), "walk", (0.8, 1.8)),
-    Wanted(253, "bicyclist", 1.271e-4, 1500, 0.55, (1.8, 0.6), "edge", (3.0, 6.5)),
-    Wanted(255, "motorcyclist", 3.746e-5, 800, 1.0, (2.1, 0.8), "lane", (5.0, 12.0)),
+    Wanted(253, "bicyclist", 1.271e-4, 1500, 0.75, (1.8, 0.6), "edge", (3.0, 6.5)),
+    Wanted(255, "motorcyclist", 3.746e-5, 800, 0.85, (2.1, 0.8), "lane", (5.0, 12.0)),
 )
 """Shares as in SemanticKITTI's training set (methods.md 5)."""
 
