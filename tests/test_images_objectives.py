@@ -456,6 +456,29 @@ def test_joint_with_labels(world: tuple[Path, Path], tmp_path: Path) -> None:
     assert described[1]["regime"] == "joint"
 
 
+def test_pre_training_is_remembered(world: tuple[Path, Path], tmp_path: Path) -> None:
+    """Pre-train on pictures, fine-tune on labels: the student's file says what its first weights learnt from."""
+    entry = {"kind": "image_regions", "preset": "slidr", "teacher": {"kind": "maps", "root": str(world[1])}}
+    asked = experiment(world, tmp_path / "a", [entry], run={"steps": 2})
+    prepare(asked, WORK)
+    first = Trainer(asked)
+    first.fit()
+    init = str(tmp_path / "a/run")
+    tuned = Trainer(
+        experiment(world, tmp_path / "b", [{"kind": "supervised"}], student={"init": init}, run={"steps": 2})
+    )
+    for name, value in first.student.state_dict().items():
+        torch.testing.assert_close(tuned.student.state_dict()[name], value)
+    tuned.fit()
+    again = experiment(world, tmp_path / "b", [{"kind": "supervised"}], student={"init": init}, run={"steps": 3})
+    Trainer(again, resume=True).fit()
+    training = read_metadata(tmp_path / "b/run/checkpoints/last.safetensors")["training"]
+    assert training["objectives"][0]["kind"] == "supervised"
+    (before,) = training["init"]["objectives"]
+    assert (before["kind"], before["regime"]) == ("image_regions", "annotation-free")
+    assert before["teacher_provenance"]["labels"] == "2d"
+
+
 GUARDED = """
 import sys
 def guard(event, arguments):

@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 import kd_seg
-from kd_seg.checkpoint import Sensor, Spec, initialise, save_checkpoint, write_whole
+from kd_seg.checkpoint import Sensor, Spec, initialise, read_spec, resolve, save_checkpoint, write_whole
 from kd_seg.config import digest
 from kd_seg.errors import KdSegError
 from kd_seg.networks import Batch
@@ -75,7 +75,7 @@ class Trainer:
         self.device = self.parts.device
         if self.rank == 0 and not resume:
             self.run.begin(experiment, overwrite)
-        self.spec = self._spec()
+        self.spec = self._spec(self._ancestry(resume))
         self.student = self.parts.student
         if experiment.student.init and not resume:
             self.fresh = initialise(self.student, experiment.student.init)
@@ -306,7 +306,16 @@ class Trainer:
         if self.rank == 0:
             self.run.trim_metrics(self.step)
 
-    def _spec(self) -> Spec:
+    def _ancestry(self, resume: bool) -> dict[str, Any] | None:
+        """What ``student.init`` had learnt from, teachers included; a resumed run knows it from its own checkpoint."""
+        init = self.experiment.student.init
+        if init is None:
+            return None
+        if resume:
+            return read_spec(self.run.last).training.get("init")
+        return read_spec(resolve(init)).training
+
+    def _spec(self, init: dict[str, Any] | None) -> Spec:
         experiment = self.experiment
         return Spec(
             network=experiment.student.network,
@@ -320,6 +329,7 @@ class Trainer:
                 "data": {"sequences": sorted({s for s, _ in self.parts.keys}), "scans": len(self.parts.keys)},
                 "input": experiment.student.input,
                 "objectives": [objective.describe() for objective in self.parts.objectives],
+                "init": init,
                 "kd_seg": kd_seg.__version__,
             },
             licence=experiment.data.licence,
