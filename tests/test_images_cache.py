@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,19 @@ from kd_seg.config import validate
 from kd_seg.errors import ConfigError, DataError
 from kd_seg.images.cameras import ProjectionSettings, look, shots
 from kd_seg.images.region_cache import RegionSource, build_regions, open_regions, read_regions
-from kd_seg.images.store import Header, Store, build_store, fingerprint, read_header
+from kd_seg.images.store import Build, Header, Store, build_store, fingerprint, read_header
 from kd_seg.images.teachers import Tools, build_teacher, teacher_settings
 from kd_seg.images.unit_cache import UnitSource, build_units, open_units, read_units
 from kd_seg.scans import SemanticKitti
 
 MEND = "kd-seg prepare CONFIG"
+HOW = Build(MEND)
+REBUILD = Build(MEND, rebuild=True)
 CLASSES = load_classes()
+
+
+def maker() -> Callable[[tuple[str, int]], dict[str, Any]]:
+    return record
 
 
 def record(key: tuple[str, int]) -> dict[str, Any]:
@@ -46,7 +53,7 @@ HEADER = Header(
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    build_store(tmp_path / "c", HEADER, KEYS, record, MEND)
+    build_store(tmp_path / "c", HEADER, KEYS, maker, HOW)
     assert sorted(p.name for p in (tmp_path / "c/shards").iterdir()) == [
         "00_000000.safetensors", "00_000001.safetensors", "00_000002.safetensors", "02_000000.safetensors",
         "02_000001.safetensors",
@@ -74,12 +81,12 @@ def test_an_interrupted_build_goes_on(tmp_path: Path) -> None:
         return record(key)
 
     with pytest.raises(KeyboardInterrupt):
-        build_store(tmp_path / "c", HEADER, KEYS, stopping, MEND)
+        build_store(tmp_path / "c", HEADER, KEYS, lambda: stopping, HOW)
     assert len(list((tmp_path / "c/shards").iterdir())) == 2  # no part of the third
     with pytest.raises(DataError, match=rf"lacks shard 00_000002 \(3 in all\).*{MEND}"):
         Store(tmp_path / "c", HEADER, KEYS, MEND)
     made.clear()
-    build_store(tmp_path / "c", HEADER, KEYS, lambda key: made.append(key) or record(key), MEND)  # type: ignore[func-returns-value]
+    build_store(tmp_path / "c", HEADER, KEYS, lambda: lambda key: made.append(key) or record(key), HOW)  # type: ignore[func-returns-value]
     assert min(k for s, k in made if s == "00") == 100
     assert len(Store(tmp_path / "c", HEADER, KEYS, MEND).record(KEYS[-1], ("rows",))["rows"]) == len(
         record(KEYS[-1])["rows"]
@@ -88,7 +95,7 @@ def test_an_interrupted_build_goes_on(tmp_path: Path) -> None:
 
 def test_parts_merge_by_being_there(tmp_path: Path) -> None:
     for part in (2, 1, 3):
-        build_store(tmp_path / "c", HEADER, KEYS, record, MEND, part=(part, 3))
+        build_store(tmp_path / "c", HEADER, KEYS, maker, Build(MEND, part=(part, 3)))
     Store(tmp_path / "c", HEADER, KEYS, MEND)
 
 
@@ -102,21 +109,21 @@ def test_parts_merge_by_being_there(tmp_path: Path) -> None:
     ],
 )
 def test_a_cache_that_does_not_fit_is_refused(tmp_path: Path, change: dict[str, Any], says: str) -> None:
-    build_store(tmp_path / "c", HEADER, KEYS[:5], record, MEND)
+    build_store(tmp_path / "c", HEADER, KEYS[:5], maker, HOW)
     wanted = Header(**{**HEADER.__dict__, **change})
     with pytest.raises(DataError, match=f"{says}.*{MEND} --rebuild"):
         Store(tmp_path / "c", wanted, KEYS[:5], MEND)
     if "05" not in wanted.data:
         with pytest.raises(DataError, match=says):
-            build_store(tmp_path / "c", wanted, KEYS[:5], record, MEND)
-        build_store(tmp_path / "c", wanted, KEYS[:5], record, MEND, rebuild=True)
+            build_store(tmp_path / "c", wanted, KEYS[:5], maker, HOW)
+        build_store(tmp_path / "c", wanted, KEYS[:5], maker, REBUILD)
         Store(tmp_path / "c", wanted, KEYS[:5], MEND)
 
 
 def test_versions_and_absence(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=MEND):
         Store(tmp_path / "c", HEADER, KEYS, MEND)
-    build_store(tmp_path / "c", HEADER, KEYS[:5], record, MEND)
+    build_store(tmp_path / "c", HEADER, KEYS[:5], maker, HOW)
     path = tmp_path / "c/header.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "version": 99}))
     with pytest.raises(DataError, match=f"format 99, this build reads 1.*{MEND}"):
@@ -131,7 +138,7 @@ def test_versions_and_absence(tmp_path: Path) -> None:
 def test_damage_has_a_sentence(tmp_path: Path, data: st.DataObject) -> None:
     """Cut or changed bytes are refused with the file's name, or change values; nothing else happens."""
     folder = tmp_path / "c"
-    build_store(folder, HEADER, KEYS[:7], record, MEND, rebuild=True)
+    build_store(folder, HEADER, KEYS[:7], maker, REBUILD)
     path = folder / "shards/00_000000.safetensors"
     content = bytearray(path.read_bytes())
     if data.draw(st.booleans()):
@@ -192,7 +199,7 @@ def test_units_of_exported_maps(tmp_path: Path) -> None:
     root = write_scene(tmp_path / "data", Scene(), ("00", "01"), count=3, pictures=(0, 2))
     maps = export_maps(tmp_path / "maps", root)
     data = SemanticKitti(root)
-    build_units(source(maps), tmp_path / "cache", data, CLASSES, tools(data), MEND)
+    build_units(source(maps), tmp_path / "cache", data, CLASSES, tools(data), HOW)
     store = open_units(source(maps), tmp_path / "cache", data, CLASSES, MEND)
     assert store.header.provenance == {"labels": "2d", "data": [], "sequences": []}
     for key in data.keys():  # noqa: SIM118
@@ -212,7 +219,7 @@ def test_units_of_exported_maps(tmp_path: Path) -> None:
         assert (train[car] == 1).mean() > 0.95
     # a picture that the exporter left out has no answer, and is counted
     (maps / "sequences/00/class/000000.png").unlink()
-    build_units(source(maps), tmp_path / "cache", data, CLASSES, tools(data), MEND, rebuild=True)
+    build_units(source(maps), tmp_path / "cache", data, CLASSES, tools(data), REBUILD)
     store = open_units(source(maps), tmp_path / "cache", data, CLASSES, MEND)
     assert store.record(("00", 0), ("counts",))["counts"][1:].tolist() == [1, 0]
 
@@ -221,7 +228,7 @@ def test_changes_on_disk_are_noticed(tmp_path: Path) -> None:
     root = write_scene(tmp_path / "data", Scene(), count=2)
     maps = export_maps(tmp_path / "maps", root)
     data = SemanticKitti(root)
-    build_units(source(maps), tmp_path / "cache", data, CLASSES, tools(data), MEND)
+    build_units(source(maps), tmp_path / "cache", data, CLASSES, tools(data), HOW)
     Image.new("L", (WIDTH, HEIGHT)).save(maps / "sequences/00/class/000001.png")
     with pytest.raises(DataError, match=f"teacher's files changed.*{MEND}"):
         open_units(source(maps), tmp_path / "cache", data, CLASSES, MEND)
@@ -263,7 +270,7 @@ def test_map_errors(tmp_path: Path) -> None:
         teacher_settings({"kind": "map"})
     wrong = source(maps, teacher={"kind": "maps", "root": str(maps), "vocabulary": ["a", "b", "c"]})
     with pytest.raises(DataError, match="teacher has 3 classes"):
-        build_units(wrong, tmp_path / "cache", data, CLASSES, tools(data), MEND)
+        build_units(wrong, tmp_path / "cache", data, CLASSES, tools(data), HOW)
 
 
 # ---------------------------------------------------------------- regions
@@ -276,7 +283,7 @@ def test_regions_round_trip(tmp_path: Path, kind: str) -> None:
     data = SemanticKitti(root)
     teacher = {"kind": "maps", "root": str(maps), "confidence_scale": 250}
     asked = validate(RegionSource, {"teacher": teacher, "regions": {"kind": kind, "min_pixels": 20}}, "x")
-    build_regions(asked, tmp_path / "cache", data, tools(data), MEND)
+    build_regions(asked, tmp_path / "cache", data, tools(data), HOW)
     store = open_regions(asked, tmp_path / "cache", data, MEND)
     assert read_regions(store, ("00", 0)) == []
     (view,) = read_regions(store, ("00", 1))
@@ -303,4 +310,13 @@ def test_features_are_needed(tmp_path: Path) -> None:
     data = SemanticKitti(root)
     asked = RegionSource(teacher={"kind": "maps", "root": str(maps)})
     with pytest.raises(DataError, match="gives no features"):
-        build_regions(asked, tmp_path / "cache", data, tools(data), MEND)
+        build_regions(asked, tmp_path / "cache", data, tools(data), HOW)
+
+
+def test_workers_build_the_same(tmp_path: Path) -> None:
+    done: list[int] = []
+    build_store(tmp_path / "one", HEADER, KEYS, maker, HOW)
+    build_store(tmp_path / "two", HEADER, KEYS, maker, Build(MEND, workers=2, advance=done.append))
+    assert sum(done) == len(KEYS)
+    for path in (tmp_path / "one/shards").iterdir():
+        assert (tmp_path / "two/shards" / path.name).read_bytes() == path.read_bytes()

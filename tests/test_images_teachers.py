@@ -14,6 +14,7 @@ from kd_seg.classes import load_classes
 from kd_seg.errors import DataError
 from kd_seg.images.cameras import ProjectionSettings, Shot, shots
 from kd_seg.images.class_maps import load_class_map
+from kd_seg.images.store import Build
 from kd_seg.images.teachers import Answer, Provenance, Tools, TrainedNetwork, build_teacher, teacher_settings
 from kd_seg.images.teachers.interface import IMAGE_TEACHERS
 from kd_seg.images.unit_cache import UnitSource, build_units, open_units, read_units
@@ -126,7 +127,7 @@ def test_semantic_maps(root: Path, tmp_path: Path) -> None:
         teacher={"kind": "huggingface", "folder": str(tmp_path / "segformer")}, lift={"min_confidence": 0.0}
     )
     data = SemanticKitti(root)
-    build_units(source, tmp_path / "cache", data, CLASSES, Tools(root, CLASSES), "kd-seg prepare X")
+    build_units(source, tmp_path / "cache", data, CLASSES, Tools(root, CLASSES), Build("kd-seg prepare X"))
     store = open_units(source, tmp_path / "cache", data, CLASSES, "kd-seg prepare X")
     assert store.header.provenance["labels"] == "2d"
     assert len(read_units(store, ("00", 0))) > 0
@@ -198,7 +199,7 @@ def test_folders_that_are_no_model(root: Path, tmp_path: Path) -> None:
 def test_class_images_are_the_truth(root: Path, tmp_path: Path) -> None:
     source = UnitSource(teacher={"kind": "class_images"}, class_map="same", lift={"min_pixels": 20})
     data = SemanticKitti(root)
-    build_units(source, tmp_path, data, CLASSES, Tools(root, CLASSES), "kd-seg prepare X")
+    build_units(source, tmp_path, data, CLASSES, Tools(root, CLASSES), Build("kd-seg prepare X"))
     units = read_units(open_units(source, tmp_path, data, CLASSES, "kd-seg prepare X"), ("01", 0))
     labels = data.scan("01", 0).labels
     assert labels is not None

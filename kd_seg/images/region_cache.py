@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from kd_seg.images.lifting import SuperpixelSettings
 from kd_seg.images.memory import Remembering
 from kd_seg.images.partitions import PartMap, components, erode, tiles, whole
 from kd_seg.images.sampling import over_parts
-from kd_seg.images.store import Header, Key, Record, Store, build_store, cache_path, fingerprint
+from kd_seg.images.store import Build, Header, Key, Record, Store, build_store, cache_path, fingerprint
 from kd_seg.images.teachers import IMAGE_TEACHERS, Answer, Tools, build_teacher, teacher_settings
 from kd_seg.scans import SemanticKitti
 
@@ -197,21 +198,12 @@ class RegionMaker:
         raise DataError(f"The teacher {self.source.teacher.kind} gives no masks; choose other regions.kind.")
 
 
-def build_regions(
-    source: RegionSource,
-    cache: Path,
-    data: SemanticKitti,
-    tools: Tools,
-    mend: str,
-    part: tuple[int, int] = (1, 1),
-    rebuild: bool = False,
-    advance: Callable[[int], None] = lambda count: None,
-) -> Path:
+def build_regions(source: RegionSource, cache: Path, data: SemanticKitti, tools: Tools, how: Build) -> Path:
     """Build what is missing of the regions of a data set; returns the cache's folder. See ``store.build_store``."""
-    maker = RegionMaker(source, data, tools)
+    maker = partial(RegionMaker, source, data, tools)
     folder = source.path(cache)
-    header = source.header(data, maker.teacher.provenance().to_json())
-    build_store(folder, header, data.keys(), maker, mend, part, rebuild, advance)
+    header = source.header(data, maker().teacher.provenance().to_json())
+    build_store(folder, header, data.keys(), maker, how)
     return folder
 
 

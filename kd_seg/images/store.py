@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ OPEN_SHARDS = 64
 
 Key = tuple[str, int]
 Record = dict[str, npt.NDArray[Any]]
+Make = Callable[[Key], Record]
 
 
 @dataclass(frozen=True)
@@ -145,45 +148,86 @@ def blocks(keys: Iterable[Key]) -> OrderedDict[str, list[Key]]:
     return made
 
 
-def build_store(
-    folder: Path,
-    header: Header,
-    keys: list[Key],
-    make: Callable[[Key], Record],
-    mend: str,
-    part: tuple[int, int] = (1, 1),
-    rebuild: bool = False,
-    advance: Callable[[int], None] = lambda count: None,
-) -> None:
+@dataclass(frozen=True)
+class Build:
+    """How a cache is built.
+
+    Attributes:
+        mend: the command that builds it, for messages.
+        part: (i, n), do the i-th of n parts of the shards, i from 1.
+        rebuild: throw away what is there.
+        workers: processes, each with a maker of its own.
+        advance: told how many scans are done.
+    """
+
+    mend: str
+    part: tuple[int, int] = (1, 1)
+    rebuild: bool = False
+    workers: int = 1
+    advance: Callable[[int], None] = lambda count: None
+
+
+def build_store(folder: Path, header: Header, keys: list[Key], maker: Callable[[], Make], how: Build) -> None:
     """Build what is missing of a cache; whole shards that are there stay, so an interrupted build goes on.
 
     Args:
-        make: the record of one scan; all records have the same names, dtypes and trailing shapes.
-        part: (i, n), do the i-th of n parts of the shards, i from 1.
-        rebuild: throw away what is there.
-        advance: told how many scans are done.
+        maker: makes what makes the record of one scan (it must pickle for several workers); all records have the same
+            names, dtypes and trailing shapes.
 
     Raises:
-        DataError: the folder holds a cache that does not fit (unless ``rebuild``).
+        DataError: the folder holds a cache that does not fit (unless ``how.rebuild``).
     """
-    if rebuild and folder.exists() and part[0] == 1:
+    if how.rebuild and folder.exists() and how.part[0] == 1:
         shutil.rmtree(folder)
     if (folder / "header.json").is_file():
-        old = read_header(folder, mend)
+        old = read_header(folder, how.mend)
         known = {name: entry for name, entry in header.data.items() if name in old.data}
-        check_header(folder, old, Header(**{**asdict(header), "data": known}), mend)
-        header = Header(**{**asdict(header), "data": {**old.data, **header.data}})
+        check_header(folder, old, replace(header, data=known), how.mend)
+        header = replace(header, data={**old.data, **header.data})
     (folder / "shards").mkdir(parents=True, exist_ok=True)
     _write_whole(folder / "header.json", json.dumps(asdict(header), indent=1, sort_keys=True).encode())
-    for number, (name, members) in enumerate(blocks(keys).items()):
-        path = folder / "shards" / f"{name}.safetensors"
-        if number % part[1] == part[0] - 1 and not path.is_file():
-            _write_shard(path, members, make, advance)
-        elif number % part[1] == part[0] - 1:
-            advance(len(members))
+    shards = [(folder / "shards" / f"{name}.safetensors", members) for name, members in blocks(keys).items()]
+    mine = shards[how.part[0] - 1 :: how.part[1]]
+    how.advance(sum(len(members) for path, members in mine if path.is_file()))
+    missing = [(path, members) for path, members in mine if not path.is_file()]
+    if how.workers > 1 and len(missing) > 1:
+        _build_side_by_side(missing, maker, how)
+    elif missing:
+        make = maker()
+        for path, members in missing:
+            _write_shard(path, members, make, how.advance)
 
 
-def _write_shard(path: Path, keys: list[Key], make: Callable[[Key], Record], advance: Callable[[int], None]) -> None:
+_MAKE: list[Make] = []
+"""What makes records in a worker process; set once when the process starts."""
+
+
+def _build_side_by_side(missing: list[tuple[Path, list[Key]]], maker: Callable[[], Make], how: Build) -> None:
+    """Shards by fresh processes (none forked: field T25)."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(how.workers, mp_context=context, initializer=_start, initargs=(maker,)) as pool:
+        futures = {pool.submit(_work, path, members): len(members) for path, members in missing}
+        try:
+            for future in as_completed(futures):
+                future.result()
+                how.advance(futures[future])
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _start(maker: Callable[[], Make]) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    _MAKE.append(maker())
+
+
+def _work(path: Path, keys: list[Key]) -> None:
+    _write_shard(path, keys, _MAKE[0], lambda count: None)
+
+
+def _write_shard(path: Path, keys: list[Key], make: Make, advance: Callable[[int], None]) -> None:
     from safetensors.numpy import save
 
     records = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from kd_seg.images.class_maps import ClassMap, load_class_map
 from kd_seg.images.lifting import Frame, LiftSettings, lift_detections, lift_semantic
 from kd_seg.images.memory import Remembering
 from kd_seg.images.noise import Noise, NoiseSettings
-from kd_seg.images.store import Header, Key, Record, Store, build_store, cache_path, fingerprint
+from kd_seg.images.store import Build, Header, Key, Record, Store, build_store, cache_path, fingerprint
 from kd_seg.images.teachers import IMAGE_TEACHERS, Answer, Tools, build_teacher, teacher_settings
 from kd_seg.images.units import Claim, Units, gather
 from kd_seg.images.visibility import see
@@ -140,21 +141,14 @@ def check_vocabulary(spoken: tuple[str, ...], class_map: ClassMap, name: str) ->
 
 
 def build_units(
-    source: UnitSource,
-    cache: Path,
-    data: SemanticKitti,
-    classes: ClassTable,
-    tools: Tools,
-    mend: str,
-    part: tuple[int, int] = (1, 1),
-    rebuild: bool = False,
-    advance: Callable[[int], None] = lambda count: None,
+    source: UnitSource, cache: Path, data: SemanticKitti, classes: ClassTable, tools: Tools, how: Build
 ) -> Path:
     """Build what is missing of the units of a data set; returns the cache's folder. See ``store.build_store``."""
-    maker = UnitMaker(source, data, classes, tools)
-    header = source.header(data, maker.class_map, maker.teacher.provenance().to_json())
+    maker = partial(UnitMaker, source, data, classes, tools)
+    first = maker()
+    header = source.header(data, first.class_map, first.teacher.provenance().to_json())
     folder = source.path(cache)
-    build_store(folder, header, data.keys(), maker, mend, part, rebuild, advance)
+    build_store(folder, header, data.keys(), maker, how)
     return folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from torch import Tensor
 from kd_seg.checkpoint import load_checkpoint, resolve
 from kd_seg.classes import ClassTable
 from kd_seg.errors import CheckpointError
+from kd_seg.images.store import Build
 from kd_seg.images.teachers import Provenance, Tools, TrainedNetwork
+from kd_seg.instances.build import Work
 from kd_seg.networks import Batch, Level
 from kd_seg.objectives.image_labels import shrink
 from kd_seg.objectives.interface import OBJECTIVES, Context
@@ -39,6 +42,11 @@ def tools(data: SemanticKitti, classes: ClassTable, prompts: tuple[str, ...] = (
     """What teachers are lent: root, classes, prompts, a reader for checkpoints of networks trained here, a device."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return Tools(data.root, classes, prompts, load_image_network, device)
+
+
+def how_to_build(work: Work, advance: Callable[[int], None]) -> Build:
+    """The orders of ``kd-seg prepare`` as the teacher cache takes them."""
+    return Build(work.mend, work.shard, work.rebuild, work.workers, advance)
 
 
 def load_image_network(path: Path) -> TrainedNetwork:

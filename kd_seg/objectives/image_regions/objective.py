@@ -19,7 +19,7 @@ from kd_seg.networks import Batch, Output
 from kd_seg.objectives.image_regions.heads import build_head
 from kd_seg.objectives.image_regions.settings import ImageRegionsSettings
 from kd_seg.objectives.image_regions.view import RegionBatch, RegionsView
-from kd_seg.objectives.image_teaching import MEND, level_rows, regime, tools
+from kd_seg.objectives.image_teaching import MEND, how_to_build, level_rows, regime, tools
 from kd_seg.objectives.interface import OBJECTIVES, Context, Objective, Step, Term, View
 from kd_seg.scans import SemanticKitti
 
@@ -53,7 +53,7 @@ class ImageRegions(Objective):
         """Build the cache of regions."""
         with work.progress("regions", len(data)) as advance:
             lent = tools(data, classes)
-            build_regions(settings.source(), cache, data, lent, work.mend, work.shard, work.rebuild, advance)
+            build_regions(settings.source(), cache, data, lent, how_to_build(work, advance))
 
     def views(self) -> list[View]:
         """The regions of each sample."""

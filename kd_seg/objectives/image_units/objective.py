@@ -18,7 +18,7 @@ from kd_seg.instances.build import Work
 from kd_seg.losses.units import class_weights, forward_distillation, scale_scores
 from kd_seg.losses.zero import exact_zero
 from kd_seg.networks import Batch, Output
-from kd_seg.objectives.image_teaching import MEND, regime, tools
+from kd_seg.objectives.image_teaching import MEND, how_to_build, regime, tools
 from kd_seg.objectives.image_units.rescoring import Judge, settled
 from kd_seg.objectives.image_units.settings import BackwardSettings, ImageUnitsSettings
 from kd_seg.objectives.image_units.view import UnitBatch, UnitsView
@@ -63,7 +63,7 @@ class ImageUnits(Objective):
         """Build the cache of units."""
         lent = tools(data, classes, load_class_map(settings.class_map, classes).vocabulary)
         with work.progress("knowledge units", len(data)) as advance:
-            build_units(settings.source(), cache, data, classes, lent, work.mend, work.shard, work.rebuild, advance)
+            build_units(settings.source(), cache, data, classes, lent, how_to_build(work, advance))
 
     def _number(self) -> dict[Key, int]:
         """First unit of each scan in the numbering of the whole data set."""
