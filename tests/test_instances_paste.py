@@ -11,8 +11,9 @@ from instances_world import World, make_world, work
 
 from kd_seg.classes import load_classes
 from kd_seg.instances.fusion import Fuser, prepare_fusion
-from kd_seg.instances.paste import CELL_DEG, Paster, PasteSettings, insert
+from kd_seg.instances.paste import CELL_DEG, Paster, PasteSettings, _cells, _same_direction, insert
 from kd_seg.instances.settings import FusionSettings, LibrarySettings, RegistrationSettings
+from kd_seg.instances.site import Circle, Site
 from kd_seg.scans import Cloud, Kind
 
 CLASSES = load_classes()
@@ -117,3 +118,37 @@ def test_nothing_to_paste_leaves_the_cloud_alone(fuser: Fuser, world: World) -> 
     before = Cloud.of_scan(world.data().scan("00", 2))
     none = Paster.build(fuser, CLASSES, PasteSettings(classes=["bicycle"]), True)
     assert none(before, np.random.default_rng(0)) is before
+
+
+def test_a_site_knows_its_ground_and_its_gaps() -> None:
+    rng = np.random.default_rng(0)
+    ground = np.c_[rng.uniform(-30, 30, (20000, 2)), np.full(20000, -1.7), np.zeros(20000)].astype(np.float32)
+    ground[:, 2] += 0.02 * ground[:, 0]
+    wall = np.c_[np.full(500, 10.0), rng.uniform(-5, 5, 500), rng.uniform(-1, 2, 500), np.zeros(500)].astype(np.float32)
+    bridge = wall + np.array([-20.0, 0.0, 5.0, 0.0], dtype=np.float32)
+    points = np.concatenate([ground, wall, bridge])
+    site = Site.survey(points, np.arange(len(points)) < len(ground))
+    assert site.ground_height(Circle(-20.0, 3.0, 2.0)) == pytest.approx(-1.7 - 0.4, abs=0.05)
+    assert site.ground_height(Circle(60.0, 60.0, 2.0)) is None
+    assert site.is_free(Circle(-10.0, 0.0, 2.0), 1.0)  # the bridge is above everyone's head
+    for x in np.arange(0.0, 20.0, 0.37):
+        true_gap = np.linalg.norm(wall[:, :2] - [x, 0.0], axis=1).min()
+        if site.is_free(Circle(float(x), 0.0, 1.0), 1.0):
+            assert true_gap >= 2.0
+        else:
+            assert true_gap < 2.0 + 2.0 * 0.5 * np.sqrt(2.0)
+    site.taken.append(Circle(-20.0, 0.0, 2.0))
+    assert not site.is_free(Circle(-24.0, 0.0, 1.5), 1.0)
+    assert site.is_free(Circle(-25.0, 0.0, 1.5), 1.0)
+    assert not site.is_free(Circle(500.0, 0.0, 1.0), 1.0)
+
+
+def test_the_sector_holds_every_point_of_a_guests_cells() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(50):
+        angle, spread = rng.uniform(-np.pi, np.pi), rng.uniform(0.01, 3.0)
+        turn = angle + rng.uniform(-spread, spread, 40)
+        guest = np.c_[10 * np.cos(turn), 10 * np.sin(turn), np.zeros(40), np.zeros(40)].astype(np.float32)
+        scene = np.c_[rng.uniform(-40, 40, (3000, 2)), np.zeros(3000), np.zeros(3000)].astype(np.float32)
+        shared = np.isin(_cells(scene).code, _cells(guest).code)
+        assert _same_direction(scene, guest)[shared].all()

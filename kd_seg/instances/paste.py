@@ -6,7 +6,7 @@ range, so its density stays physical; it stands on the ground found where it is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from kd_seg.config import Settings
 from kd_seg.geometry import rotation_z
 from kd_seg.instances.fusion import Fuser
 from kd_seg.instances.library import Role
+from kd_seg.instances.site import Circle, Site
 from kd_seg.scans import Cloud, Kind, stack
 
 CELL_DEG = (0.25, 0.45)
@@ -33,7 +34,7 @@ class PasteSettings(Settings):
     classes: list[str] | None = Field(None, description="classes to paste; none given: the table's hard classes")
     ground: list[str] = Field(["road", "parking", "sidewalk"], description="classes an instance may stand on")
     minimum: int = Field(10, ge=1, description="points that an instance needs")
-    tries: int = Field(20, ge=1, description="random azimuths per instance")
+    tries: int = Field(100, ge=1, description="random azimuths per instance")
     clearance_m: float = Field(1.0, ge=0, description="free space around an instance's outline, metres")
     most_points: int = Field(5000, ge=1, description="stop after so many pasted points")
     mirror: float = Field(0.5, ge=0, le=1, description="probability of a mirror image across the ray to the centre")
@@ -80,16 +81,20 @@ class Paster:
         if not self.candidates:
             return cloud
         pasted = 0
+        raw = cloud.words[: cloud.own] & 0xFFFF
+        site = Site.survey(cloud.points[: cloud.own], np.isin(raw, list(self.ground_raw)))
         for _ in range(self.settings.draws):
             if pasted >= self.settings.most_points:
                 break
             train = int(rng.choice(sorted(self.candidates)))  # a class first, so that classes are balanced
             name, number = self.candidates[train][int(rng.integers(len(self.candidates[train])))]
             guest = self._instance(name, number, rng)
-            placed = self._place(cloud, guest, rng)
-            if placed is not None:
+            found = self._place(site, guest, rng)
+            if found is not None:
+                placed, circle = found
+                site.taken.append(circle)
                 pasted += placed.own
-                cloud = insert(cloud, placed)
+                cloud = insert(cloud, _renamed(placed, _fresh_word(cloud, int(placed.words[0]))))
         return cloud
 
     def _instance(self, name: str, number: int, rng: np.random.Generator) -> Cloud:
@@ -111,28 +116,24 @@ class Paster:
         scan = self.fuser.library.data.scan(name, int(record["scan"]))
         return stack([own], [self.fuser.appearances(scan, sequence, number, Kind.FUSED, rng)])
 
-    def _place(self, cloud: Cloud, guest: Cloud, rng: np.random.Generator) -> Cloud | None:
-        """The guest at a free place of its own range, with a fresh word; None if no try found one."""
-        raw = cloud.words[: cloud.own] & 0xFFFF
-        on_ground = np.isin(raw, list(self.ground_raw))
-        xyz = cloud.points[: cloud.own, :3]
-        ground, obstacles = xyz[on_ground], xyz[~on_ground & (xyz[:, 2] < 2.5)]
+    def _place(self, site: Site, guest: Cloud, rng: np.random.Generator) -> tuple[Cloud, Circle] | None:
+        """The guest at a free place of its own range, and what it occupies; None if no try found one."""
         guest = _varied(guest, self.settings, rng)
         own = guest.points[: guest.own, :3]
         centre = 0.5 * (own.min(axis=0) + own.max(axis=0))
         radius = float(np.linalg.norm(own[:, :2] - centre[:2], axis=1).max())
         for angle in rng.uniform(-np.pi, np.pi, self.settings.tries):
             turned = rotation_z(float(angle)) @ centre
-            near = ground[np.linalg.norm(ground[:, :2] - turned[:2], axis=1) < max(radius, 1.0)]
-            if len(near) < 5:
+            circle = Circle(float(turned[0]), float(turned[1]), radius)
+            if not site.is_free(circle, self.settings.clearance_m):
                 continue
-            gap = np.linalg.norm(obstacles[:, :2] - turned[:2], axis=1)
-            if (gap < radius + self.settings.clearance_m).any():
+            height = site.ground_height(circle)
+            if height is None:
                 continue
-            lift = float(np.median(near[:, 2]) - own[:, 2].min())
+            lift = height - float(own[:, 2].min())
             if abs(lift) > 1.0:
                 continue  # the instance would be seen from another elevation than it was recorded at
-            return _moved(guest, float(angle), lift, _fresh_word(cloud, int(guest.words[0])))
+            return _moved(guest, float(angle), lift), circle
         return None
 
 
@@ -142,16 +143,30 @@ def insert(cloud: Cloud, guest: Cloud) -> Cloud:
     Own points farther than pasted ones of the same azimuth-elevation cell go away, and so do pasted points behind own
     ones. Fused rows are no returns of this scan and hide nothing.
     """
-    base = _cells(cloud.points[: cloud.own])
     own = _cells(guest.points[: guest.own])
+    near = np.flatnonzero(_same_direction(cloud.points[: cloud.own], guest.points[: guest.own]))
+    base = _cells(cloud.points[near])
     keep_guest = np.ones(len(guest), dtype=bool)
     keep_guest[: guest.own] = own.distance <= _nearest(base, own) + MARGIN
-    standing = own.take(keep_guest[: guest.own])
-    keep_base = np.ones(len(cloud), dtype=bool)
-    keep_base[: cloud.own] = base.distance <= _nearest(standing, base) + MARGIN
     if not keep_guest[: guest.own].any():
         return cloud
+    standing = own.take(keep_guest[: guest.own])
+    keep_base = np.ones(len(cloud), dtype=bool)
+    keep_base[near] = base.distance <= _nearest(standing, base) + MARGIN
     return stack([cloud.take(keep_base), guest.take(keep_guest)], [])
+
+
+def _same_direction(points: npt.NDArray[np.float32], guest: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """Points [N] in the guest's sector about the sensor's axis, one cell wider; a cheap first choice."""
+    x, y = guest[:, 0].astype(np.float64), guest[:, 1].astype(np.float64)
+    middle = np.arctan2(y.mean(), x.mean())
+    turned = np.arctan2(y, x) - middle
+    half = np.abs((turned + np.pi) % (2.0 * np.pi) - np.pi).max() + np.radians(2.0 * CELL_DEG[0])
+    if half >= np.pi / 2:
+        return np.ones(len(points), dtype=bool)
+    along = points[:, 0] * np.float32(np.cos(middle)) + points[:, 1] * np.float32(np.sin(middle))
+    across = points[:, 1] * np.float32(np.cos(middle)) - points[:, 0] * np.float32(np.sin(middle))
+    return np.abs(across) <= along * np.float32(np.tan(half))
 
 
 @dataclass(frozen=True)
@@ -200,11 +215,15 @@ def _varied(guest: Cloud, settings: PasteSettings, rng: np.random.Generator) -> 
     return guest.with_points(points)
 
 
-def _moved(guest: Cloud, angle: float, lift: float, word: int) -> Cloud:
+def _moved(guest: Cloud, angle: float, lift: float) -> Cloud:
     points = guest.points.copy()
     points[:, :3] = guest.points[:, :3] @ rotation_z(angle).T
     points[:, 2] += np.float32(lift)
-    return Cloud(points, np.full(len(guest), word, dtype=np.uint32), guest.origin, guest.kind, guest.source, guest.own)
+    return guest.with_points(points)
+
+
+def _renamed(guest: Cloud, word: int) -> Cloud:
+    return replace(guest, words=np.full(len(guest), word, dtype=np.uint32))
 
 
 def _fresh_word(cloud: Cloud, word: int) -> int:
