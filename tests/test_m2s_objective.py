@@ -11,7 +11,9 @@ import pytest
 import torch
 from instances_world import World, make_world, work
 
+from kd_seg.checkpoint import read_tensors
 from kd_seg.errors import ConfigError, DataError
+from kd_seg.losses.logit import divergence
 from kd_seg.networks.correspondence import correspondence
 from kd_seg.objectives import Step
 from kd_seg.objectives.multi_to_single.view import voxel_keys
@@ -146,6 +148,48 @@ def test_a_separate_teacher_is_frozen_and_kept_out_of_the_state(world, tmp_path,
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert objective.state_dict() == {} or all("bank" in n or "filled" in n for n in objective.state_dict())
     assert objective.describe()["taught_by"]["input"] == "fused"
+
+
+def test_a_wider_teacher_is_reached_through_projections_that_are_not_served(world, tmp_path):
+    wide = tmp_path / "wide"
+    settings = ["student.input=fused", "student.size=small", "objectives=[{kind: supervised}]", f"run.folder={wide}"]
+    Trainer(read_experiment(world.root / "config.yaml", settings)).fit()
+    made = trainer(world, tmp_path, "objectives.1.teacher.mode=separate", f"objectives.1.teacher.checkpoint={wide}")
+    heads = made.objectives[1].heads
+    assert {name: (head.in_features, head.out_features) for name, head in heads.items()} == {
+        "enc1": (24, 32), "dec1": (24, 48),
+    }  # fmt: skip
+    before = heads["enc1"].weight.detach().clone()
+    made.fit()
+    assert not torch.equal(before, heads["enc1"].weight)
+    assert read_tensors(made.run.last).keys() == made.student.state_dict().keys()
+
+
+def test_rows_are_weighed_by_class_and_by_what_fusion_adds(world, tmp_path):
+    """Weights change the mean, not the rows; by hand from the row losses."""
+    made = trainer(world, tmp_path, "objectives.1.trust=false")
+    batch = first_batch(made)
+    fused = batch.views["fused"]
+    made.student.train()
+    output = made.student(batch)
+    objective = made.objectives[1]
+    with torch.no_grad():
+        answer = objective.teacher.answer(fused.teacher, Step(made.student, 1, 2, 0))
+    pi = correspondence(batch.coordinates, fused.teacher.coordinates)
+    taught = (batch.labels > 0) & (fused.teacher.labels[pi] == batch.labels)
+    points = [torch.bincount(b.inverse[b.inverse >= 0], minlength=len(b.coordinates)) for b in (fused.teacher, batch)]
+    hard = (batch.labels >= 2) & (batch.labels <= 8)
+    weight = torch.where(points[0][pi] > points[1], 3.0, 1.0) * torch.where(hard, 2.0, 1.0)
+    rows = torch.stack([
+        divergence(output.logits[i : i + 1], answer.logits[pi[i : i + 1]])[0] for i in torch.nonzero(taught).flatten()
+    ])  # fmt: skip
+    wanted = (rows * weight[taught]).sum() / weight[taught].sum()
+    assert (points[0][pi] > points[1])[taught].any()
+    settings = objective.settings.model_copy(update={"hard_weight": 2.0, "fused_weight": 3.0})
+    objective.settings = settings
+    found = objective._logit(output, answer, objective._rows(batch, fused, answer))
+    assert float(found[0].detach()) == pytest.approx(float(wanted.detach()), rel=1e-4)
+    assert found[1] == int(taught.sum())
 
 
 def test_a_teacher_on_another_grid_is_refused(world, tmp_path, teacher):

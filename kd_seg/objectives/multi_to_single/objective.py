@@ -93,7 +93,9 @@ class MultiToSingle(Objective):
         "not_taught" has weight 0: the share of labelled voxels on which the teacher, by label or by error, is silent.
         """
         view: FusedBatch = batch.views["fused"]
-        answer = self.teacher.answer(view.teacher, step)
+        half = output.logits.dtype == torch.float16  # the student ran under autocast; so does the teacher
+        with torch.autocast(output.logits.device.type, torch.float16, enabled=half):
+            answer = self.teacher.answer(view.teacher, step)
         rows = self._rows(batch, view, answer)
         ramp = self._ramp(step)
         terms = self._teacher_terms(batch, view, answer, rows)
@@ -153,7 +155,8 @@ class MultiToSingle(Objective):
             own, other = output.levels[name], answer.levels[name]
             pi = correspondence(own.coordinates, other.coordinates)
             head = self.heads[name] if name in self.heads else nn.Identity()
-            student, teacher, weights = head(own.features), other.features[pi], self._level_weight(batch, own, rows)
+            student, teacher = head(own.features.float()), other.features[pi]
+            weights = self._level_weight(batch, own, rows)
             if settings.form == "released":
                 taught = weights > 0
                 value = released_feature_distance(student[taught], teacher[taught])
