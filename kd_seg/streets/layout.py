@@ -80,7 +80,10 @@ class Site:
         word: int = 0,
         inside: bool = False,
     ) -> bool:
-        """Place an object if its footprint is free; says whether it was. ``inside`` a lot already taken only streets bar."""
+        """Place an object if its footprint is free; says whether it was.
+
+        ``inside`` a lot already taken only streets bar.
+        """
         places = self.footprint(x, y, yaw, length, width)
         if (self.plan.look(places)[0] < LOT).any() if inside else not self.free(places, lots):
             return False
