@@ -11,7 +11,7 @@ from instances_world import TRUCK, World, make_world, work
 
 from kd_seg.benchmarks.fuse import rows
 from kd_seg.cli.prepare import parse_shard
-from kd_seg.errors import UsageError
+from kd_seg.errors import DataError, UsageError
 from kd_seg.instances.paste import Paster, PasteSettings
 from kd_seg.scans import Cloud, Kind
 from kd_seg.training import read_experiment
@@ -52,6 +52,20 @@ def test_prepare_through_the_program(config: Path, tmp_path: Path) -> None:
 
 def test_a_plain_run_needs_nothing(config: Path) -> None:
     assert prepare(read_experiment(config, ["objectives=[{kind: supervised}]", "run.folder=unused"]), work()) == []
+
+
+def test_parts_of_a_build_wait_for_each_other(tmp_path: Path) -> None:
+    """The first round of an array builds the library, the second one registers."""
+    world = make_world(tmp_path / "world", scans=4, start=98, background=300)
+    config = world.root / "config.yaml"
+    config.write_text(CONFIG.replace("ROOT", str(world.root)).replace("CACHE", str(tmp_path / "cache")))
+    experiment = read_experiment(config, ["run.folder=unused"])
+    assert prepare(experiment, work(shard=(1, 2))) == ["this part of the instance library"]
+    assert prepare(experiment, work(shard=(2, 2))) == ["instance library and registrations"]
+    with pytest.raises(DataError, match="lacks 1 of 2 shards"):
+        assemble(experiment, 0)
+    assert prepare(experiment, work(shard=(1, 2))) == ["instance library and registrations"]
+    assemble(experiment, 0)
 
 
 def test_shards_are_named_from_one() -> None:

@@ -24,14 +24,16 @@ def command(
 
     Example: kd-seg prepare configs/m2s_distilled.yaml data.root=DATA --workers 2
 
-    An interrupted build goes on where it stopped. With --shard the registration table follows once all parts of the
-    library are there: run the shards, then the same shards again.
+    An interrupted build goes on where it stopped. With --shard registrations follow once all parts of the library are
+    there: run the array of jobs, then the same array again.
     """
     from kd_seg.instances.build import Work
     from kd_seg.training import read_experiment
     from kd_seg.training.prepare import prepare
     from kd_seg.training.setup import cache_folder
 
+    if rebuild and parse_shard(shard) != (1, 1):
+        raise UsageError("--rebuild begins the whole anew, which parts cannot do side by side; leave --shard out.")
     experiment = read_experiment(config, overrides or [])
     mend = shlex.join(["kd-seg", "prepare", config, *(overrides or [])])
     start = time.monotonic()

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from kd_seg.classes import ClassTable
 from kd_seg.geometry import transform
 from kd_seg.instances.build import Work, build_library
-from kd_seg.instances.library import InstanceLibrary, Role, SequenceInstances
+from kd_seg.instances.library import InstanceLibrary, Role, SequenceInstances, missing_shards
 from kd_seg.instances.nearness import keep_fused
 from kd_seg.instances.registration import Method
 from kd_seg.instances.settings import FusionSettings, LibrarySettings, RegistrationSettings
@@ -169,16 +169,20 @@ def prepare_fusion(
     registration: RegistrationSettings,
     fusion: FusionSettings,
     work: Work,
-) -> None:
-    """Build the library and, where the alignment needs it, the registration table.
+) -> bool:
+    """Build the library and, where the alignment needs it, the registration table; True where all is there then.
 
-    With several parts (``work.shard``) the table follows once every part of the library is there.
+    With several parts (``work.shard``) a part registers once every part of the library is there, so it may have to be
+    run again.
     """
-    build_library(cache, data, classes, library, work)
+    folder = build_library(cache, data, classes, library, work)
     if fusion.alignment != "registered" or not fusion.offsets():
-        return
+        return True
+    if work.shard[1] > 1 and missing_shards(folder, data):
+        return False
     opened = InstanceLibrary.open(cache, data, classes, library, work.mend)
     build_table(opened, classes, library, registration, fusion.offsets(), work)
+    return True
 
 
 def _words_present(cloud: Cloud) -> npt.NDArray[np.uint32]:

@@ -77,6 +77,11 @@ def shard_names(data: SemanticKitti) -> list[tuple[str, str, tuple[int, ...]]]:
     return names
 
 
+def missing_shards(folder: Path, data: SemanticKitti) -> list[str]:
+    """Names of the shards that a library still lacks."""
+    return [name for name, _, _ in shard_names(data) if not (folder / "shards" / name).is_dir()]
+
+
 @dataclass(frozen=True)
 class Header:
     """header.json of a library."""
@@ -194,7 +199,7 @@ class InstanceLibrary:
                 f"The instance library {folder} does not fit the data: {found}; rebuild it with: {mend} --rebuild"
             )
         library = cls(folder, data, settings, mend)
-        missing = [name for name, _, _ in shard_names(data) if not (folder / "shards" / name).is_dir()]
+        missing = missing_shards(folder, data)
         if missing:
             total = len(shard_names(data))
             raise DataError(

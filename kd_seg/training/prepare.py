@@ -24,8 +24,8 @@ def prepare(experiment: Experiment, work: Work) -> list[str]:
     done = []
     if needs_fusion(experiment):
         fusion = experiment.fusion
-        prepare_fusion(cache, data, classes, fusion.library, fusion.registration, fusion.cloud, work)
-        done.append("instance library and registrations")
+        whole = prepare_fusion(cache, data, classes, fusion.library, fusion.registration, fusion.cloud, work)
+        done.append("instance library and registrations" if whole else "this part of the instance library")
     for entry in experiment.objectives:
         objective = OBJECTIVES.get(entry.kind)
         if objective.prepare is not Objective.prepare:
