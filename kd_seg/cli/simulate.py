@@ -27,7 +27,7 @@ def command(
     ] = False,
     workers: Annotated[int, typer.Option(help="Processes; 0 = one per core. The bytes do not depend on it.")] = 0,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an earlier simulation of other settings.")
+        bool, typer.Option("--overwrite", help="Replace an earlier simulation.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print counts and speed as JSON.")] = False,
 ) -> None:

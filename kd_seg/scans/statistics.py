@@ -29,6 +29,10 @@ LEVELS = 100
 """Levels of remission of an HDL-64E as KITTI stores it."""
 
 
+_FINE = 0.02
+"""Metres; bins from which range percentiles are read."""
+
+
 @dataclass(frozen=True)
 class ScanStatistics:
     """Figures over a set of scans.
@@ -36,7 +40,7 @@ class ScanStatistics:
     Attributes:
         points: points of each scan [S].
         range_histogram: share of points per bin of HISTOGRAM_EDGES.
-        range_percentiles: metres at 1, 50, 90 and 99 %, each the median over scans.
+        range_percentiles: metres at 1, 50, 90 and 99 %, over all points of all scans.
         range_max: metres.
         remission_histogram: share of points per hundredth [100].
         remission_percentiles: at 25, 50, 75 and 99 %.
@@ -112,7 +116,7 @@ def occupied(points: Points, size: float) -> int:
 class _Part:
     count: int
     ranges: npt.NDArray[np.int64]
-    percentiles: Floats
+    fine: npt.NDArray[np.int64]
     farthest: float
     remission: npt.NDArray[np.int64]
     values: Floats
@@ -135,7 +139,7 @@ def _of_scan(points: Points, words: Words | None, table: ClassTable, where: str)
     return _Part(
         count=len(points),
         ranges=np.histogram(reach, HISTOGRAM_EDGES)[0],
-        percentiles=np.percentile(reach, [1, 50, 90, 99]) if len(points) else np.full(4, np.nan),
+        fine=np.bincount((reach[reach < 200.0] / _FINE).astype(np.int64), minlength=round(200.0 / _FINE)),
         farthest=float(reach.max(initial=0.0)),
         remission=np.bincount(level, minlength=LEVELS),
         values=np.unique(points[:, 3]).astype(np.float64),
@@ -182,12 +186,13 @@ def _together(parts: list[_Part], table: ClassTable) -> ScanStatistics:
     for part in parts:
         for key, count in part.raw.items():
             raw[key] = raw.get(key, 0) + count
-    a, b, c, d = np.nanmedian([p.percentiles for p in parts], axis=0)
+    fine = np.sum([p.fine for p in parts], axis=0)
+    a, b, c, d = (_quantile(fine, q) * LEVELS * _FINE for q in (0.01, 0.5, 0.9, 0.99))
     e, f, g, h = (_quantile(remission, q) for q in (0.25, 0.5, 0.75, 0.99))
     return ScanStatistics(
         points=points,
         range_histogram=ranges / total,
-        range_percentiles=(float(a), float(b), float(c), float(d)),
+        range_percentiles=(a, b, c, d),
         range_max=max(p.farthest for p in parts),
         remission_histogram=remission / total,
         remission_percentiles=(e, f, g, h),

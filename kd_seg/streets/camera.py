@@ -122,7 +122,7 @@ def _texture(
     """Brightness by place: grain on roads, tufts on grass, slabs on walks, courses on bricks, boards on wood."""
     fine, coarse = _noise(place, 0.04), _noise(place, 0.6)
     factor = 0.93 + 0.10 * fine + 0.06 * coarse
-    grass = ground & ((cover == Cover.GRASS) | (cover == Cover.SOIL))
+    grass = ground & np.isin(cover, (Cover.GRASS, Cover.SOIL, Cover.WEEDS))
     factor = np.where(grass, 0.7 + 0.45 * _noise(place, 0.08) + 0.2 * coarse, factor)
     slabs = ground & ((cover == Cover.SIDEWALK) | (cover == Cover.PAVED) | (cover == Cover.PARKING))
     joint = (place[:, 0] % 0.5 < 0.025) | (place[:, 1] % 0.5 < 0.025)

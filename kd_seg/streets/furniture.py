@@ -13,7 +13,7 @@ POLE, SIGN, OBJECT, STRUCTURE = 80, 81, 99, 52
 
 def lamp(rng: np.random.Generator) -> Mesh:
     """A street lamp of 4-9 m with an arm over the road (towards -y)."""
-    height, radius = float(rng.uniform(4.0, 9.0)), float(rng.uniform(0.045, 0.08))
+    height, radius = float(rng.uniform(4.0, 9.0)), float(rng.uniform(0.04, 0.07))
     reach = float(rng.uniform(0.0, 2.2))
     tone = float(np.exp(rng.normal(-0.1, 0.5)))
     top = np.array([0.0, -reach, height + 0.15])
@@ -30,14 +30,14 @@ def post(rng: np.random.Generator) -> Mesh:
     """A bare post, bollard or telegraph pole."""
     kind = rng.random()
     if kind < 0.45:
-        height, radius = rng.uniform(0.7, 1.1), rng.uniform(0.04, 0.08)
+        height, radius = rng.uniform(0.7, 1.1), rng.uniform(0.035, 0.07)
         return tube(
             (0, 0, -0.2), (0, 0, height), radius, Material.GALVANIZED, POLE, tone=float(np.exp(rng.normal(0, 0.5)))
         )
     if kind < 0.7:
         height = rng.uniform(7.0, 9.5)
         return merge([
-            tube((0, 0, -0.2), (0, 0, height), 0.13, Material.WOOD, POLE, end_radius=0.09),
+            tube((0, 0, -0.2), (0, 0, height), 0.11, Material.WOOD, POLE, end_radius=0.08),
             box((0.1, 1.6, 0.12), (0, 0, height - 0.6), Material.WOOD, POLE),
         ])  # fmt: skip
     return tube((0, 0, -0.2), (0, 0, rng.uniform(2.0, 3.5)), rng.uniform(0.03, 0.05), Material.GALVANIZED, POLE)
@@ -55,7 +55,7 @@ def delineator(rng: np.random.Generator) -> Mesh:
 def sign(rng: np.random.Generator) -> Mesh:
     """One to three plates on a post, facing -x (against oncoming traffic that drives to +x)."""
     height = float(rng.uniform(2.1, 2.7))
-    parts = [tube((0, 0, -0.2), (0, 0, height + 0.7), 0.032, Material.GALVANIZED, POLE, sides=8)]
+    parts = [tube((0, 0, -0.2), (0, 0, height + 0.7), 0.028, Material.GALVANIZED, POLE, sides=8)]
     z = height + 0.45
     for _ in range(int(rng.integers(1, 3))):
         plate, extent = _plate(rng)
@@ -66,7 +66,7 @@ def sign(rng: np.random.Generator) -> Mesh:
 
 def big_sign(rng: np.random.Generator) -> Mesh:
     """A direction board on two posts."""
-    width, height = float(rng.uniform(1.4, 3.4)), float(rng.uniform(0.8, 2.0))
+    width, height = float(rng.uniform(1.2, 2.8)), float(rng.uniform(0.7, 1.6))
     low = float(rng.uniform(0.8, 2.2))
     tone = float(np.exp(rng.normal(0, 0.3)))
     parts = [
@@ -182,7 +182,7 @@ def rubble(rng: np.random.Generator) -> Mesh:
 def _plate(rng: np.random.Generator) -> tuple[Mesh, float]:
     """A round, triangular, square or octagonal plate facing -x, its reflecting front and dull back; its height."""
     sides = int(rng.choice([3, 4, 8, 16]))
-    radius = float(rng.uniform(0.3, 0.45))
+    radius = float(rng.uniform(0.24, 0.36))
     angle = np.arange(sides) * 2 * np.pi / sides + (np.pi / 2 if sides == 3 else np.pi / sides)
     ring = np.stack([np.zeros(sides), radius * np.cos(angle), radius * np.sin(angle)], 1)
     faces = [[0, k, k + 1] for k in range(1, sides - 1)]

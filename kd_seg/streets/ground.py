@@ -80,7 +80,8 @@ class Plan:
             np.sin(x * 2.1 + np.sin(y * 1.3)) * np.sin(y * 2.4 + np.sin(x * 0.9)) * 0.08
             + np.sin(x * 0.6) * np.sin(y * 0.7) * 0.08
         )
-        return np.asarray(self.land(xy) + _crown(edge) + bank + STEPS[cover] + rough * bumps)
+        wild = np.where(cover == Cover.WEEDS, 0.12 + 3.0 * bumps + 0.1 * np.sin(x * 4.3) * np.sin(y * 4.7), 0.0)
+        return np.asarray(self.land(xy) + _crown(edge) + bank + STEPS[cover] + rough * bumps + wild)
 
     def patch(self, xy: Floats, cover: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Cover with the patches laid on the lots (grass, and the paving of plazas beyond 3 m)."""
@@ -214,6 +215,10 @@ def _look(points, segments, profiles, origin, rows, columns, starts, members):  
             elif walk:  # noqa: SIM102
                 if rank < 3:
                     rank, cover[n] = 3, 4
+        if cover[n] == 100 and edge[n] > 2.0:
+            wild = np.sin(0.23 * x + 1.7 * np.sin(0.11 * y)) + np.sin(0.29 * y + 1.3 * np.sin(0.13 * x))
+            if wild + 0.35 * np.sin(1.9 * x) * np.sin(2.3 * y) > 0.55:
+                cover[n] = 108
         if edge[n] > 31.9:
             edge[n] = 32.0
     return cover, edge, bank

@@ -153,7 +153,7 @@ def _kerbside(site: Site, street: Street, side: int) -> None:
         s = rng.uniform(5, 20)
         while s < end:
             place, heading = street.at(s, side * (street.half - 0.75))
-            if abs(street.half) > 2.9 and _clear(site.plan, street, s) and rng.random() < 0.75:
+            if abs(street.half) > 2.9 and _clear(site.plan, street, s) and rng.random() < 0.9:
                 site.park(*place, float(heading) + (np.pi if side > 0 else 0.0) + rng.normal(0, 0.02))
             s += rng.uniform(5.6, 20.0)
     pitch = {"city": 46.0, "residential": 64.0, "industrial": 70.0, "country": 130.0, "motorway": 100.0}[name]
@@ -227,7 +227,7 @@ def _lots(site: Site, street: Street, side: int) -> None:
         if name == "city":
             wide = site.rng.uniform(11, 24)
             _city_lot(site, street, side, s + wide / 2, wide)
-        elif name == "residential" and site.rng.random() < 0.10:
+        elif name == "residential" and site.rng.random() < 0.13:
             wide = site.rng.uniform(18, 40)
             _open_square(site, street, side, s + wide / 2, wide)
         elif name == "residential" and site.rng.random() < 0.14:
@@ -304,21 +304,21 @@ def _along(
 
 def _garden_lot(site: Site, street: Street, side: int, s: float, wide: float) -> None:
     rng = site.rng
-    front = street.half + _side(street, side).width() + (rng.uniform(0.5, 4.5) if rng.random() < 0.6 else 0.15)
+    front = street.half + _side(street, side).width() + (rng.uniform(0.5, 6.0) if rng.random() < 0.7 else 0.15)
     first, last = s - wide / 2, s + wide / 2
     drive = first + 2.2 if rng.random() < 0.5 else last - 2.2
-    setback = rng.uniform(2.5, 9.5)
+    setback = rng.uniform(3.0, 13.0)
     boundary = str(rng.choice(["fence", "hedge", "none", "both"], p=[0.48, 0.16, 0.18, 0.18]))
     for a, b in ((first, drive - 1.7), (drive + 1.7, last)):
         if boundary in ("fence", "both"):
-            _along(site, "fence", street, side, a, b, front + 0.15, 0.2, (0.45, 0.9))
+            _along(site, "fence", street, side, a, b, front + 0.15, 0.2, (0.5, 1.0))
         if boundary in ("hedge", "both"):
-            _along(site, "hedge", street, side, a, b, front + (1.0 if boundary == "both" else 0.5), tall=(0.4, 0.8))
+            _along(site, "hedge", street, side, a, b, front + (1.0 if boundary == "both" else 0.5), tall=(0.35, 0.7))
         if boundary != "both" and rng.random() < 0.25:
-            _along(site, "shrubs", street, side, a, b, front + rng.uniform(1.6, 3.0), tall=(0.35, 0.9))
+            _along(site, "shrubs", street, side, a, b, front + rng.uniform(1.6, 3.0), tall=(0.3, 0.75))
     if rng.random() < 0.6:
         place, heading = street.at(drive, side * (front + 5.0))
-        cover = (Cover.PARKING, Cover.SIDEWALK, Cover.PAVED, Cover.SOIL)[int(rng.integers(4))]
+        cover = (Cover.PAVED, Cover.SIDEWALK, Cover.PAVED, Cover.SOIL)[int(rng.integers(4))]
         site.patches.append(Patch(*map(float, place), float(heading) + np.pi / 2, 10.4, 3.0, cover))
         if rng.random() < 0.4:
             site.park(
@@ -335,7 +335,7 @@ def _garden_lot(site: Site, street: Street, side: int, s: float, wide: float) ->
         site.put("house", *place, yaw, width + 0.5, depth + 0.5, size=(round(width, 1), round(depth, 1), floors))
     if rng.random() < 0.4 and setback > 4.0:
         place, heading = street.at(s, side * (front + setback / 2 + 1.0))
-        paving = Cover.SIDEWALK if rng.random() < 0.8 else Cover.PAVED
+        paving = Cover.SIDEWALK if rng.random() < 0.5 else Cover.PAVED
         site.patches.append(Patch(*map(float, place), float(heading), width * 0.7, setback - 1.5, paving))
     if rng.random() < 0.35:
         place, heading = street.at(drive, side * (front + rng.uniform(10, 16)))
@@ -384,7 +384,7 @@ def _open_square(site: Site, street: Street, side: int, s: float, wide: float) -
     front = street.half + _side(street, side).width() + 0.15
     deep = rng.uniform(15, 40)
     place, heading = street.at(s, side * (front + deep / 2))
-    cover = (Cover.PARKING, Cover.SIDEWALK, Cover.PAVED, Cover.GRASS)[int(rng.choice(4, p=[0.10, 0.14, 0.03, 0.73]))]
+    cover = (Cover.PARKING, Cover.SIDEWALK, Cover.PAVED, Cover.GRASS)[int(rng.choice(4, p=[0.07, 0.13, 0.0, 0.80]))]
     site.patches.append(Patch(*map(float, place), float(heading), wide - 1.0, deep, cover))
     site.take(site.footprint(*place, float(heading), wide - 1.5, deep - 1.0))
     if rng.random() < 0.5:
@@ -427,7 +427,7 @@ def _grove(site: Site, street: Street, side: int, s: float, wide: float) -> None
 
 def _city_lot(site: Site, street: Street, side: int, s: float, wide: float) -> None:
     rng = site.rng
-    front = street.half + _side(street, side).width() + 0.1 + (rng.uniform(0.5, 5.0) if rng.random() < 0.3 else 0.0)
+    front = street.half + _side(street, side).width() + 0.1 + (rng.uniform(0.5, 6.0) if rng.random() < 0.5 else 0.0)
     depth, floors = rng.uniform(9, 13), int(rng.integers(2, 6))
     place, heading = street.at(s, side * (front + depth / 2))
     yaw = float(heading) + (0.0 if side > 0 else np.pi)
@@ -436,7 +436,7 @@ def _city_lot(site: Site, street: Street, side: int, s: float, wide: float) -> N
         site.put("house", *place, yaw, wide - 0.6, depth - 0.4, size=(round(wide, 1), round(depth, 1), floors))
     elif use < 0.89:
         place, _ = street.at(s, side * (front + 8))
-        site.patches.append(Patch(*map(float, place), float(heading), wide, 15.5, Cover.PARKING))
+        site.patches.append(Patch(*map(float, place), float(heading), wide, 12.0, Cover.PARKING))
         for k in np.arange(-wide / 2 + 1.5, wide / 2 - 1, 2.7):
             if rng.random() < 0.6:
                 site.park(
@@ -477,7 +477,7 @@ def _yard_lot(site: Site, street: Street, side: int, s: float, wide: float) -> N
     place, heading = street.at(s, side * (front + setback / 2))
     yaw = float(heading) + (0.0 if side > 0 else np.pi)
     cover = (Cover.PARKING, Cover.PAVED, Cover.SIDEWALK, Cover.GRASS, Cover.GRASS)[
-        int(rng.choice(5, p=[0.15, 0.15, 0.15, 0.3, 0.25]))
+        int(rng.choice(5, p=[0.15, 0.02, 0.33, 0.25, 0.25]))
     ]
     site.patches.append(Patch(*map(float, place), float(heading), wide, setback, cover))
     if rng.random() < 0.8:

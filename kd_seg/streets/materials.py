@@ -93,6 +93,7 @@ class Cover(IntEnum):
     PAVED = 5
     SOIL = 6
     FOREIGN = 7
+    WEEDS = 8
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,7 @@ GROUNDS: dict[Cover, Ground] = {
     Cover.SIDEWALK: Ground(48, 0.33, 0.12, 0.0015, 0.12, (150, 144, 136), (0.036, 0.045)),
     Cover.PAVED: Ground(49, 0.335, 0.13, 0.003, 0.08, (132, 118, 104), (0.030, 0.045)),
     Cover.SOIL: Ground(72, 0.35, 0.18, 0.006, 0.08, (104, 86, 62), (-0.03, 0.11)),
+    Cover.WEEDS: Ground(70, 0.34, 0.30, 0.045, 0.10, (74, 100, 46), (-0.06, 0.13)),
     Cover.FOREIGN: Ground(0, 0.33, 0.15, 0.002, 0.05, (120, 115, 110), (0.036, 0.045)),
 }
 """Ground covers; FOREIGN is ground that the annotators left without a class."""

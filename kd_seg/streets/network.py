@@ -51,11 +51,11 @@ class Style:
 
 
 STYLES: dict[str, Style] = {
-    "residential": Style("residential", 7.5, 1 / 90, 3.0),
-    "city": Style("city", 8.0, 1 / 160, 1.5),
+    "residential": Style("residential", 7.5, 1 / 90, 4.5),
+    "city": Style("city", 8.0, 1 / 160, 2.5),
     "country": Style("country", 12.5, 1 / 130, 3.0),
     "motorway": Style("motorway", 15.0, 1 / 500, 2.0),
-    "industrial": Style("industrial", 9.0, 1 / 150, 1.0),
+    "industrial": Style("industrial", 9.0, 1 / 150, 2.0),
 }
 
 
@@ -163,15 +163,15 @@ def _extend(
 
 def _street(rng: np.random.Generator, line: Floats, style: Style) -> Street:
     def side(parking: float, verge: float, walk: float, lot: Cover, deep: float = 200.0) -> Side:
-        wide = float(rng.uniform(1.9, 2.4)) if rng.random() < parking else 0.0
+        wide = float(rng.uniform(1.8, 2.1)) if rng.random() < parking else 0.0
         strip = float(rng.uniform(0.6, 1.8)) if rng.random() < verge else 0.0
         return Side(wide, strip, walk, lot, float(rng.uniform(*slope)), deep)
 
-    slope = {"residential": (-1.2, 1.5), "industrial": (-0.8, 0.8)}.get(style.name, (-0.5, 0.5))
+    slope = {"residential": (-1.3, 1.5), "industrial": (-1.0, 1.0)}.get(style.name, (-0.5, 0.5))
     if style.name == "residential":
         half = float(rng.uniform(2.8, 3.7))
         yards = [Cover.SIDEWALK if rng.random() < 0.42 else Cover.GRASS for _ in range(2)]
-        sides = [side(0.12, 0.08, float(rng.uniform(1.5, 3.0)), y, float(rng.uniform(6, 18))) for y in yards]
+        sides = [side(0.12, 0.08, float(rng.uniform(1.5, 3.0)), y, float(rng.uniform(8, 22))) for y in yards]
     elif style.name == "city":
         half = float(rng.uniform(3.2, 5.0))
         sides = [side(0.2, 0.25, float(rng.uniform(2.2, 4.2)), Cover.SIDEWALK) for _ in range(2)]

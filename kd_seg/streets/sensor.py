@@ -21,13 +21,11 @@ RANGE_NOISE = 0.008
 BASE_LOSS = 0.0015
 """Share of rays lost whatever they meet."""
 FLOOR = 0.03
-"""Remission below this (and 0.0034 more for every metre from 20 to 48) reads as an exact zero."""
-CUT, NEAREST, LABELLED = hdl64.CUT, hdl64.NEAREST, hdl64.LABELLED
-FAR = CUT + 1.5
+"""Remission below this (and 0.0042 more for every metre from 20 to 48) reads as an exact zero."""
 _SURFACE = np.stack([table(n) for n in ("speckle", "gloss", "roughness", "loss")], 1)
-_GROUND = np.stack([ground_table(n) for n in ("albedo", "speckle", "roughness")], 1)
+_GROUND = np.column_stack([ground_table(n) for n in ("albedo", "speckle", "roughness", "slant")])
 _RAW = np.array([GROUNDS[c].raw for c in Cover], dtype=np.uint32)
-_SLANT = ground_table("slant")
+_LIMITS = np.array([hdl64.NEAREST, hdl64.CUT, hdl64.LABELLED, RANGE_NOISE, BASE_LOSS, FLOOR], dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -110,10 +108,9 @@ def sweep(world: World, poses: Floats, k: int, rng: np.random.Generator, distort
     chance = rng.random(count, dtype=np.float32)
     ground = world.ground
     points, words, kept = _respond(
-        local if not distort else _still(), BEAMS.direction, BEAMS.height, BEAMS.hidden, BEAMS.ring, rays,
-        hits.distance,
-        hits.triangle, hits.cosine, world.material, world.albedo, world.word, ground.cover,
-        (ground.lower - world.centre[:2]).astype(np.float32), noise, chance, hdl64.CONTRAST,
+        _still() if distort else local, BEAMS.hidden, BEAMS.ring, rays, hits.distance, hits.triangle, hits.cosine,
+        world.material, world.albedo, world.word, ground.cover, (ground.lower - world.centre[:2]).astype(np.float32),
+        noise, chance, hdl64.CONTRAST, _SURFACE, _GROUND, _RAW, _LIMITS,
     )  # fmt: skip
     return Sweep(points, words, BEAMS.ring[kept])
 
@@ -150,23 +147,26 @@ def _rays(direction, height, time, shift, turn, rotation, place):  # type: ignor
 
 @njit(cache=True, nogil=True)
 def _respond(  # type: ignore[no-untyped-def]
-    local, direction, height, hidden, ring, rays, distance, triangle, cosine, material, albedo, word, cover, lower,
-    noise,
-    chance, contrast,
+    local, hidden, ring, rays, distance, triangle, cosine, material, albedo, word, cover, lower, noise, chance, contrast,
+    surface, covers, raws, limits,
 ):  # fmt: skip
-    """Points, words and rows of the rays that give a return."""
+    """Points, words and rows of the rays that give a return.
+
+    Tables are arguments, as a cached kernel would freeze them.
+    """
     count = len(rays)
     points = np.empty((count, 4), np.float32)
     words = np.empty(count, np.uint32)
     kept = np.empty(count, np.int64)
     found = 0
     rows, columns = cover.shape
+    nearest, cut, labelled, blur, base, floor = limits
     for n in range(count):
         tri = triangle[n]
         if tri < 0 or hidden[n]:
             continue
         reach = distance[n]
-        if reach > FAR:
+        if reach > cut + 1.5:
             continue
         cos = max(cosine[n], np.float32(0.01))
         kind = material[tri]
@@ -175,39 +175,39 @@ def _respond(  # type: ignore[no-untyped-def]
             i = int((rays[n, 0] + reach * rays[n, 3] - lower[0]) * 10.0)
             j = int((rays[n, 1] + reach * rays[n, 4] - lower[1]) * 10.0)
             c = cover[min(max(i, 0), rows - 1), min(max(j, 0), columns - 1)]
-            label = _RAW[c]
-            bright, speckle, rough = _GROUND[c, 0], _GROUND[c, 1], _GROUND[c, 2] / max(cos, 0.05)
+            label = raws[c]
+            bright, speckle, rough = covers[c, 0], covers[c, 1], covers[c, 2] / max(cos, 0.05)
             loss = 0.0
-            smooth = _SLANT[c, 0] > 0
-            slant = min(max((cos - _SLANT[c, 0]) / _SLANT[c, 1], 0.0), 1.0)
+            smooth = covers[c, 3] > 0
+            slant = min(max((cos - covers[c, 3]) / covers[c, 4], 0.0), 1.0)
         else:
-            bright, speckle, rough = albedo[tri], _SURFACE[kind, 0], _SURFACE[kind, 2]
-            loss = _SURFACE[kind, 3]
+            bright, speckle, rough = albedo[tri], surface[kind, 0], surface[kind, 2]
+            loss = surface[kind, 3]
             smooth = False
-            slant = cos ** _SURFACE[kind, 1]
+            slant = cos ** surface[kind, 1]
         fade = 1.0 if reach < 18.0 else max(1.0 - (reach - 18.0) / 62.0, 0.35)
         signal = bright * slant * fade * (1.0 + noise[1, n] * speckle) - min(max(reach - 24.0, 0.0), 30.0) * 0.0013
         if signal < 0.40:
             signal -= contrast[ring[n]] * min((0.40 - signal) / 0.12, 1.2)
         if signal < 0.02:
-            loss = loss + 0.004
-        if chance[n] < loss + BASE_LOSS:
+            loss += 0.004 + min(max(-signal, 0.0) * 3.0, 0.25)
+        if chance[n] < loss + base:
             continue
         if not smooth and abs(noise[0, n]) > 1.3:
             rough = 3.5 * rough
-        reach += noise[0, n] * np.sqrt(RANGE_NOISE * RANGE_NOISE + rough * rough)
+        reach += noise[0, n] * np.sqrt(blur * blur + rough * rough)
         x = local[n, 0] + reach * local[n, 3]
         y = local[n, 1] + reach * local[n, 4]
         z = local[n, 2] + reach * local[n, 5]
         radius = np.sqrt(x * x + y * y + z * z)
-        if radius > CUT or radius < NEAREST:
+        if radius > cut or radius < nearest:
             continue
         points[found, 0], points[found, 1], points[found, 2] = x, y, z
         level = 0.0
-        if signal >= FLOOR + min(max(reach - 20.0, 0.0), 28.0) * 0.0034:
+        if signal >= floor + min(max(reach - 20.0, 0.0), 28.0) * 0.0042:
             level = np.floor(min(np.floor(signal * 255.0) / 2.55, 99.0) + 0.5) / 100.0
         points[found, 3] = level
-        words[found] = label if radius <= LABELLED else np.uint32(0)
+        words[found] = label if radius <= labelled else np.uint32(0)
         kept[found] = n
         found += 1
     return points[:found], words[:found], kept[:found]

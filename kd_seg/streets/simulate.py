@@ -29,6 +29,8 @@ from kd_seg.streets.truth import ObjectTruth, truth_folder
 from kd_seg.streets.world import World
 from kd_seg.streets.writer import PART, write_picture, write_scan, write_sequence, write_truth
 
+GENERATION = 2
+"""Raised whenever equal settings no longer give equal bytes, so that no folder is completed with other streets."""
 CHUNK = 40
 """Scans that share one world; fixed, so that the bytes do not depend on the number of workers."""
 
@@ -76,7 +78,7 @@ def simulate(
         out: folder; made if missing.
         sequences, scans, seed, images, rare, distort: see Order.
         workers: processes; 1 = none but this one.
-        overwrite: remove what an earlier run of other settings left in ``out``.
+        overwrite: remove what an earlier run left in ``out``.
         advance: called with the number of scans done since the last call.
 
     Raises:
@@ -175,20 +177,21 @@ def _check(order: Order) -> None:
 
 
 def _claim(root: Path, order: Order, overwrite: bool) -> None:
-    """Make ``root`` ours, or refuse; the settings are kept in ``simulation.json``."""
+    """Make ``root`` ours, or refuse; the settings are kept in ``simulation.json``, without which nothing is ever removed."""
     header = root / "simulation.json"
-    wanted = {"format": 1, **asdict(order)}
+    wanted = {"generation": GENERATION, **asdict(order)}
+    if root.exists() and not root.is_dir():
+        raise UsageError(f"{root} is a file; give a folder.")
     if root.is_dir() and any(root.iterdir()):
-        same = header.is_file() and _load(header) == wanted
-        if not same and not overwrite:
-            raise UsageError(
-                f"{root} is in use and was not begun with these settings; give another folder or --overwrite."
-            )
-        if not same:
+        found = _load(header)
+        if not isinstance(found, dict) or "generation" not in found:
+            raise UsageError(f"{root} holds something that is no simulation of ours; give an empty or new folder.")
+        if found != wanted and not overwrite:
+            changed = ", ".join(f"{k} {found.get(k)} -> {v}" for k, v in wanted.items() if found.get(k) != v)
+            raise UsageError(f"{root} holds a simulation of other settings ({changed}); give another folder or --overwrite.")
+        if overwrite:
             for name in ("sequences", "truth"):
                 shutil.rmtree(root / name, ignore_errors=True)
-    elif root.exists() and not root.is_dir():
-        raise UsageError(f"{root} is a file; give a folder.")
     root.mkdir(parents=True, exist_ok=True)
     header.write_text(json.dumps(wanted, indent=1) + "\n", encoding="ascii")
 

@@ -16,7 +16,7 @@ PERIOD = 0.1036
 """Seconds from scan to scan."""
 SENSOR_HEIGHT = 1.765
 """Metres from the road to the origin of a scan."""
-MOUNT_PITCH = 0.0129
+MOUNT_PITCH = 0.0110
 """Radians by which the sensor looks down in front, as on KITTI's car."""
 
 
