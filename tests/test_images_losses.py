@@ -75,6 +75,26 @@ def test_label_distribution_by_hand() -> None:
     assert value.item() == pytest.approx(0.5 * -math.log(0.5) + 0.5 * -math.log(0.75), abs=1e-6)
 
 
+def test_likelihoods_by_hand() -> None:
+    """-log(a_0 p_0 + a_1 p_1): the usual class is free, the other costs -log 0.1; two claims still agree on it."""
+    logits = logits_of([[0.3, 0.6, 0.1]])
+    claims = torch.tensor([[1.0, 0.1, 0.0]])
+    value, _ = forward_distillation(logits, torch.tensor([0]), torch.tensor([0]), claims, torch.ones(1))
+    assert value.item() == pytest.approx(-math.log(0.3 + 0.06), abs=1e-6)
+    value.backward()
+    assert logits.grad is not None
+    assert logits.grad[0, 0] < 0 < logits.grad[0, 1] < logits.grad[0, 2] + 1  # the usual class gains
+    both = torch.tensor([[1.0, 0.1, 0.0], [0.0, 0.1, 1.0]])
+    pairs = (torch.tensor([0, 0]), torch.tensor([0, 1]))
+    costs = []
+    for winner in range(3):
+        row = torch.full((1, 3), 0.005)
+        row[0, winner] = 0.99
+        costs.append(forward_distillation(torch.log(row), *pairs, both, torch.ones(2))[0].item())
+    assert costs[1] < costs[0]
+    assert costs[1] < costs[2]
+
+
 def test_class_weights_by_hand() -> None:
     """60 pairs claim class 0, 4 class 1 (with 2), none class 3: clip(1 + log4(sum m / (m_c C)), 1, 4)."""
     claims = torch.tensor([[True, False, False, False], [False, True, True, False]])

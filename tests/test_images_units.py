@@ -52,6 +52,12 @@ def test_cityscapes_table() -> None:
     assert meant("sky") == meant("traffic light") == set()
     assert not class_map.mapped[class_map.vocabulary.index("sky")]
     assert class_map.things(CLASSES).sum() == 8
+    likely = class_map.likelihoods(0.1)
+    road, parking = CLASSES.names.index("road"), CLASSES.names.index("parking")
+    assert likely[0, [road, parking]].tolist() == pytest.approx([1.0, 0.1])
+    assert likely[0].sum() == pytest.approx(1.1)
+    assert likely[class_map.vocabulary.index("sky")].sum() == 0
+    assert ((class_map.likelihoods(1.0) > 0) == class_map.sets).all()
 
 
 def test_class_map_errors(tmp_path: Path) -> None:

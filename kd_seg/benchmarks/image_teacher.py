@@ -4,7 +4,7 @@
 
 CONFIG names the teacher in its objective image_units. Points are those that a camera sees and the teacher has an answer
 for. A teacher class that may stand for several classes is scored twice: ``right`` counts any of them; for IoU it stands
-for the one that is most frequent in SemanticKITTI.
+for the first of its set.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ def measure(
     """Scores of the teacher, and of each student on the same points; labels are read, for scoring alone."""
     class_map = load_class_map(source.class_map, classes)
     teacher = build_teacher(source.teacher, tools(data, classes, class_map.vocabulary))
-    usual = np.where(class_map.sets, classes.shares() + 1e-12, -1.0).argmax(axis=1)
     segmenters = {run.name: Segmenter(run, device="cpu") for run in students}
     matrices = {name: np.zeros((len(classes) + 1,) * 2, dtype=np.int64) for name in ("teacher", *segmenters)}
     inside = answered = right = 0
@@ -61,7 +60,7 @@ def measure(
             inside, answered = inside + int(labelled.sum()), answered + int(known.sum())
             rows, said, truth = rows[known], said[known], train[rows[known]]
             right += int(class_map.sets[said, truth.astype(np.int64) - 1].sum())
-            matrices["teacher"] += confusion((usual[said] + 1).astype(np.uint8), truth, len(classes))
+            matrices["teacher"] += confusion((class_map.usual[said] + 1).astype(np.uint8), truth, len(classes))
             for name, answer_of in answers.items():
                 matrices[name] += confusion(answer_of[rows], truth, len(classes))
     return {

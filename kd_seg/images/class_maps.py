@@ -17,7 +17,7 @@ SAME = "same"
 
 
 class ClassMapFile(Settings):
-    """A file of configs/class_maps/: teacher class (in the order of its ids) to student classes."""
+    """A file of configs/class_maps/: teacher class, in the order of its ids, to student classes, the usual one first."""
 
     name: str
     student: str
@@ -32,11 +32,13 @@ class ClassMap:
         name: of the map.
         vocabulary: teacher class names by teacher class id.
         sets: [C2, C] bool, row = teacher class, column = logit column; an empty row means no unit.
+        usual: [C2] int64, the first student class of each set, -1 for an empty one.
     """
 
     name: str
     vocabulary: tuple[str, ...]
     sets: npt.NDArray[np.bool_]
+    usual: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.vocabulary)
@@ -45,6 +47,13 @@ class ClassMap:
     def mapped(self) -> npt.NDArray[np.bool_]:
         """[C2]: teacher classes that stand for anything."""
         return self.sets.any(axis=1)
+
+    def likelihoods(self, secondary: float) -> npt.NDArray[np.float32]:
+        """[C2, C]: 1 for the usual class of each set, ``secondary`` for the others, 0 outside."""
+        table = self.sets.astype(np.float32) * np.float32(secondary)
+        rows = np.flatnonzero(self.usual >= 0)
+        table[rows, self.usual[rows]] = 1.0
+        return table
 
     def things(self, classes: ClassTable) -> npt.NDArray[np.bool_]:
         """[C2]: teacher classes that may stand for a class with instances."""
@@ -59,7 +68,7 @@ def load_class_map(name: str, classes: ClassTable) -> ClassMap:
     Raises ConfigError if it is missing, made for another table, or names an unknown class.
     """
     if name == SAME:
-        return ClassMap(SAME, classes.names, np.eye(len(classes), dtype=bool))
+        return ClassMap(SAME, classes.names, np.eye(len(classes), dtype=bool), np.arange(len(classes)))
     path = Path(name) if name.endswith((".yaml", ".yml")) else find_config(f"class_maps/{name}.yaml")
     content = validate(ClassMapFile, read_yaml(path), str(path))
     if content.student != classes.name:
@@ -67,9 +76,12 @@ def load_class_map(name: str, classes: ClassTable) -> ClassMap:
     if len(content.classes) > 255:
         raise ConfigError(f"{path}: {len(content.classes)} teacher classes, at most 255 fit a byte beside 255 = none.")
     sets = np.zeros((len(content.classes), len(classes)), dtype=bool)
+    usual = np.full(len(content.classes), -1, dtype=np.int64)
     for row, (teacher, students) in enumerate(content.classes.items()):
         try:
-            sets[row, list(classes.columns(students))] = True
+            columns = list(classes.columns(students))
+            sets[row, columns] = True
+            usual[row] = columns[0] if columns else -1
         except ConfigError as error:
             raise ConfigError(f"{path}: classes.{teacher}: {error}") from None
-    return ClassMap(content.name, tuple(content.classes), sets)
+    return ClassMap(content.name, tuple(content.classes), sets, usual)

@@ -16,8 +16,11 @@ Measure = Literal["precision", "iou", "probability"]
 
 
 def set_log_probability(log_probabilities: Tensor, claims: Tensor) -> Tensor:
-    """``log sum_{c in S} p_c`` of rows [P, C] under sets [P, C] bool (each with a member): [P]."""
-    return torch.logsumexp(log_probabilities.masked_fill(~claims, -torch.inf), dim=1)
+    """``log sum_{c in S} a_c p_c`` of rows [P, C] under sets [P, C] (each with a member): [P].
+
+    ``claims`` holds a_c, the likelihood of the claim given class c (0 outside the set), or a plain bool set.
+    """
+    return torch.logsumexp(log_probabilities + claims.to(log_probabilities.dtype).log(), dim=1)
 
 
 def class_weights(unit_of_pair: Tensor, claims: Tensor) -> Tensor:
@@ -50,9 +53,10 @@ def forward_distillation(
     Args:
         logits: [N, C] per row (point or voxel).
         row_of_pair, unit_of_pair: [P] each. Pairs of units with weight 0 do not exist.
-        claims: [U, C] bool; the cross-entropy against a set is ``-log sum_{c in S} p_c``.
+        claims: [U, C]; the cross-entropy against a set is ``-log sum_{c in S} a_c p_c`` (a bool set has a_c = 1). With
+            a_c = 1 throughout nothing says which member is meant, and a student takes whichever it leans to first.
         weights: [U] >= 0, C_u w_u (and s_u).
-        distribution: ([U, C2], [C2, C] bool) replaces the class by the teacher's label distribution; teacher classes
+        distribution: ([U, C2], [C2, C]) replaces the class by the teacher's label distribution; teacher classes
             that mean no student class leave the sum, the rest is normalised.
         average_over: divide by this instead of ``|cover|`` (the released code: all points, covered or not).
     """
@@ -71,12 +75,13 @@ def forward_distillation(
 
 
 def _distribution_surprise(log_probabilities: Tensor, units: Tensor, table: Tensor, sets: Tensor) -> Tensor:
-    mapped = sets.any(dim=1)
+    mapped = (sets > 0).any(dim=1)
     share = table.float()[:, mapped]
     share = share / share.sum(dim=1, keepdim=True).clamp_min(1e-6)
     surprise = torch.zeros(len(units), device=log_probabilities.device)
     for column, members in enumerate(sets[mapped]):
-        surprise = surprise - share[units, column] * torch.logsumexp(log_probabilities[:, members], dim=1)
+        log_set = torch.logsumexp(log_probabilities + members.to(log_probabilities.dtype).log(), dim=1)
+        surprise = surprise - share[units, column] * log_set
     return surprise
 
 

@@ -191,7 +191,7 @@ def _unit_colours(
     """Colour per point of the class that its last unit claims (the first of a set), dimmed by the unit's weight."""
     colours = np.full((count, 3), UNLABELLED, dtype=np.uint8)
     covered = np.zeros(count, dtype=bool)
-    first = class_map.sets.argmax(axis=1)
+    first = class_map.usual
     for unit in np.argsort(weight, kind="stable"):
         rows = units.rows(unit)
         colour = class_colours(np.array([first[units.klass[unit]] + 1], dtype=np.uint8), classes)[0]

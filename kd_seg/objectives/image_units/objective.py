@@ -36,6 +36,7 @@ class ImageUnits(Objective):
     Settings = ImageUnitsSettings
     needs_labels = False
     sets: Tensor
+    likelihoods: Tensor
     ratio: Tensor
     score: Tensor
 
@@ -47,6 +48,8 @@ class ImageUnits(Objective):
         self.store = open_units(source, context.cache, context.data, context.classes, MEND)
         self.view = UnitsView(f"image_units {self.store.folder.name}", self.store, self._number())
         self.register_buffer("sets", torch.from_numpy(self.class_map.sets.copy()), persistent=False)
+        likelihoods = torch.from_numpy(self.class_map.likelihoods(settings.secondary))
+        self.register_buffer("likelihoods", likelihoods, persistent=False)
         self.register_buffer("ratio", torch.full((self.units,), torch.nan))
         self.register_buffer("score", torch.ones(self.units))
         self.ema: nn.Module | None = None
@@ -86,9 +89,9 @@ class ImageUnits(Objective):
         point, unit = found.point[inside], found.unit[inside]
         covered, row = torch.unique(point, return_inverse=True)
         logits = output.logits[batch.inverse[covered]]
-        claims = self.sets[found.klass]
-        weights, alive = self._weights(found, unit, claims)
-        distribution = (found.distribution, self.sets) if found.distribution.shape[1] else None
+        claims = self.likelihoods[found.klass]
+        weights, alive = self._weights(found, unit, self.sets[found.klass])
+        distribution = (found.distribution, self.likelihoods) if found.distribution.shape[1] else None
         total = len(batch.features) if self.settings.average == "all" else None
         value, count = forward_distillation(logits, row, unit, claims, weights, distribution, total)
         if count == 0:

@@ -59,6 +59,9 @@ class ImageUnitsSettings(UnitSource):
     class_weights: Literal["log4", "none"] = Field(
         default="log4", description="log4: clip(1 + log4(sum m/(m_c C)), 1, 4)"
     )
+    secondary: float = Field(
+        default=0.1, gt=0, le=1, description="likelihood of the classes after the first of a set; 1 = plain marginal"
+    )
     confidence: bool = Field(default=True, description="weight units by the teacher's confidence")
     average: Literal["cover", "all"] = Field(
         default="cover", description="divide by covered points, or by all (released)"
