@@ -17,7 +17,7 @@ SAME = "same"
 
 
 class ClassMapFile(Settings):
-    """A file of configs/class_maps/: teacher class, in the order of its ids, to student classes, the usual one first."""
+    """A file of configs/class_maps/: teacher classes in the order of their ids, each with the usual class first."""
 
     name: str
     student: str
