@@ -190,6 +190,12 @@ def test_rows_are_weighed_by_class_and_by_what_fusion_adds(world, tmp_path):
     found = objective._logit(output, answer, objective._rows(batch, fused, answer))
     assert float(found[0].detach()) == pytest.approx(float(wanted.detach()), rel=1e-4)
     assert found[1] == int(taught.sum())
+    objective.row_weights = torch.arange(1.0, 20.0)
+    by_class = weight[taught] * batch.labels[taught]
+    found = objective._logit(output, answer, objective._rows(batch, fused, answer))
+    assert float(found[0].detach()) == pytest.approx(
+        float(((rows * by_class).sum() / by_class.sum()).detach()), rel=1e-4
+    )
 
 
 def test_a_teacher_on_another_grid_is_refused(world, tmp_path, teacher):

@@ -32,7 +32,8 @@ def view_fused(source: Path, which: str | None, students: list[Path], classes: C
     """``fused_sheet`` of a scan of a data root or sequence, with the answers of checkpoints or runs."""
     scan = find_scan(source, which)
     shot = Shot(scan.name, scan.points, scan=scan)
-    answers = [(path.stem, answered(path, shot, classes, "unit")) for path in students]
+    names = _names(students)
+    answers = [(names[i], answered(path, shot, classes, "unit")) for i, path in enumerate(students)]
     return fused_sheet(scan, classes, answers)
 
 
@@ -95,6 +96,16 @@ def fused_sheet(
                 class_colours(said, classes), centre, half,
             )  # fmt: skip
     return sheet
+
+
+def _names(students: list[Path]) -> list[str]:
+    """The last part of each path that tells it from the others."""
+    parts = [path.resolve().with_suffix("").parts for path in students]
+    for place in range(1, min((len(p) for p in parts), default=1)):
+        names = [p[-place] for p in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [str(path) for path in students]
 
 
 def _panel(

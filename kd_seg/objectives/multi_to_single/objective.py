@@ -76,6 +76,7 @@ class MultiToSingle(Objective):
         self.view = FusedView(fuser, teacher.encoding)
         self.heads = nn.ModuleDict(_heads(settings, dict(context.student.channels), teacher.channels))  # type: ignore[arg-type]
         self.register_buffer("class_weights", class_weights(context.classes, "cube_root"), persistent=False)
+        self.register_buffer("row_weights", class_weights(context.classes, settings.row_weights), persistent=False)
         self._banks(settings, context, teacher)
 
     @property
@@ -129,6 +130,8 @@ class MultiToSingle(Objective):
         labelled = int((label > 0).sum())
         hard = torch.isin(label, label.new_tensor(self.hard))
         weight = torch.where(hard, self.settings.hard_weight, 1.0) * taught
+        if isinstance(self.row_weights, Tensor):
+            weight = weight * self.row_weights[(label - 1).clamp_min(0)]
         if self.settings.fused_weight != 1.0:
             more = _points_per_voxel(view.teacher)[pi] > _points_per_voxel(batch)
             weight = weight * torch.where(more, self.settings.fused_weight, 1.0)

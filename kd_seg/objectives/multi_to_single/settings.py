@@ -73,6 +73,9 @@ class MultiToSingleSettings(Settings):
     feature: FeatureSettings = FeatureSettings()
     affinity: AffinitySettings = AffinitySettings()
     trust: bool = Field(True, description="rows on which the teacher is wrong teach nothing")
+    row_weights: Literal["none", "cube_root", "inverse"] = Field(
+        "none", description="weights of rows by class in logit and feature terms, as supervised.class_weights has them"
+    )
     hard_weight: float = Field(1.0, gt=0, description="weight of rows of hard classes in logit and feature terms")
     fused_weight: float = Field(
         1.0, gt=0, description="weight of rows whose fused voxel holds points that the student's does not"
