@@ -109,10 +109,10 @@ def test_instances_without_a_number_and_small_ones_stay_out(tmp_path: Path) -> N
     words.tofile(path)
     build_library(tmp_path / "c", world.data(), CLASSES, SETTINGS, work())
     library = InstanceLibrary.open(tmp_path / "c", world.data(), CLASSES, SETTINGS, "x")
-    assert set(library.sequence("00").records["key"][lambda_hard(library)].tolist()) == {BUS}
+    assert set(library.sequence("00").records["key"][hard_rows(library)].tolist()) == {BUS}
 
 
-def lambda_hard(library: InstanceLibrary) -> np.ndarray:
+def hard_rows(library: InstanceLibrary) -> np.ndarray:
     return library.sequence("00").records["role"] == Role.HARD
 
 
