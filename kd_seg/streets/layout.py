@@ -307,7 +307,7 @@ def _garden_lot(site: Site, street: Street, side: int, s: float, wide: float) ->
     front = street.half + _side(street, side).width() + (rng.uniform(0.5, 6.0) if rng.random() < 0.7 else 0.15)
     first, last = s - wide / 2, s + wide / 2
     drive = first + 2.2 if rng.random() < 0.5 else last - 2.2
-    setback = rng.uniform(3.0, 13.0)
+    setback = rng.uniform(3.0, 11.0)
     boundary = str(rng.choice(["fence", "hedge", "none", "both"], p=[0.48, 0.16, 0.18, 0.18]))
     for a, b in ((first, drive - 1.7), (drive + 1.7, last)):
         if boundary in ("fence", "both"):
@@ -384,7 +384,7 @@ def _open_square(site: Site, street: Street, side: int, s: float, wide: float) -
     front = street.half + _side(street, side).width() + 0.15
     deep = rng.uniform(15, 40)
     place, heading = street.at(s, side * (front + deep / 2))
-    cover = (Cover.PARKING, Cover.SIDEWALK, Cover.PAVED, Cover.GRASS)[int(rng.choice(4, p=[0.07, 0.13, 0.0, 0.80]))]
+    cover = (Cover.PARKING, Cover.SIDEWALK, Cover.PAVED, Cover.GRASS)[int(rng.choice(4, p=[0.05, 0.13, 0.0, 0.82]))]
     site.patches.append(Patch(*map(float, place), float(heading), wide - 1.0, deep, cover))
     site.take(site.footprint(*place, float(heading), wide - 1.5, deep - 1.0))
     if rng.random() < 0.5:

@@ -171,7 +171,7 @@ def _street(rng: np.random.Generator, line: Floats, style: Style) -> Street:
     if style.name == "residential":
         half = float(rng.uniform(2.8, 3.7))
         yards = [Cover.SIDEWALK if rng.random() < 0.42 else Cover.GRASS for _ in range(2)]
-        sides = [side(0.12, 0.08, float(rng.uniform(1.5, 3.0)), y, float(rng.uniform(8, 22))) for y in yards]
+        sides = [side(0.10, 0.08, float(rng.uniform(1.5, 3.0)), y, float(rng.uniform(8, 22))) for y in yards]
     elif style.name == "city":
         half = float(rng.uniform(3.2, 5.0))
         sides = [side(0.2, 0.25, float(rng.uniform(2.2, 4.2)), Cover.SIDEWALK) for _ in range(2)]

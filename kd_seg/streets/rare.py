@@ -62,7 +62,7 @@ WANTED: tuple[Wanted, ...] = (
     Wanted(257, "bus", 1.135e-4, 6000, 12.0, (12.0, 2.7), "lane", (4.0, 9.0)),
     Wanted(259, "other-vehicle", 4.384e-5, 2400, 5.0, (6.0, 2.4), "lane", (3.0, 7.0)),
     Wanted(254, "person", 1.606e-4, 1500, 0.52, (0.6, 0.6), "walk", (0.8, 1.8)),
-    Wanted(253, "bicyclist", 1.271e-4, 1500, 0.6, (1.8, 0.6), "edge", (3.0, 6.5)),
+    Wanted(253, "bicyclist", 1.271e-4, 1500, 0.45, (1.8, 0.6), "edge", (3.0, 6.5)),
     Wanted(255, "motorcyclist", 3.746e-5, 800, 0.85, (2.1, 0.8), "lane", (5.0, 12.0)),
 )
 """Shares as in SemanticKITTI's training set (methods.md 5)."""

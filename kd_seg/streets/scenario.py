@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from kd_seg.geometry import Matrix, rigid, rotation_z
 from kd_seg.streets.catalogue import Item
 from kd_seg.streets.ground import Plan, survey
 from kd_seg.streets.layout import furnish
+from kd_seg.streets.mesh import Floats
 from kd_seg.streets.network import STYLES, Network, lay
 from kd_seg.streets.rare import populate
 from kd_seg.streets.traffic import PERIOD, Ego, Track, drive
@@ -40,10 +42,15 @@ class Scenario:
     items: list[Item]
     tracks: list[Track]
 
-    def standing(self, item: Item) -> Matrix:
-        """Pose [4, 4] of an item in the world, origin on the ground."""
-        z = float(self.plan.height(np.array([[item.x, item.y]]))[0])
-        return rigid(rotation_z(item.yaw), [item.x, item.y, z])
+    @cached_property
+    def standing(self) -> list[tuple[Item, Matrix, Floats]]:
+        """Things that stand: the item, its pose in the world [4, 4] with the origin on the ground, its extent [3]."""
+        things = [item for item in self.items if item.word]
+        heights = self.plan.height(np.array([[item.x, item.y] for item in things]).reshape(-1, 2))
+        return [
+            (item, rigid(rotation_z(item.yaw), [item.x, item.y, float(z)]), item.mesh().size())
+            for item, z in zip(things, heights, strict=True)
+        ]
 
 
 def compose(seed: int, sequence: int, scans: int, rare: float) -> Scenario:

@@ -29,7 +29,7 @@ from kd_seg.streets.truth import ObjectTruth, truth_folder
 from kd_seg.streets.world import World
 from kd_seg.streets.writer import PART, write_picture, write_scan, write_sequence, write_truth
 
-GENERATION = 2
+GENERATION = 3
 """Raised whenever equal settings no longer give equal bytes, so that no folder is completed with other streets."""
 CHUNK = 40
 """Scans that share one world; fixed, so that the bytes do not depend on the number of workers."""
@@ -148,12 +148,10 @@ def objects_at(scenario: Scenario, k: int, words: np.ndarray) -> list[ObjectTrut
     ids, counts = np.unique(words[words >> 16 > 0], return_counts=True)
     points = dict(zip(ids.tolist(), counts.tolist(), strict=True))
     objects = []
-    for item in scenario.items:
-        if item.word and np.hypot(item.x - here[0], item.y - here[1]) < 90.0:
-            pose = inverse @ scenario.standing(item)
-            objects.append(
-                ObjectTruth(item.word, item.kind, pose, np.zeros(3), item.mesh().size(), points.get(item.word, 0))
-            )
+    for item, place, extent in scenario.standing:
+        if np.hypot(item.x - here[0], item.y - here[1]) < 90.0:
+            seen = points.get(item.word, 0)
+            objects.append(ObjectTruth(item.word, item.kind, inverse @ place, np.zeros(3), extent, seen))
     for track in scenario.tracks:
         if np.linalg.norm(track.poses[k, :2, 3] - here[:2]) < 90.0:
             size = shape(track.kind, track.variant, (float(track.phase[k]) / 8,)).size()
