@@ -111,3 +111,15 @@ def test_released_row_means_the_released_method() -> None:
     assert settings.average == "all"
     assert settings.backward.replace
     assert (settings.backward.student, settings.backward.rounds) == ("snapshot", 1)
+
+
+def test_images_bench_times_steps_and_views(world: tuple[Path, Path]) -> None:
+    from kd_seg.benchmarks import images
+
+    rows = images.rows(world[0], 0.8, 1, batch=1)
+    assert [row.name for row in rows[:5]] == [
+        "baseline", "units, forward", "units, forward with an EMA judge", "regions, slidr_mended", "regions, scalr",
+    ]  # fmt: skip
+    assert [row.ours for row in rows] == [True] + [False] * 8
+    assert all(row.ms > 0 for row in rows)
+    assert "KiB a scan" in rows[-1].name

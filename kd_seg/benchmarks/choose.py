@@ -94,6 +94,17 @@ def _distil(request: Request) -> list[BenchRow]:
         return rows(Path(folder), size, repeats)
 
 
+def _images(request: Request) -> list[BenchRow]:
+    from kd_seg.benchmarks.images import rows
+
+    size, repeats = request.voxel_size or 0.2, request.repeats or 3
+    if request.data is not None:
+        return rows(request.data, size, repeats)
+    with tempfile.TemporaryDirectory() as folder:
+        simulated(Path(folder), scans=4, images=True)
+        return rows(Path(folder), size, repeats)
+
+
 def _train(request: Request) -> list[BenchRow]:
     from kd_seg.benchmarks.train import rows
 
@@ -112,6 +123,7 @@ BENCHES: dict[str, Callable[[Request], list[BenchRow]]] = {
     "fuse": _fuse,
     "project": _project,
     "distil": _distil,
+    "images": _images,
     "train": _train,
     "predict": _predict,
 }

@@ -12,7 +12,7 @@ from kd_seg.cli.console import out, print_json, say
 
 
 def command(
-    what: Annotated[str, typer.Argument(help="voxelize, maps, fuse, distil, project, train or predict.")],
+    what: Annotated[str, typer.Argument(help="voxelize, maps, fuse, distil, project, images, train or predict.")],
     scan: Annotated[Path | None, typer.Option(help="Point file; default: a simulated scan.")] = None,
     data: Annotated[Path | None, typer.Option(help="Data root, for fuse and project; default: simulated.")] = None,
     voxel: Annotated[float | None, typer.Option(min=0.01, help="Voxel size in metres; default by benchmark.")] = None,
