@@ -26,9 +26,7 @@ def command(
         bool, typer.Option("--distort", help="Leave the distortion by the vehicle's motion in.")
     ] = False,
     workers: Annotated[int, typer.Option(help="Processes; 0 = one per core. The bytes do not depend on it.")] = 0,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an earlier simulation.")
-    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier simulation.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print counts and speed as JSON.")] = False,
 ) -> None:
     """Simulate labelled scans of procedural streets, with the truth about objects, motion and visibility beside them.

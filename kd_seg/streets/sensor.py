@@ -147,7 +147,7 @@ def _rays(direction, height, time, shift, turn, rotation, place):  # type: ignor
 
 @njit(cache=True, nogil=True)
 def _respond(  # type: ignore[no-untyped-def]
-    local, hidden, ring, rays, distance, triangle, cosine, material, albedo, word, cover, lower, noise, chance, contrast,
+    local, hidden, ring, rays, distance, triangle, cosine, material, albedo, word, cover, lower, noise, chance, contrast,  # noqa: E501
     surface, covers, raws, limits,
 ):  # fmt: skip
     """Points, words and rows of the rays that give a return.

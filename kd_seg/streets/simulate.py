@@ -175,7 +175,7 @@ def _check(order: Order) -> None:
 
 
 def _claim(root: Path, order: Order, overwrite: bool) -> None:
-    """Make ``root`` ours, or refuse; the settings are kept in ``simulation.json``, without which nothing is ever removed."""
+    """Make ``root`` ours, or refuse; the settings are kept in ``simulation.json``, without which nothing is ever removed."""  # noqa: E501
     header = root / "simulation.json"
     wanted = {"generation": GENERATION, **asdict(order)}
     if root.exists() and not root.is_dir():
@@ -186,7 +186,9 @@ def _claim(root: Path, order: Order, overwrite: bool) -> None:
             raise UsageError(f"{root} holds something that is no simulation of ours; give an empty or new folder.")
         if found != wanted and not overwrite:
             changed = ", ".join(f"{k} {found.get(k)} -> {v}" for k, v in wanted.items() if found.get(k) != v)
-            raise UsageError(f"{root} holds a simulation of other settings ({changed}); give another folder or --overwrite.")
+            raise UsageError(
+                f"{root} holds a simulation of other settings ({changed}); give another folder or --overwrite."
+            )
         if overwrite:
             for name in ("sequences", "truth"):
                 shutil.rmtree(root / name, ignore_errors=True)
