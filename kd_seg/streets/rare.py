@@ -10,9 +10,9 @@ from zlib import crc32
 import numpy as np
 
 from kd_seg.streets.catalogue import Item
-from kd_seg.streets.layout import Site
 from kd_seg.streets.mesh import Floats
 from kd_seg.streets.network import Network
+from kd_seg.streets.site import Site, footprint
 from kd_seg.streets.traffic import PERIOD, Ego, Track, follow
 
 SCAN = 123_400
@@ -128,12 +128,12 @@ def _standing(site: Site, network: Network, ego: Ego, wanted: Wanted, word: int,
             continue
         along = wanted.where == "kerb" or rng.random() < 0.6
         yaw = float(heading) + (rng.choice([0.0, np.pi]) if along else rng.uniform(-np.pi, np.pi)) + rng.normal(0, 0.04)
-        if site.free(site.footprint(*place, yaw, *wanted.size), lots=False):
+        if site.free(footprint(place, yaw, *wanted.size)):
             best, chosen = score, (place, yaw)
     if chosen is None:
         return None
     place, yaw = chosen
-    site.take(site.footprint(*place, yaw, *wanted.size))
+    site.take(footprint(place, yaw, *wanted.size))
     size = (-1.0,) if wanted.kind == "person" else (0.0,)
     return Item(wanted.kind, float(place[0]), float(place[1]), yaw, int(rng.integers(1 << 31)), size, word=word)
 
@@ -179,7 +179,7 @@ def _moving(
             for other in lanes
         ):
             continue
-        if not site.free(place[:: max(len(place) // 20, 1)], lots=False) and wanted.where != "walk":
+        if not site.free(place[:: max(len(place) // 20, 1)]) and wanted.where != "walk":
             continue
         best, chosen = score, (line, s, place)
     if chosen is None:
