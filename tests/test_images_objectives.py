@@ -456,6 +456,60 @@ def test_joint_with_labels(world: tuple[Path, Path], tmp_path: Path) -> None:
     assert described[1]["regime"] == "joint"
 
 
+EVERYTHING: dict[str, dict[str, Any]] = {
+    "unet": {"student": {"level": "enc1"}},
+    "cylinder": {
+        "grid": {"kind": "cylindrical", "cells": [160, 96, 16]},
+        "student": {"network": "cylinder", "features": ["cylinder9"], "level": "enc1"},
+    },
+}
+
+
+def everything(world: tuple[Path, Path], folder: Path, network: str, **run: Any) -> Experiment:
+    """Labels, fused scans, units with the backward pass, and regions at a coarse level, in one configuration."""
+    changes = {section: dict(values) for section, values in EVERYTHING[network].items()}
+    level = changes["student"].pop("level")
+    m2s = {"kind": "multi_to_single", "teacher": {"mode": "ema"}, "feature": {"levels": [level]}}
+    backward = {"start_epoch": 1, "every": 1, "rounds": 1}
+    regions = {
+        "kind": "image_regions",
+        "preset": "slidr_mended",
+        "level": level,
+        "teacher": {"kind": "maps", "root": str(world[1])},
+    }
+    objectives = [{"kind": "supervised"}, m2s, units_entry(world, backward=backward), regions]
+    return experiment(world, folder, objectives, run={"steps": 2, **run}, **changes)
+
+
+def check_everything(trainer: Trainer, folder: Path) -> None:
+    trainer.fit()
+    said = lines(folder)
+    assert {"ce", "units", "regions"} <= set(said[0]["terms"])
+    assert any(name.startswith(("logit", "feature")) for name in said[0]["terms"])
+    assert all(np.isfinite(line["loss"]) for line in said)
+    assert sum(line["terms"]["units"]["count"] for line in said) > 100
+    assert sum(line["terms"]["regions"]["count"] for line in said) > 5
+    assert (folder / "run/units.jsonl").read_text().count("\n") == 1
+
+
+@pytest.mark.parametrize(("network", "batch"), [("unet", 3), ("cylinder", 2)])
+def test_all_teachers_at_once(world: tuple[Path, Path], tmp_path: Path, network: str, batch: int) -> None:
+    """Both students, more than one scan a step, with multi-to-single distillation in the same run."""
+    asked = everything(world, tmp_path, network, batch=batch)
+    prepare(asked, WORK)
+    check_everything(Trainer(asked), tmp_path)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("network", ["unet", "cylinder"])
+def test_all_teachers_at_once_on_cuda(world: tuple[Path, Path], tmp_path: Path, network: str) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    asked = everything(world, tmp_path, network, batch=2, device="cuda")
+    prepare(asked, WORK)
+    check_everything(Trainer(asked), tmp_path)
+
+
 def test_pre_training_is_remembered(world: tuple[Path, Path], tmp_path: Path) -> None:
     """Pre-train on pictures, fine-tune on labels: the student's file says what its first weights learnt from."""
     entry = {"kind": "image_regions", "preset": "slidr", "teacher": {"kind": "maps", "root": str(world[1])}}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import images_scene
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from images_scene import HEIGHT, P2, TR, WIDTH, Scene, poses, real_data, write_scene
+from PIL import Image
 
 from kd_seg.config import validate
 from kd_seg.errors import ConfigError, DataError
@@ -148,6 +150,38 @@ def test_pictures_of_other_moments(tmp_path: Path) -> None:
     person = (words & 0xFFFF) == 30
     assert person.sum() > 100
     assert person[later].sum() < 0.05 * person.sum()
+
+
+def test_a_second_camera_sees_from_its_own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """image_3 stands 0.6 m to the right: its own P3, its own pairs, its own views of the scan."""
+    scene, pose = Scene(), poses(1)[0]
+    root = write_scene(tmp_path, scene, count=1)
+    folder = root / "sequences" / "00"
+    right = P2.copy()
+    right[0, 3] -= 0.6 * P2[0, 0]
+    calibration = (folder / "calib.txt").read_text().splitlines()
+    calibration[3] = "P3: " + " ".join(f"{v:.9f}" for v in right.ravel())
+    (folder / "calib.txt").write_text("\n".join(calibration) + "\n")
+    raw = [scene.picture(pose)[1]]
+    seen = [scene.seen(scene.scan(pose)[0], pose)]
+    monkeypatch.setattr(images_scene, "P2", right)
+    picture, classes = scene.picture(pose)
+    raw.append(classes)
+    seen.append(scene.seen(scene.scan(pose)[0], pose))
+    (folder / "image_3").mkdir()
+    Image.fromarray(picture).save(folder / "image_3" / "000000.png")
+    sequence = SemanticKitti(root).sequences["00"]
+    scan = sequence.scan(0)
+    views = look(scan, sequence, ProjectionSettings())
+    assert [(v.number, v.shot.camera.name) for v in views] == [(0, "image_2"), (1, "image_3")]
+    assert scan.labels is not None
+    for view, picture_classes, truth in zip(views, raw, seen, strict=True):
+        rows = view.pairs.rows
+        assert (picture_classes[view.pairs.cells()] == (scan.labels[rows] & 0xFFFF)).mean() > 0.98
+        assert truth[rows].mean() > 0.99
+    assert len(np.setxor1d(views[0].pairs.rows, views[1].pairs.rows)) > 200
+    (only,) = look(scan, sequence, ProjectionSettings(cameras=["image_3"]))
+    np.testing.assert_array_equal(only.pairs.rows, views[1].pairs.rows)
 
 
 def test_scan_without_picture_has_no_view(tmp_path: Path) -> None:
