@@ -71,6 +71,14 @@ def test_predictions_written_and_read_back_score_like_the_checkpoint(tmp_path: P
     assert content["outside_share"] == direct.outside / direct.points
 
 
+def test_sequences_may_be_repeated_or_joined_by_commas(student: Path, data: Path) -> None:
+    shared = ("eval", student, "--data", data, "--threads", 1)
+    repeated = kd_seg_json(*shared, "--sequences", "00", "--sequences", "01")
+    joined = kd_seg_json(*shared, "--sequences", "00,01")
+    assert repeated["about"]["sequences"] == joined["about"]["sequences"] == ["00", "01"]
+    assert repeated["scans"] == joined["scans"] == 6
+
+
 def test_a_run_is_scored_on_its_own_validation_scans(tmp_path: Path, student: Path, data: Path) -> None:
     run = make_run(tmp_path / "run", student, data)
     done = kd_seg("eval", run, "--threads", 1)

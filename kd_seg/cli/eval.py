@@ -17,7 +17,9 @@ def command(
     ],
     data: Annotated[Path | None, typer.Option(help="Folder that holds sequences/; a run knows its own.")] = None,
     split: Annotated[str | None, typer.Option(help="Official split; default valid, or a run's data.valid.")] = None,
-    sequences: Annotated[str | None, typer.Option(help="Sequences instead of a split, such as 04 or 04,08.")] = None,
+    sequences: Annotated[
+        list[str] | None, typer.Option(help="Sequences instead of a split, such as 04 or 04,08; may be repeated.")
+    ] = None,
     input_: Annotated[
         Literal["own", "fused"], typer.Option("--input", help="own: single scans; fused: a teacher on fused clouds.")
     ] = "own",
@@ -46,7 +48,7 @@ def command(
     from kd_seg.evaluation.request import Request, answer, own_record
     from kd_seg.evaluation.table import class_table, distance_table, summary
 
-    names = tuple(name.strip() for name in sequences.split(",") if name.strip()) if sequences is not None else None
+    names = tuple(n.strip() for part in sequences for n in part.split(",") if n.strip()) if sequences else None
     request = Request(tuple(what), data, split, names, input_, distances, shard, classes, device, threads, cache)
     result = answer(request, lambda scans: tracked(scans, "evaluating", len(scans)), progress)
     if result.unknown:
