@@ -30,7 +30,8 @@ class Labelled:
 
     Attributes:
         points: [N, 4] as the network saw them.
-        timings: milliseconds of decode, voxelize, inference and encode (the segmentation cloud's).
+        timings: milliseconds of decode, voxelize, inference (and network within it) and encode (the segmentation
+            cloud's).
     """
 
     cloud: Decoded
@@ -219,4 +220,5 @@ def made_up_message(points: Points) -> MadeUpMessage:
 
 def _empty() -> Prediction:
     nothing = np.empty(0, np.float32)
-    return Prediction(np.empty(0, np.uint8), nothing, nothing.copy(), {"voxelize": 0.0, "inference": 0.0})
+    timings = {"voxelize": 0.0, "inference": 0.0, "network": 0.0}
+    return Prediction(np.empty(0, np.uint8), nothing, nothing.copy(), timings)

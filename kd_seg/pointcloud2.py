@@ -277,15 +277,15 @@ def encode_filtered(message: CloudLike, cloud: Decoded, keep: npt.NDArray[np.boo
     """The input's own points where ``keep`` [N] holds, their bytes untouched, as one row."""
     fields = tuple(Field(str(f.name), int(f.offset), int(f.datatype), int(f.count)) for f in message.fields)
     step = int(message.point_step)
-    rows = np.empty((0, step), np.uint8)
+    rows = np.empty(0, np.uint8)
     if len(cloud.xyz):
-        row_step = _row_step(message, cloud.height, cloud.width, step)
-        shape, strides = (cloud.height, cloud.width, step), (row_step, step, 1)
-        points: Bytes = np.ndarray(shape, np.uint8, _bytes_of(message).data, 0, strides)
-        rows = points.reshape(-1, step)[keep]
-    dense = bool(np.isfinite(cloud.xyz[keep]).all())
-    big = bool(message.is_bigendian)
-    return Packed(1, len(rows), fields, big, step, len(rows) * step, rows.reshape(-1), dense)
+        # A point is one opaque value of ``step`` bytes: NumPy moves those ten times faster than rows of bytes.
+        shape, strides = (cloud.height, cloud.width), (_row_step(message, cloud.height, cloud.width, step), step)
+        points: npt.NDArray[np.void] = np.ndarray(shape, f"V{step}", _bytes_of(message).data, 0, strides)
+        rows = points[keep.reshape(shape)].view(np.uint8)
+    count = len(rows) // step if step else 0
+    dense = bool(kept_are_finite(cloud.xyz.view(np.uint32), keep))
+    return Packed(1, count, fields, bool(message.is_bigendian), step, len(rows), rows, dense)
 
 
 def keep_mask(class_id: npt.NDArray[np.uint8], remove: Sequence[int]) -> npt.NDArray[np.bool_]:
@@ -330,5 +330,11 @@ def pack_visualization(xyz, class_id, rgb, out):  # type: ignore[no-untyped-def]
     return dense
 
 
-KERNELS = (pack_segmentation, pack_visualization)
-"""What the node compiles while it is configured."""
+@_kernel
+def kept_are_finite(xyz, keep):  # type: ignore[no-untyped-def]
+    """Whether every coordinate, given as bit patterns [N, 3], of the points in ``keep`` [N] is finite."""
+    broken = False
+    for i in range(len(xyz)):
+        for k in range(3):
+            broken |= keep[i] & ((xyz[i, k] & _EXPONENT) == _EXPONENT)
+    return not broken

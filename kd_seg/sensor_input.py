@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
 
 import numba
 import numpy as np
@@ -221,7 +220,3 @@ def _intensity_mismatch(figures: FrameFigures, settings: SensorSettings) -> dict
             "all intensities are equal; check that the driver sends intensity and input.intensity_fields names it"
         )
     return found
-
-
-KERNELS: tuple[Any, ...] = (fill_points, count_points)
-"""What the node compiles while it is configured."""

@@ -49,6 +49,7 @@ class Frame:
     total: float
     voxelize: float
     inference: float
+    outside_network: float
     latency: float
 
 
@@ -235,6 +236,7 @@ def _inference(snapshot: Snapshot) -> Status:
         "total_ms_p95": percentile(totals, 0.95),
         "voxelize_ms_p50": percentile(times.values("voxelize"), 0.5),
         "inference_ms_p50": percentile(times.values("inference"), 0.5),
+        "outside_network_ms_p50": percentile(times.values("outside_network"), 0.5),
         "latency_ms_p50": percentile(latencies, 0.5),
         "latency_ms_p95": percentile(latencies, 0.95),
         "drop_ratio": counts.drop_ratio,

@@ -36,7 +36,8 @@ from ros_nodes.worker import Worker
 INPUT = "~/input/points"
 CLOUDS = ("segmentation", "visualization", "filtered")
 STAGES = ("decode", "voxelize", "inference", "encode", "publish", "total")
-TIMES = (*(f"processing_time/{stage}_ms" for stage in STAGES), "pipeline_latency_ms", "cyclic_time_ms")
+SHARES = ("network", "outside_network", "since_reception")
+TIMES = (*(f"processing_time/{stage}_ms" for stage in (*STAGES, *SHARES)), "pipeline_latency_ms", "cyclic_time_ms")
 SMALL_BUFFER = 2 * 2**20
 WARM_UP_LEAST = 1000
 """Points of the cloud that compiles the kernels even where ``warmup_frames`` is 0."""

@@ -143,14 +143,14 @@ class Worker:
         if labelled.all_invalid:
             self._warn("no_valid_points", f"none of the cloud's {len(labelled.points)} points is valid")
         try:
-            self._follow_up(message, labelled, settings, age_s, latency_ms, taken, ready, published)
+            self._follow_up(parcel, labelled, settings, age_s, latency_ms, taken, ready, published)
         except Exception as error:
             if not self._outputs.stopping():
                 self._warn("extra_output", f"an output beside the segmentation failed: {summary(error)}")
 
     def _follow_up(
         self,
-        message: Any,
+        parcel: Parcel,
         labelled: Labelled,
         settings: FrameSettings,
         age_s: float,
@@ -160,21 +160,27 @@ class Worker:
         published: float,
     ) -> None:
         """All that is not the segmentation cloud: the other clouds, times, figures of the sensor."""
-        outputs = self._outputs
+        outputs, message = self._outputs, parcel.message
         if outputs.wanted("visualization"):
             outputs.publish_cloud("visualization", message.header, self._labeller.visualization(labelled))
         if outputs.wanted("filtered"):
             removed = self._labeller.removed(settings.cloud.filter_classes, settings.cloud.remove_invalid)
             outputs.publish_cloud("filtered", message.header, self._labeller.filtered(message, labelled, removed))
         total_ms = 1e3 * (published - taken)
-        times = {**labelled.timings, "publish": 1e3 * (published - ready), "total": total_ms}
+        times = {
+            **labelled.timings,
+            "publish": 1e3 * (published - ready),
+            "total": total_ms,
+            "outside_network": total_ms - labelled.timings["network"],
+            "since_reception": 1e3 * (published - parcel.arrived),
+        }
         for name, milliseconds in times.items():
             outputs.publish_time(f"processing_time/{name}_ms", milliseconds)
         outputs.publish_time("pipeline_latency_ms", latency_ms)
         if self._last_publish is not None:
             outputs.publish_time("cyclic_time_ms", 1e3 * (published - self._last_publish))
         self._last_publish = published
-        frame = Frame(total_ms, times["voxelize"], times["inference"], latency_ms)
+        frame = Frame(total_ms, times["voxelize"], times["inference"], times["outside_network"], latency_ms)
         self._stopwatch.add(frame, published, settings.max_processing_ms)
         self._look_at_sensor(message, labelled, settings, age_s)
 

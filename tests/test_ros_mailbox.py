@@ -146,8 +146,8 @@ def test_diagnostics_are_well_named_and_good_by_default() -> None:
         ("input", WARN, "no publisher", {"input": Input("/points", 0, 0, 0, 0.5, 0)}),
         ("input", WARN, "sensor appears", {"input": Input("/points", 1, 9, 0, 0, 0, ("sensor appears low",))}),
         ("input", OK, "not active", {"life": life("inactive"), "input": Input("/points", 0, 0, 0, 99, 0)}),
-        ("inference", WARN, "last frame took 150", {"times": Times((Frame(150.0, 1, 1, 1),), 99.0)}),
-        ("inference", ERROR, "every frame", {"times": Times((Frame(150.0, 1, 1, 1),), 97.0)}),
+        ("inference", WARN, "last frame took 150", {"times": Times((Frame(150.0, 1, 1, 1, 1),), 99.0)}),
+        ("inference", ERROR, "every frame", {"times": Times((Frame(150.0, 1, 1, 1, 1),), 97.0)}),
         ("inference", WARN, "30 %", {"counts": Counts(drop_ratio=0.3)}),
         (
             "inference",
@@ -174,10 +174,10 @@ def test_an_old_rejection_warns_once() -> None:
 def test_stopwatch_remembers_since_when_frames_are_slow() -> None:
     watch = Stopwatch()
     for now, total in ((1.0, 200.0), (2.0, 50.0), (3.0, 200.0), (4.0, 300.0)):
-        watch.add(Frame(total, 0, 0, 0), now, 100.0)
+        watch.add(Frame(total, 0, 0, 0, 0), now, 100.0)
     assert watch.times().slow_since == 3.0
     for now in range(300):
-        watch.add(Frame(1.0, 0, 0, 0), now, 100.0)
+        watch.add(Frame(1.0, 0, 0, 0, 0), now, 100.0)
     assert len(watch.times().frames) == 200
     assert watch.times().slow_since is None
 
@@ -187,7 +187,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.clouds: list[tuple[str, Any]] = []
-        self.times: list[str] = []
+        self.times: dict[str, float] = {}
         self.lines: list[str] = []
         self.broken = False
         self.gate: threading.Event | None = None
@@ -201,7 +201,7 @@ class Recorder:
         self.clouds.append((name, packed))
 
     def publish_time(self, name: str, milliseconds: float) -> None:
-        self.times.append(name)
+        self.times[name] = milliseconds
 
     def now_ns(self) -> int:
         return 5 * 10**9
@@ -244,6 +244,11 @@ def test_worker_publishes_labels_times_and_warnings(segmenter: Segmenter) -> Non
     assert (counts.published, counts.rejected, counts.balanced) == (22, 0, True)
     assert [name for name, _ in recorder.clouds[:3]] == ["segmentation", "visualization", "filtered"]
     assert {"processing_time/total_ms", "pipeline_latency_ms", "cyclic_time_ms"} <= set(recorder.times)
+    total, network, outside, inference = (
+        recorder.times[f"processing_time/{name}_ms"] for name in ("total", "network", "outside_network", "inference")
+    )
+    assert outside == pytest.approx(total - network)
+    assert 0 < network < inference < total
     assert recorder.lines == ["input layout is x:<f4@0 y:<f4@4 z:<f4@8 intensity:<f4@12 step 22"]
 
 

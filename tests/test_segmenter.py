@@ -3,13 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from tiny_data import tiny_cloud
 
 from kd_seg.checkpoint import Spec, save_checkpoint
 from kd_seg.classes import load_classes
 from kd_seg.errors import CheckpointError, MissingDependencyError
 from kd_seg.networks import Encoding, build_network
-from kd_seg.segmenter import Segmenter
+from kd_seg.segmenter import Segmenter, all_within, spread
 from kd_seg.voxels import CartesianGrid
 
 
@@ -29,7 +32,8 @@ def test_every_point_gets_its_voxels_class(segmenter):
     assert answer.class_id.max() < 19
     assert ((answer.probability > 1 / 19 - 1e-6) & (answer.probability <= 1)).all()
     assert ((answer.entropy >= 0) & (answer.entropy <= 1)).all()
-    assert set(answer.timings) == {"voxelize", "inference"}
+    assert set(answer.timings) == {"voxelize", "inference", "network"}
+    assert 0 < answer.timings["network"] < answer.timings["inference"]
     cells = np.floor((points[:, :3] + (81.6, 81.6, 35.2)) / 0.4).astype(int)
     _, voxel = np.unique(cells, axis=0, return_inverse=True)
     for column in (answer.class_id, answer.probability):
@@ -75,6 +79,47 @@ def test_hardly_any_points(segmenter, count):
 def test_all_invalid(segmenter):
     answer = segmenter.segment(np.full((5, 4), np.nan, np.float32))
     assert (answer.class_id == 255).all()
+
+
+def reference_spread(logits, inverse):
+    """Class, probability and entropy in plain float64 NumPy."""
+    t = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    p = np.exp(t) / np.exp(t).sum(axis=1, keepdims=True)
+    entropy = -(p * np.log(np.maximum(p, 1e-300))).sum(axis=1) / np.log(max(logits.shape[1], 2))
+    outside = inverse < 0
+    class_id = np.where(outside, 255, logits.argmax(axis=1)[inverse])
+    return class_id, np.where(outside, 0.0, p.max(axis=1)[inverse]), np.where(outside, 1.0, entropy[inverse])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    logits=arrays(
+        np.float32,
+        st.tuples(st.integers(1, 9), st.integers(1, 25)),
+        elements=st.floats(-200, 200, width=32) | st.sampled_from([0.0, 1.0, 2.0**100, -(2.0**100)]),
+    ),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_answers_are_those_of_plain_numpy(logits, seed):
+    inverse = np.random.default_rng(seed).integers(-1, len(logits), 50).astype(np.int32)
+    class_id, probability, entropy = spread(logits, inverse)
+    expected = reference_spread(logits, inverse)
+    np.testing.assert_array_equal(class_id, expected[0])
+    np.testing.assert_allclose(probability, expected[1], atol=1e-6)
+    np.testing.assert_allclose(entropy, expected[2], atol=1e-5)
+    assert ((entropy >= 0) & (entropy <= 1)).all()
+    assert (class_id.dtype, probability.dtype, entropy.dtype) == (np.uint8, np.float32, np.float32)
+
+
+@pytest.mark.parametrize("count", [0, 1, 1023, 1024, 1025, 5000])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 11.0, -11.0])
+def test_one_value_beyond_is_found_wherever_it_is(count, bad):
+    values = np.full(count, -10.0, np.float32)
+    assert all_within(values, np.float32(10.0))
+    for place in {0, count // 2, count - 1} if count else ():
+        broken = values.copy()
+        broken[place] = bad
+        assert not all_within(broken, np.float32(10.0))
 
 
 def test_warm_up_runs(segmenter):

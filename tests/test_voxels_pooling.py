@@ -114,6 +114,18 @@ def test_features(grid: CartesianGrid | CylindricalGrid) -> None:
     np.testing.assert_array_equal(nine[:, 6:8], points[inside, :2])
 
 
+def test_features_of_a_real_scan() -> None:
+    """The kernels against plain NumPy, number by number."""
+    points = real_scan()
+    voxels = voxelize(points, GRID)
+    features = point_features(points, voxels, GRID, ("offset", "remission", "xyz"))
+    places = (points[:, :3].astype(np.float64) - np.array(GRID.lower)) * (1.0 / np.array(GRID.size))
+    offset = places - voxels.coordinates[voxels.inverse] - 0.5
+    offset[voxels.inverse < 0] = 0.0
+    expected = np.concatenate([offset, points[:, 3:], points[:, :3]], axis=1)
+    np.testing.assert_array_equal(features, expected.astype(np.float32))
+
+
 def test_features_by_name() -> None:
     points = cloud(4, 20)
     voxels = voxelize(points, GRID)

@@ -108,13 +108,15 @@ def collate(clouds: list[Encoded], grid: Grid) -> Batch:
     for b, cloud in enumerate(clouds):
         rows = slice(voxel_offsets[b], voxel_offsets[b + 1])
         coordinates[rows, 0] = b
-        coordinates[rows, 1:] = cloud.voxels.coordinates
-        own = cloud.voxels.inverse
-        inverse[point_offsets[b] : point_offsets[b + 1]] = np.where(
-            own < 0, -1, own.astype(np.int64) + voxel_offsets[b]
-        )
+        for axis in range(3):
+            coordinates[rows, 1 + axis] = cloud.voxels.coordinates[:, axis]
+        own = inverse[point_offsets[b] : point_offsets[b + 1]]
+        own[:] = cloud.voxels.inverse
+        if voxel_offsets[b]:
+            own[own >= 0] += voxel_offsets[b]
+    features = clouds[0].features if len(clouds) == 1 else np.concatenate([c.features for c in clouds])
     return Batch(
-        features=torch.from_numpy(np.concatenate([c.features for c in clouds])),
+        features=torch.from_numpy(features),
         inverse=torch.from_numpy(inverse),
         coordinates=torch.from_numpy(coordinates),
         spatial_shape=grid.shape,

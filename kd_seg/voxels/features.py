@@ -50,64 +50,87 @@ def point_features(
     features = np.empty((len(rows), feature_width(names)), dtype=np.float32)
     column = 0
     for name in names:
-        width = FEATURE_WIDTHS[name]
-        _write(name, rows, voxels, grid, features[:, column : column + width])
-        column += width
-    _clean(rows, features)
+        _write(name, rows, voxels.inverse, grid, column, features)
+        column += FEATURE_WIDTHS[name]
+    _clear_broken(rows, features)
     return features
 
 
-def _write(name: str, rows: npt.NDArray[np.float32], voxels: Voxels, grid: Grid, out: npt.NDArray[np.float32]) -> None:
-    """Write one feature of all points into its columns."""
+def _write(
+    name: str,
+    rows: npt.NDArray[np.float32],
+    inverse: npt.NDArray[np.int32],
+    grid: Grid,
+    column: int,
+    out: npt.NDArray[np.float32],
+) -> None:
+    """Write one feature of all points into its columns, the first of which is ``column``."""
     turned = isinstance(grid, CylindricalGrid)
     if name == "xyz":
-        out[:] = rows[:, :3]
+        _copy(rows, (0, 1, 2), out, column)
     elif name == "height":
-        out[:] = rows[:, 2:3]
+        _copy(rows, (2,), out, column)
     elif name == "range":
-        out[:, 0] = np.sqrt(np.einsum("nd,nd->n", rows[:, :3], rows[:, :3]))
+        _write_range(rows, out, column)
     elif name == "remission":
-        out[:] = rows[:, 3:4]
+        _copy(rows, (3,), out, column)
     elif name == "offset":
         places = cylindrical(rows, grid.lower[1]) if turned else rows
-        _write_offset(places, voxels.inverse, voxels.coordinates, grid.lower, grid.size, (1.0, 1.0, 1.0), out)
+        _write_offset(places, inverse, grid.lower, grid.size, (1.0, 1.0, 1.0), out, column)
     else:
         polar = cylindrical(rows, grid.lower[1] if turned else -math.pi)
         places = polar if turned else rows
-        _write_offset(places, voxels.inverse, voxels.coordinates, grid.lower, grid.size, grid.size, out[:, :3])
-        out[:, 3:6] = polar
-        out[:, 6:8] = rows[:, :2]
-        out[:, 8] = rows[:, 3]
+        _write_offset(places, inverse, grid.lower, grid.size, grid.size, out, column)
+        _copy(polar, (0, 1, 2), out, column + 3)
+        _copy(rows, (0, 1), out, column + 6)
+        _copy(rows, (3,), out, column + 8)
+
+
+def _copy(values: npt.NDArray[np.floating], taken: tuple[int, ...], out: npt.NDArray[np.float32], column: int) -> None:
+    """Copy the columns ``taken`` of all points; 0 for what is not finite."""
+    for k, source in enumerate(taken):
+        _copy_column(values, source, out, column + k)
+
+
+@kernel
+def _copy_column(values: np.ndarray, source: int, out: np.ndarray, column: int) -> None:
+    for i in range(len(values)):
+        value = np.float32(values[i, source])
+        out[i, column] = value if math.isfinite(value) else np.float32(0.0)
+
+
+@kernel
+def _write_range(rows: np.ndarray, out: np.ndarray, column: int) -> None:
+    """Distance from the sensor; 0 where it is not finite."""
+    for i in range(len(rows)):
+        x, y, z = rows[i, 0], rows[i, 1], rows[i, 2]
+        distance = np.float32(math.sqrt(x * x + y * y + z * z))
+        out[i, column] = distance if math.isfinite(distance) else np.float32(0.0)
 
 
 @kernel
 def _write_offset(
     places: np.ndarray,
     inverse: np.ndarray,
-    coordinates: np.ndarray,
     lower: tuple[float, float, float],
     size: tuple[float, float, float],
     unit: tuple[float, float, float],
     out: np.ndarray,
+    column: int,
 ) -> None:
-    """Offset [N, 3] from the cell's centre, in cells times ``unit``; 0 outside the grid."""
+    """Offset from the cell's centre, in cells times ``unit``; 0 outside the grid."""
+    scale = (1.0 / size[0], 1.0 / size[1], 1.0 / size[2])
     for i in range(len(places)):
-        v = inverse[i]
+        inside = inverse[i] >= 0
         for a in range(3):
-            if v >= 0:
-                position = (np.float64(places[i, a]) - lower[a]) * (1.0 / size[a])
-                out[i, a] = (position - coordinates[v, a] - 0.5) * unit[a]
-            else:
-                out[i, a] = 0.0
+            position = (np.float64(places[i, a]) - lower[a]) * scale[a]
+            offset = (position - np.floor(position) - 0.5) * unit[a]
+            out[i, column + a] = np.float32(offset) if inside else np.float32(0.0)
 
 
 @kernel
-def _clean(rows: np.ndarray, features: np.ndarray) -> None:
-    """Zero the features of points with a coordinate that is not finite, and single values that are not."""
+def _clear_broken(rows: np.ndarray, features: np.ndarray) -> None:
+    """Zero all features of points with a coordinate that is not finite."""
     for i in range(len(rows)):
         if not (math.isfinite(rows[i, 0]) and math.isfinite(rows[i, 1]) and math.isfinite(rows[i, 2])):
             features[i] = 0.0
-            continue
-        for f in range(features.shape[1]):
-            if not math.isfinite(features[i, f]):
-                features[i, f] = 0.0
