@@ -18,6 +18,7 @@ from kd_seg.losses.units import (
     mean_probability,
     overlap,
     precision,
+    root_weights,
     scale_scores,
 )
 
@@ -106,6 +107,18 @@ def test_class_weights_by_hand() -> None:
     single = torch.eye(2, dtype=torch.bool)
     many = torch.tensor([0] * 10000 + [1])
     assert class_weights(many, single).tolist() == [1.0, 4.0]
+
+
+def test_root_weights_by_hand() -> None:
+    """Classes of 900, 30 + 70 (two teacher classes of one) and 2 points, one unmapped; mean m = 334."""
+    points, usual = torch.tensor([900.0, 30.0, 70.0, 2.0, 5.0]), torch.tensor([0, 2, 2, 3, -1])
+    found = root_weights(points, usual, 5)
+    middle = math.sqrt((1002 / 3) / 100)
+    np.testing.assert_allclose(found, [math.sqrt(334 / 900), middle, middle, 4.0, 1.0], rtol=1e-5)
+    assert root_weights(torch.tensor([1e6, 1.0, 1.0]), torch.tensor([0, 1, 2]), 3)[0] == pytest.approx(
+        0.57735, rel=1e-4
+    )
+    assert root_weights(torch.zeros(2), torch.tensor([0, 1]), 2).isfinite().all()
 
 
 @settings(max_examples=30, deadline=None)

@@ -322,6 +322,24 @@ def test_units_forward_and_backward(world: tuple[Path, Path], tmp_path: Path, me
     assert training["teacher_provenance"]["labels"] == "2d"
 
 
+def test_root_weights_count_the_whole_cache(world: tuple[Path, Path], tmp_path: Path) -> None:
+    from kd_seg.images.unit_cache import read_units
+
+    asked = experiment(world, tmp_path, [units_entry(world, class_weights="root")], run={"steps": 2})
+    prepare(asked, WORK)
+    trainer = Trainer(asked)
+    objective: Any = trainer.objectives[0]
+    counts = np.zeros(len(objective.class_map))
+    for key in objective.view.first:
+        units = read_units(objective.store, key)
+        for number in range(len(units)):
+            counts[units.klass[number]] += len(units.rows(number))
+    np.testing.assert_array_equal(objective.claimed, counts)
+    assert counts.sum() > 1000
+    trainer.fit()
+    assert np.isfinite(lines(tmp_path)[-1]["loss"])
+
+
 def test_ratios_are_those_of_a_plain_loop(world: tuple[Path, Path], tmp_path: Path) -> None:
     """The backward pass on the plain cloud, unit by unit, with the snapshot's own predictions."""
     from kd_seg.images.unit_cache import read_units

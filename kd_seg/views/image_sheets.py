@@ -34,12 +34,12 @@ MARGIN = 0.3
 HIDDEN = (255, 66, 54)
 REACH_M = 40.0
 """Side of the square ahead that units are shown in."""
-WINDOW_M = 6.0
-"""Half the side of the window on the worst bleeding."""
+WINDOW_PX = (240, 160)
+"""Width and height of the window on the worst bleeding."""
 
 
 def bleeding_sheet(scan: Scan, shot: Shot, visibility: VisibilitySettings) -> Sheet:
-    """A scan painted with the colours of its picture: without the test the background takes the foreground's colours.
+    """Points on a picture, and the place where most of what the camera cannot see falls on nearer things.
 
     DataError for a scan without a picture is the caller's (it has no shot).
     """
@@ -51,7 +51,8 @@ def bleeding_sheet(scan: Scan, shot: Shot, visibility: VisibilitySettings) -> Sh
     width = 15.4
     height = width * picture.shape[0] / picture.shape[1]
     side = 7.5
-    sheet = Sheet(width + 2 * MARGIN, 1.2 + 2 * height + 1.0 + side + 0.4)
+    low = side * WINDOW_PX[1] / WINDOW_PX[0]
+    sheet = Sheet(width + 2 * MARGIN, 1.2 + 2 * height + 1.0 + low + 0.4)
     sheet.title(
         f"{scan.name} {shot.camera.name}: parallax bleeding",
         f"{int(projected.inside.sum()):,} points in the picture, {int(hidden.sum()):,} behind what the camera sees",
@@ -61,36 +62,56 @@ def bleeding_sheet(scan: Scan, shot: Shot, visibility: VisibilitySettings) -> Sh
     top = 1.2 + height + 0.45
     sheet.picture((MARGIN, top, width, height), overlay, "Points by depth; red: refused by the test")
     top += height + 0.5
-    painted = _painted(picture, projected.pixels, projected.inside)
-    middle = _densest(scan.points[hidden & (projected.depth < REACH_M / 2)])
-    near = scan.points.copy()
-    near[:, :2] -= middle
-    grey = np.array([[34, 38, 46]], dtype=np.uint8)
-    marked = np.where(hidden[:, None], np.array([HIDDEN], dtype=np.uint8), painted)
-    where = f"{2 * WINDOW_M:.0f} x {2 * WINDOW_M:.0f} m from above, {np.hypot(*middle):.0f} m away"
+    corner = _worst_window(projected.pixels[hidden & (projected.depth < REACH_M)], picture.shape)
     panels = [
-        (projected.inside, marked, f"Test off: {where}; red takes its colour from something nearer"),
-        (seen, painted, "Test on: painted by the picture"),
+        (
+            projected.inside,
+            "Test off: far points (yellow, red) take the colour and class of the near thing before them",
+        ),
+        (seen, "Test on: what is left"),
     ]
-    for number, (mask, colours, title) in enumerate(panels):
-        image = birds_eye(near, np.where(mask[:, None], colours, grey).astype(np.uint8), WINDOW_M, 320, mask)
-        sheet.picture((MARGIN + number * (side + 0.4), top, side, side), image, title)
+    colours = scalar_colours(np.log(np.maximum(projected.depth, 1.0)), 1.0, 4.2, "turbo")
+    for number, (mask, title) in enumerate(panels):
+        image = _enlarged(picture, projected.pixels, colours, mask, projected.depth, corner)
+        sheet.picture((MARGIN + number * (side + 0.4), top, side, low), image, title)
     return sheet
 
 
-def _densest(points: Points, cell: float = 2.0) -> npt.NDArray[np.float64]:
-    """Centre [2] of the cell of the ground plan with most points; straight ahead where there are none."""
-    if len(points) == 0:
-        return np.array([WINDOW_M, 0.0])
-    cells, counts = np.unique(np.floor(points[:, :2] / cell), axis=0, return_counts=True)
-    return (cells[counts.argmax()] + 0.5) * cell
+def _worst_window(pixels: npt.NDArray[np.float32], shape: tuple[int, ...]) -> tuple[int, int]:
+    """Left and top of the window of a picture that holds most of some pixels [n, 2]."""
+    step = 20
+    table = np.zeros((shape[0] // step + 1, shape[1] // step + 1), dtype=np.int64)
+    cells = (pixels // step).astype(np.int64)
+    np.add.at(table, (cells[:, 1], cells[:, 0]), 1)
+    sums = np.pad(table.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+    high, wide = WINDOW_PX[1] // step, WINDOW_PX[0] // step
+    inside = sums[high:, wide:] - sums[:-high, wide:] - sums[high:, :-wide] + sums[:-high, :-wide]
+    row, column = np.unravel_index(int(inside.argmax()), inside.shape)
+    top = min(int(row) * step, max(shape[0] - WINDOW_PX[1], 0))
+    return min(int(column) * step, max(shape[1] - WINDOW_PX[0], 0)), top
 
 
-def _painted(picture: Image, pixels: npt.NDArray[np.float32], inside: npt.NDArray[np.bool_]) -> Colours:
-    colours = np.zeros((len(pixels), 3), dtype=np.uint8)
-    at = pixels[inside].astype(np.int64)
-    colours[inside] = np.clip(picture[at[:, 1], at[:, 0]].astype(np.float64) * 1.25 + 12, 0, 255).astype(np.uint8)
-    return colours
+def _enlarged(
+    picture: Image,
+    pixels: npt.NDArray[np.float32],
+    colours: Colours,
+    mask: npt.NDArray[np.bool_],
+    depth: npt.NDArray[np.float32],
+    corner: tuple[int, int],
+) -> Image:
+    """A window of the picture, four times as large, with points as dots, the farthest on top."""
+    zoom = 4
+    part = picture[corner[1] : corner[1] + WINDOW_PX[1], corner[0] : corner[0] + WINDOW_PX[0]]
+    image = (np.repeat(np.repeat(part, zoom, axis=0), zoom, axis=1) * 0.55).astype(np.uint8)
+    rows = np.flatnonzero(mask)
+    rows = rows[np.argsort(depth[rows], kind="stable")]
+    at = ((pixels[rows] - corner) * zoom).astype(np.int64)
+    within = ((at >= 2) & (at < [image.shape[1] - 3, image.shape[0] - 3])).all(axis=1)
+    rows, at = rows[within], at[within]
+    for down in range(-2, 3):
+        for right in range(-2, 3):
+            image[at[:, 1] + down, at[:, 0] + right] = colours[rows]
+    return image
 
 
 def _on_picture(

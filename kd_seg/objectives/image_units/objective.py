@@ -15,7 +15,7 @@ from kd_seg.images.class_maps import load_class_map
 from kd_seg.images.store import Key
 from kd_seg.images.unit_cache import build_units, open_units
 from kd_seg.instances.build import Work
-from kd_seg.losses.units import class_weights, forward_distillation, scale_scores
+from kd_seg.losses.units import class_weights, forward_distillation, root_weights, scale_scores
 from kd_seg.losses.zero import exact_zero
 from kd_seg.networks import Batch, Output
 from kd_seg.objectives.image_teaching import MEND, how_to_build, regime, tools
@@ -37,6 +37,7 @@ class ImageUnits(Objective):
     needs_labels = False
     sets: Tensor
     likelihoods: Tensor
+    root: Tensor
     ratio: Tensor
     score: Tensor
 
@@ -50,6 +51,8 @@ class ImageUnits(Objective):
         self.register_buffer("sets", torch.from_numpy(self.class_map.sets.copy()), persistent=False)
         likelihoods = torch.from_numpy(self.class_map.likelihoods(settings.secondary))
         self.register_buffer("likelihoods", likelihoods, persistent=False)
+        usual = torch.from_numpy(self.class_map.usual)
+        self.register_buffer("root", root_weights(self.claimed, usual, len(context.classes)), persistent=False)
         self.register_buffer("ratio", torch.full((self.units,), torch.nan))
         self.register_buffer("score", torch.ones(self.units))
         self.ema: nn.Module | None = None
@@ -69,12 +72,16 @@ class ImageUnits(Objective):
             build_units(settings.source(), cache, data, classes, lent, how_to_build(work, advance))
 
     def _number(self) -> dict[Key, int]:
-        """First unit of each scan in the numbering of the whole data set."""
+        """First unit of each scan in the numbering of the whole data set; counts claimed points where asked for."""
         first: dict[Key, int] = {}
-        self.units = 0
+        self.units, self.claimed = 0, torch.zeros(len(self.class_map))
         for key in self.context.data.keys():  # noqa: SIM118 - not a mapping
             first[key] = self.units
             self.units += self.store.lengths(key, "klass")
+            if self.settings.class_weights == "root":
+                record = self.store.record(key, ("klass", "offsets"))
+                sizes = torch.from_numpy(record["offsets"]).diff().float()
+                self.claimed.index_add_(0, torch.from_numpy(record["klass"].astype("int64")), sizes)
         return first
 
     def views(self) -> list[View]:
@@ -116,6 +123,8 @@ class ImageUnits(Objective):
         if self.settings.class_weights == "log4" and len(found.klass):
             per_class = class_weights(unit[alive[unit]], claims)
             weights = weights * torch.where(claims, per_class, torch.zeros_like(per_class)).amax(dim=1)
+        elif self.settings.class_weights == "root":
+            weights = weights * self.root[found.klass]
         return weights, alive
 
     # ------------------------------------------------------------------ backward

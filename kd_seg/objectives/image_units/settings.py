@@ -56,8 +56,10 @@ class ImageUnitsSettings(UnitSource):
         default=None, description="constants of the released code; keys beside it win"
     )
     weight: float = Field(default=1.0, ge=0)
-    class_weights: Literal["log4", "none"] = Field(
-        default="log4", description="log4: clip(1 + log4(sum m/(m_c C)), 1, 4)"
+    class_weights: Literal["log4", "root", "none"] = Field(
+        default="log4",
+        description="log4 (released): clip(1 + log4(sum m/(m_c C)), 1, 4) per batch; "
+        "root: clip(sqrt(mean m/m_c), 1/4, 4) over all units",
     )
     secondary: float = Field(
         default=0.1, gt=0, le=1, description="likelihood of the classes after the first of a set; 1 = plain marginal"
