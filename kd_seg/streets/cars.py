@@ -171,7 +171,7 @@ def _details(shape: Shape, length: float, width: float, height: float, colour: C
         parts.append(box((0.12, 0.2, 0.14), at, Material.PAINT, colour=colour, tone=tone))
     for end in (-1, 1):
         at = (end * (length / 2 + 0.005), 0.0, 0.42 if end > 0 else 0.62)
-        parts.append(box((0.02, 0.5, 0.11), at, Material.RETRO, colour=(235, 235, 230), tone=0.9))
+        parts.append(box((0.02, 0.5, 0.11), at, Material.RETRO, colour=(235, 235, 230), tone=1.3))
     return parts
 
 

@@ -9,7 +9,7 @@ from kd_seg.streets.materials import Cover
 from kd_seg.streets.network import Street
 from kd_seg.streets.site import PIECE, Lot, Site, section
 
-CITY_USES = ("house",) * 6 + ("other",)
+CITY_USES = ("house",) * 5 + ("other",)
 YARDS = {
     "parking": Cover.PARKING, "paved": Cover.PAVED, "walk": Cover.SIDEWALK, "grass": Cover.GRASS, "lawn": Cover.GRASS,
 }  # fmt: skip
@@ -26,7 +26,7 @@ def city_lot(site: Site, street: Street, side: int, s: float) -> float:
         depth, floors = float(rng.uniform(9, 13)), int(rng.integers(2, 6))
         size = (round(lot.wide, 1), round(depth, 1), floors)
         site.put("house", lot.at(lot.middle, depth / 2), lot.yaw(), lot.wide - 0.6, depth - 0.4, size=size)
-    elif rng.random() < 0.35:
+    elif rng.random() < 0.6:
         lot.pave(lot.middle, 8.0, lot.wide, 12.0, Cover.PARKING)
         for at in np.arange(lot.first + 1.5, lot.last - 1, 2.7):
             if rng.random() < 0.6:
@@ -51,7 +51,7 @@ def yard_lot(site: Site, street: Street, side: int, s: float) -> float:
     edge = street.half + section(street, side).width() + 0.2
     lot = Lot(site, street, side, s, s + rng.uniform(26, 50), edge)
     setback, depth = float(rng.uniform(8, 22)), float(rng.uniform(14, 26))
-    cover = YARDS[str(rng.choice(list(YARDS), p=[0.15, 0.04, 0.31, 0.25, 0.25]))]
+    cover = YARDS[str(rng.choice(list(YARDS), p=[0.15, 0.06, 0.31, 0.24, 0.24]))]
     lot.pave(lot.middle, setback / 2, lot.wide, setback, cover)
     if rng.random() < 0.8:
         size = (round(lot.wide * 0.8, 1), round(depth, 1), int(rng.integers(1, 4)))
@@ -80,6 +80,8 @@ def open_lot(site: Site, street: Street, side: int, s: float) -> float:
     lot = Lot(site, street, side, s, s + rng.uniform(14, 30), edge)
     if rng.random() < (0.5 if motorway else 0.18):
         lot.along("rail", lot.first, lot.last, 0.3, 0.2)
+    if rng.random() < (0.04 if motorway else 0.35):
+        lot.along("fence", lot.first, lot.last, 0.8, 0.2)
     use = site.draw("open", ("wood",) * 10 + ("trees", "wood" if motorway else "house"))
     if use == "wood":
         out = float(rng.uniform(0.8, 5.0)) + (1.0 if motorway else 0.0)
@@ -112,10 +114,10 @@ def background(site: Site, street: Street, side: int) -> None:
     while s < street.length():
         place, heading = street.at(s, side * (street.half + rng.uniform(26, 80)))
         use = rng.random()
-        if town and use < 0.6:
+        if town and use < 0.7:
             size = (round(float(rng.uniform(10, 18)), 1), round(float(rng.uniform(9, 12)), 1), int(rng.integers(1, 4)))
             site.put("house", place, float(heading) + rng.choice([0, np.pi / 2]), size[0], size[1], size=size)
-        elif use < 0.8:
+        elif use < 0.85:
             for _ in range(rng.integers(2, 6)):
                 kind = "tree" if rng.random() < 0.8 else "conifer"
                 site.plant(kind, place + rng.normal(0, 5, 2), 1.0, 1.6, clear=1.0)
@@ -125,7 +127,7 @@ def background(site: Site, street: Street, side: int) -> None:
             yaw = float(heading) + (0.0 if side > 0 else np.pi) + rng.normal(0, 0.3)
             stretch = (float(rng.uniform(1, 2)), 1.2, float(rng.uniform(1, 1.4)))
             site.put("thicket", place, yaw, 8, 1, size=(PIECE,), stretch=stretch, take=False)
-        s += rng.uniform(4, 10)
+        s += rng.uniform(3, 8)
 
 
 def median(site: Site, street: Street) -> None:

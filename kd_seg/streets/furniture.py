@@ -182,12 +182,12 @@ def rubble(rng: np.random.Generator) -> Mesh:
 def _plate(rng: np.random.Generator) -> tuple[Mesh, float]:
     """A round, triangular, square or octagonal plate facing -x, its reflecting front and dull back; its height."""
     sides = int(rng.choice([3, 4, 8, 16]))
-    radius = float(rng.uniform(0.24, 0.36))
+    radius = float(rng.uniform(0.28, 0.40))
     angle = np.arange(sides) * 2 * np.pi / sides + (np.pi / 2 if sides == 3 else np.pi / sides)
     ring = np.stack([np.zeros(sides), radius * np.cos(angle), radius * np.sin(angle)], 1)
     faces = [[0, k, k + 1] for k in range(1, sides - 1)]
     colour: Colour = ((190, 30, 36), (30, 70, 150), (240, 240, 240), (245, 200, 40))[int(rng.integers(4))]
-    tone = float(np.exp(rng.normal(0, 0.35)))
+    tone = float(np.exp(rng.normal(0, 0.5)))
     front = build(ring, faces, Material.RETRO, SIGN, colour, tone)
-    back = build(ring + [0.02, 0, 0], faces, Material.METAL, SIGN, tone=1.3)
+    back = build(ring + [0.02, 0, 0], faces, Material.METAL, SIGN, tone=1.6)
     return merge([front, back]), 2 * radius

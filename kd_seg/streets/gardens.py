@@ -8,9 +8,11 @@ from kd_seg.streets.materials import Cover
 from kd_seg.streets.network import Street
 from kd_seg.streets.site import PIECE, Lot, Site, footprint, section
 
-USES = ("garden",) * 11 + ("grove", "square") * 2
-BOUNDARIES = ("fence", "fence", "fence", "hedge", "none", "both")
-"""Decks from which lots and their front boundaries are drawn."""
+USES = ("garden",) * 11 + ("grove", "square", "square")
+SQUARES = (Cover.PARKING, Cover.SIDEWALK, Cover.GRASS, Cover.WEEDS)
+BOUNDARIES = ("fence", "fence", "fence", "fence", "fence", "hedge", "both")
+DRIVEWAYS = ("PAVED", "PARKING", "PAVED", "SIDEWALK", "PAVED")
+"""Decks from which lots, their front boundaries and the covers of their driveways are drawn."""
 
 
 def residential_lot(site: Site, street: Street, side: int, s: float) -> float:
@@ -25,7 +27,7 @@ def residential_lot(site: Site, street: Street, side: int, s: float) -> float:
         lot = Lot(site, street, side, s, s + rng.uniform(10, 26), edge + rng.uniform(0.3, 3.0))
         _grove(lot)
     else:
-        margin = rng.uniform(0.5, 6.0) if rng.random() < 0.7 else 0.15
+        margin = rng.uniform(0.5, 7.5) if rng.random() < 0.85 else 0.15
         lot = Lot(site, street, side, s, s + rng.uniform(12, 20), edge + margin)
         _garden(lot)
     return lot.wide
@@ -34,22 +36,28 @@ def residential_lot(site: Site, street: Street, side: int, s: float) -> float:
 def _garden(lot: Lot) -> None:
     site, rng = lot.site, lot.site.rng
     drive = lot.first + 2.2 if rng.random() < 0.5 else lot.last - 2.2
-    setback = float(rng.uniform(3.0, 11.0))
+    setback = float(rng.uniform(2.5, 8.5))
     _boundary(lot, drive)
-    _driveway(lot, drive)
+    driven = rng.random() < 0.75
+    if driven:
+        _driveway(lot, drive)
     width, depth = float(rng.uniform(10, lot.wide - 0.8)), float(rng.uniform(8, 12))
+    middle = lot.middle
+    if driven:
+        width = float(rng.uniform(7.0, lot.wide - 4.6))
+        middle += np.sign(lot.middle - drive) * (lot.wide - 0.4 - width) / 2
     if rng.random() < 0.97:
-        size = (round(width, 1), round(depth, 1), int(rng.choice([1, 2, 2, 3])))
-        place = lot.at(lot.middle, setback + depth / 2)
+        size = (round(width, 1), round(depth, 1), int(rng.choice([2, 2, 2, 3])))
+        place = lot.at(middle, setback + depth / 2)
         site.put("house", place, lot.yaw(), width + 0.5, depth + 0.5, size=size)
     if setback > 4.0 and rng.random() < 0.4:
         paving = Cover.SIDEWALK if rng.random() < 0.5 else Cover.PAVED
         lot.pave(lot.middle, setback / 2 + 1.0, width * 0.7, setback - 1.5, paving)
-    if rng.random() < 0.35:
+    if rng.random() < 0.6:
         site.put("shed", lot.at(drive, rng.uniform(10, 16)), lot.yaw(), 5, 5)
     _plants(lot, setback, depth)
     if rng.random() < 0.8:
-        kind = "fence" if rng.random() < 0.45 else "hedge"
+        kind = "fence" if rng.random() < 0.6 else "hedge"
         place, yaw = lot.at(lot.first, 7.5), lot.yaw(lot.first) + np.pi / 2
         site.put(kind, place, yaw, 12.0, 0.3, size=(PIECE,), stretch=(12.0 / PIECE, 1.0, 1.0))
     if rng.random() < 0.9:
@@ -75,11 +83,9 @@ def _boundary(lot: Lot, drive: float) -> None:
 
 def _driveway(lot: Lot, drive: float) -> None:
     rng = lot.site.rng
-    if rng.random() < 0.4:
-        return
-    cover = (Cover.PAVED, Cover.SIDEWALK, Cover.PAVED, Cover.SOIL)[int(rng.integers(4))]
+    cover = Cover[lot.site.draw("driveway", DRIVEWAYS)]
     lot.pave(drive, 5.0, 3.0, 10.4, cover)
-    if rng.random() < 0.4:
+    if rng.random() < 0.65:
         lot.site.park(lot.at(drive, rng.uniform(3, 6)), lot.yaw(drive) + np.pi / 2 * rng.choice([-1, 1]), lots=True)
 
 
@@ -87,7 +93,7 @@ def _plants(lot: Lot, setback: float, depth: float) -> None:
     """Bushes about the house, taller ones between the houses, a border of shrubs, a few trees."""
     site, rng = lot.site, lot.site.rng
     for _ in range(rng.integers(10, 22)):
-        out = rng.uniform(0.8, setback) if rng.random() < 0.2 else setback + rng.uniform(1.0, depth + 10)
+        out = rng.uniform(0.8, setback) if rng.random() < 0.12 else setback + rng.uniform(1.0, depth + 10)
         site.plant("bush", lot.at(lot.anywhere(), out), 0.9, 1.7)
     for edge in (lot.first, lot.last):
         for _ in range(rng.integers(1, 4)):
@@ -106,7 +112,7 @@ def _square(lot: Lot) -> None:
     """A green, playground or car park of 15 to 40 m, low at the street, trees or a hedge at its back."""
     site, rng = lot.site, lot.site.rng
     deep = float(rng.uniform(15, 40))
-    cover = (Cover.PARKING, Cover.SIDEWALK, Cover.GRASS)[int(rng.choice(3, p=[0.06, 0.14, 0.80]))]
+    cover = SQUARES[int(rng.choice(4, p=[0.08, 0.08, 0.42, 0.42]))]
     lot.pave(lot.middle, deep / 2, lot.wide - 1.0, deep, cover)
     site.take(footprint(lot.at(lot.middle, deep / 2), lot.yaw(), lot.wide - 1.5, deep - 1.0))
     if rng.random() < 0.5:
@@ -116,14 +122,14 @@ def _square(lot: Lot) -> None:
     for _ in range(rng.integers(2, 6)):
         kind = "tree" if rng.random() < 0.6 else "bush"
         site.plant(kind, lot.at(lot.anywhere(), deep + rng.uniform(2, 6)), 1.0, 1.5, clear=1.0)
-    if cover == Cover.GRASS:
-        for _ in range(int(lot.wide * deep / 45)):
+    if cover in (Cover.GRASS, Cover.WEEDS):
+        for _ in range(int(lot.wide * deep / 80)):
             kind = str(rng.choice(["tree", "bush", "conifer"], p=[0.3, 0.55, 0.15]))
             site.plant(kind, lot.at(lot.anywhere(), deep * rng.uniform(0.2, 1.0)), 1.0, 1.6, 1.5, shared=True)
     if cover == Cover.PARKING:
         for s in np.arange(lot.first + 2, lot.last - 2, 2.8):
             for row in (deep - 3.0, deep - 14.0):
-                if row > 3 and rng.random() < 0.4:
+                if row > 3 and rng.random() < 0.65:
                     yaw = lot.yaw(s) + np.pi / 2 * rng.choice([-1, 1]) + rng.normal(0, 0.03)
                     site.park(lot.at(s, row), yaw, lots=True, shared=True)
 

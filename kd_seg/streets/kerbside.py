@@ -8,10 +8,10 @@ from kd_seg.streets.materials import Cover
 from kd_seg.streets.network import Street
 from kd_seg.streets.site import Site, section
 
-LAMPS = {"city": 46.0, "residential": 64.0, "industrial": 70.0, "country": 130.0, "motorway": 100.0}
+LAMPS = {"city": 50.0, "residential": 68.0, "industrial": 70.0, "country": 130.0, "motorway": 100.0}
 """Metres from lamp to lamp by style."""
 FURNITURE = {
-    "sign": 85.0, "post": 170.0, "bin": 110.0, "cabinet": 170.0, "light": 260.0, "planter": 220.0, "bench": 260.0,
+    "sign": 50.0, "post": 240.0, "bin": 110.0, "cabinet": 170.0, "light": 260.0, "planter": 220.0, "bench": 260.0,
 }  # fmt: skip
 """Mean metres from one to the next of its kind."""
 
@@ -30,7 +30,7 @@ def _park(site: Site, street: Street, side: int) -> None:
     rng, strip = site.rng, section(street, side).parking
     against = np.pi if side > 0 else 0.0
     if strip > 0:
-        s, busy = rng.uniform(2, 8), rng.uniform(0.35, 0.9)
+        s, busy = rng.uniform(2, 8), rng.uniform(0.5, 0.9)
         while s < street.length():
             place, heading = street.at(s, side * (street.half + strip / 2 + rng.normal(0, 0.06)))
             if site.cover(place) == Cover.PARKING and rng.random() < busy:
@@ -48,7 +48,7 @@ def _park(site: Site, street: Street, side: int) -> None:
 
 def _lamps(site: Site, street: Street, side: int) -> None:
     rng, pitch = site.rng, LAMPS[street.style.name]
-    if rng.random() < 0.5:
+    if site.draw("lamps", ("here", "across")) == "across":
         return
     s = rng.uniform(0, pitch)
     while s < street.length():
@@ -59,25 +59,25 @@ def _lamps(site: Site, street: Street, side: int) -> None:
 
 
 def _scatter(site: Site, street: Street, side: int, kind: str, every: float) -> None:
-    """Things of one kind at exponential distances; signs and lights face those who drive on their side."""
+    """Things of one kind now and then; signs and lights face those who drive on their side."""
     rng, own = site.rng, section(street, side)
     if street.style.name in ("country", "motorway"):
         every *= 1.6 if kind in ("sign", "post") else 50.0
     deep = own.walk * {"bin": 0.8, "cabinet": 0.85, "bench": 0.8}.get(kind, 0.0)
     out = street.half + own.parking + 0.3 * own.verge + max(deep, 0.45)
-    s = rng.exponential(every)
+    s = rng.uniform(0, every)
     while s < street.length():
         place, heading = street.at(s, side * out)
         if site.cover(place) in (Cover.SIDEWALK, Cover.GRASS):
             facing = float(heading) + (np.pi if side > 0 else 0.0)
             yaw = facing if kind in ("sign", "light") else float(heading) + rng.choice([0, np.pi])
             site.put(kind, place, yaw, 0.5, 0.5, lots=False)
-        s += rng.exponential(every) + 3.0
+        s += every * rng.uniform(0.5, 1.5)
 
 
 def _trees(site: Site, street: Street, side: int) -> None:
     rng, own, name = site.rng, section(street, side), street.style.name
-    wanted = own.verge > 0.9 or (name == "city" and rng.random() < 0.35)
+    wanted = own.verge > 0.9 or (name == "city" and rng.random() < 0.7)
     if not wanted or name == "motorway":
         return
     every, s = rng.uniform(11, 22), rng.uniform(0, 10)

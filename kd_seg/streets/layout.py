@@ -34,6 +34,7 @@ def furnish(network: Network, plan: Plan, rng: np.random.Generator, base: int) -
     normal = np.stack([-forward[:, 1], forward[:, 0]], 1) / np.linalg.norm(forward, axis=1)[:, None]
     for shift in np.arange(-1.4, 1.5, 0.7):
         site.take(network.path + shift * normal)
+    site.path = frozenset(site.taken)
     sides = [(street, side) for street in network.streets for side in (1, -1)]
     for street, side in sides:
         furnish_kerb(site, street, side)

@@ -51,7 +51,7 @@ class Style:
 
 
 STYLES: dict[str, Style] = {
-    "residential": Style("residential", 7.5, 1 / 90, 4.5),
+    "residential": Style("residential", 7.5, 1 / 180, 3.5),
     "city": Style("city", 8.0, 1 / 160, 2.5),
     "country": Style("country", 12.5, 1 / 130, 3.0),
     "motorway": Style("motorway", 15.0, 1 / 500, 2.0),
@@ -170,14 +170,16 @@ def _street(rng: np.random.Generator, line: Floats, style: Style) -> Street:
     slope = {"residential": (-1.3, 1.5), "industrial": (-1.0, 1.0)}.get(style.name, (-0.5, 0.5))
     if style.name == "residential":
         half = float(rng.uniform(2.8, 3.7))
-        yards = [Cover.SIDEWALK if rng.random() < 0.42 else Cover.GRASS for _ in range(2)]
-        sides = [side(0.10, 0.08, float(rng.uniform(1.5, 3.0)), y, float(rng.uniform(8, 22))) for y in yards]
+        yards = [Cover.SIDEWALK if rng.random() < 0.25 else Cover.GRASS for _ in range(2)]
+        strips = ((0.75, yards[0]), (0.12, yards[1]))
+        sides = [side(p, 0.08, float(rng.uniform(1.5, 3.0)), y, float(rng.uniform(8, 22))) for p, y in strips]
     elif style.name == "city":
         half = float(rng.uniform(3.2, 5.0))
-        sides = [side(0.2, 0.25, float(rng.uniform(2.2, 4.2)), Cover.SIDEWALK) for _ in range(2)]
+        deep = float(rng.uniform(4, 12))
+        sides = [side(p, 0.25, float(rng.uniform(1.8, 3.2)), Cover.SIDEWALK, deep) for p in (0.9, 0.35)]
     elif style.name == "industrial":
         half = float(rng.uniform(3.4, 4.6))
-        sides = [side(0.15, 0.4, float(rng.uniform(1.6, 2.8)), Cover.GRASS) for _ in range(2)]
+        sides = [side(p, 0.4, float(rng.uniform(1.6, 2.8)), Cover.GRASS) for p in (0.5, 0.3)]
     else:
         half = float(rng.uniform(2.9, 3.8))
         banks = rng.uniform(-1.2, 2.6, 2)

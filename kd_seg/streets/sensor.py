@@ -22,10 +22,12 @@ BASE_LOSS = 0.0015
 """Share of rays lost whatever they meet."""
 FLOOR = 0.03
 """Remission below this (and 0.0042 more for every metre from 20 to 48) reads as an exact zero."""
+MIXED = (0.15, 3.0, 0.6)
+"""Where the next shot ends 0.15 to 3 m nearer, this share of shots falls on both surfaces and is ranged between."""
 _SURFACE = np.stack([table(n) for n in ("speckle", "gloss", "roughness", "loss")], 1)
 _GROUND = np.column_stack([ground_table(n) for n in ("albedo", "speckle", "roughness", "slant")])
 _RAW = np.array([GROUNDS[c].raw for c in Cover], dtype=np.uint32)
-_LIMITS = np.array([hdl64.NEAREST, hdl64.CUT, hdl64.LABELLED, RANGE_NOISE, BASE_LOSS, FLOOR], dtype=np.float32)
+_LIMITS = np.array([hdl64.NEAREST, hdl64.CUT, hdl64.LABELLED, RANGE_NOISE, BASE_LOSS, FLOOR, *MIXED], dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ def _respond(  # type: ignore[no-untyped-def]
     kept = np.empty(count, np.int64)
     found = 0
     rows, columns = cover.shape
-    nearest, cut, labelled, blur, base, floor = limits
+    nearest, cut, labelled, blur, base, floor, near, far, mixed = limits
     for n in range(count):
         tri = triangle[n]
         if tri < 0 or hidden[n]:
@@ -191,8 +193,14 @@ def _respond(  # type: ignore[no-untyped-def]
             signal -= contrast[ring[n]] * min((0.40 - signal) / 0.12, 1.2)
         if signal < 0.02:
             loss += 0.004 + min(max(-signal, 0.0) * 3.0, 0.25)
-        if chance[n] < loss + base:
+        lost = loss + base
+        if chance[n] < lost:
             continue
+        if n + 1 < count and ring[n + 1] == ring[n]:
+            step = reach - distance[n + 1]
+            luck = (chance[n] - lost) / (1.0 - lost)
+            if near < step < far and luck < mixed:
+                reach -= 0.8 * step * luck / mixed
         if not smooth and abs(noise[0, n]) > 1.3:
             rough = 3.5 * rough
         reach += noise[0, n] * np.sqrt(blur * blur + rough * rough)

@@ -25,7 +25,9 @@ CAR = 10
 
 @dataclass
 class Site:
-    """Where things may still be put: a set of taken cells, and what has been put."""
+    """Where things may still be put: a set of taken cells, and what has been put; ``path`` are the cells of the
+    driven path, taken though nothing stands there.
+    """
 
     plan: Plan
     rng: np.random.Generator
@@ -34,6 +36,7 @@ class Site:
     patches: list[Patch] = field(default_factory=list)
     taken: set[tuple[int, int]] = field(default_factory=set)
     decks: dict[str, list[str]] = field(default_factory=dict)
+    path: frozenset[tuple[int, int]] = frozenset()
     cars: int = 0
 
     def draw(self, name: str, cards: tuple[str, ...]) -> str:
@@ -60,6 +63,14 @@ class Site:
     def free(self, places: Floats) -> bool:
         """Whether nothing stands on any of the places [K, 2]."""
         return self.taken.isdisjoint(_cells(places))
+
+    def sight(self, start: Floats, end: Floats) -> bool:
+        """Whether nothing placed stands between two places [2]; what is within 2 m of either does not count."""
+        gap = float(np.linalg.norm(end - start))
+        if gap < 4.5:
+            return True
+        share = np.arange(2.0, gap - 2.0, GRAIN)[:, None] / gap
+        return (_cells(start + share * (end - start)) - self.path).isdisjoint(self.taken)
 
     def take(self, places: Floats) -> None:
         """Mark places [K, 2] as taken."""
