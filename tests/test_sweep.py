@@ -188,6 +188,33 @@ def test_settings_that_changed_are_refused(folder: Path) -> None:
         Runner(Path("results"), 1, lambda _: None).run([job], [job])
 
 
+def test_overwriting_does_not_resume_what_other_settings_began(folder: Path) -> None:
+    job = plan(read_sweep("sweep.yaml"))[0]
+    job.run.mkdir(parents=True)
+    (job.run / "sweep.json").write_text(json.dumps({"digest": "other", "trained": False}))
+    (job.run / "state.pt").write_bytes(b"")
+    runner = Runner(Path("results"), 1, lambda _: None, overwrite=True)
+    assert not runner._is_finished(job)
+    assert runner.begin(job).steps[0][0][:2] == ["train", "base.yaml"]
+    runner.begin(job)  # as after a kill before the first save
+    assert runner.begin(job).steps[0][0][-1] == "--overwrite"
+
+
+def test_preparing_is_done_again_for_another_configuration(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kd_seg.experiments.runner.PROGRAM", ("true",))
+    said: list[str] = []
+    runner = Runner(Path("results"), 1, said.append)
+    command = "prepare base.yaml run.steps=5"
+    runner.prepare([command])
+    runner.prepare([command])
+    assert said == [f"kd-seg {command}"]
+    base = folder / "base.yaml"
+    base.write_text(base.read_text().replace("voxel_size: 0.5", "voxel_size: 0.6"))
+    runner.prepare([command, "simulate out"])
+    runner.prepare([command, "simulate out"])
+    assert said[1:] == [f"kd-seg {command}", "kd-seg simulate out"]
+
+
 @pytest.mark.slow
 def test_a_sweep_from_start_to_table_and_again(folder: Path) -> None:
     done = kd_seg("sweep", "sweep.yaml", "--jobs", 2, "--json", cwd=folder)

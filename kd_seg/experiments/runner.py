@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kd_seg.checkpoint import write_whole
 from kd_seg.config import digest
 from kd_seg.errors import DataError, KdSegError
 from kd_seg.experiments.plan import Job, Sweep
-from kd_seg.training import RunFolder
+from kd_seg.training import RunFolder, read_experiment
 
 PROGRAM = (sys.executable, "-m", "kd_seg.cli.main")
 _SINGLE = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
@@ -70,9 +71,9 @@ class Runner:
         self.logs = results / "logs"
 
     def prepare(self, commands: list[str]) -> None:
-        """Run each prepare command once; DataError names the log of one that fails."""
+        """Run each prepare command once per content of its configuration; DataError names the log of one that fails."""
         for number, command in enumerate(commands):
-            mark = self.results / "prepared" / digest(command)
+            mark = self.results / "prepared" / digest(_made_from(command))
             if mark.is_file():
                 continue
             self.say(f"kd-seg {command}")
@@ -150,6 +151,7 @@ class Runner:
                 "or say --overwrite."
             )
         mark.unlink()
+        RunFolder(job.run).state.unlink(missing_ok=True)
         for evaluation in job.evaluations:
             job.result(evaluation.name).unlink(missing_ok=True)
 
@@ -201,6 +203,15 @@ class Runner:
     def _log(self, name: str) -> Path:
         self.logs.mkdir(parents=True, exist_ok=True)
         return self.logs / f"{name}.log"
+
+
+def _made_from(command: str) -> list[Any]:
+    """The command, and all settings of the configuration that it names."""
+    what, *words = shlex.split(command)
+    configs = [word for word in words if word.endswith((".yaml", ".yml")) and "=" not in word]
+    if what not in ("prepare", "train") or len(configs) != 1:
+        return [command]
+    return [command, read_experiment(configs[0], [word for word in words if "=" in word]).to_plain()]
 
 
 def _start(command: list[str], log: Path, answer: Path | None) -> subprocess.Popen[bytes]:
