@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ import torch
 
 from kd_seg.benchmarks.plain import gather_scatter, plain_encode, plain_spconv
 from kd_seg.benchmarks.timing import BenchRow, Rival, compare
-from kd_seg.networks import collate
+from kd_seg.networks import collate, encode
+from kd_seg.networks.work import multiply_adds
 from kd_seg.scans import Points
 from kd_seg.segmenter import Segmenter
 
@@ -38,7 +40,7 @@ def rows(points: Points, repeats: int, checkpoint: Path | None = None) -> list[B
         class_id[encoded.voxels.inverse < 0] = 255
         return class_id
 
-    return compare(
+    timed = compare(
         [
             Rival("kd_seg Segmenter", lambda: student.segment(points).class_id, check, ours=True),
             Rival("np.unique + spconv's kernel maps", lambda: plain(networks[0]), check),
@@ -46,3 +48,5 @@ def rows(points: Points, repeats: int, checkpoint: Path | None = None) -> list[B
         ],
         repeats,
     )
+    work = multiply_adds(student.network, collate([encode(points, None, encoding)], encoding.grid))
+    return [replace(row, gmacs=1e-9 * work) for row in timed]

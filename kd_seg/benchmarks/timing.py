@@ -18,12 +18,14 @@ class BenchRow:
         ours: whether it is kd_seg's.
         ms: best of the repeats.
         ratio: its ms / our ms in the same run (ours: 1.0).
+        gmacs: multiply-adds of the network on this input, in thousands of millions; None where there is no network.
     """
 
     name: str
     ours: bool
     ms: float
     ratio: float
+    gmacs: float | None = None
 
 
 @dataclass(frozen=True)

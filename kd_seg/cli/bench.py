@@ -38,3 +38,5 @@ def command(
     for row in rows:
         table.add_row(row.name, f"{row.ms:.2f}", f"{row.ratio:.2f}", style="bold" if row.ours else None)
     out.print(table)
+    if rows and rows[0].gmacs is not None:
+        say(f"the network does {rows[0].gmacs:.2f} GMAC on this scan")
