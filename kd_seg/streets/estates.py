@@ -26,7 +26,7 @@ def city_lot(site: Site, street: Street, side: int, s: float) -> float:
         depth, floors = float(rng.uniform(9, 13)), int(rng.integers(2, 6))
         size = (round(lot.wide, 1), round(depth, 1), floors)
         site.put("house", lot.at(lot.middle, depth / 2), lot.yaw(), lot.wide - 0.6, depth - 0.4, size=size)
-    elif rng.random() < 0.6:
+    elif rng.random() < 0.4:
         lot.pave(lot.middle, 8.0, lot.wide, 12.0, Cover.PARKING)
         for at in np.arange(lot.first + 1.5, lot.last - 1, 2.7):
             if rng.random() < 0.6:
@@ -84,7 +84,7 @@ def open_lot(site: Site, street: Street, side: int, s: float) -> float:
         lot.along("fence", lot.first, lot.last, 0.8, 0.2)
     use = site.draw("open", ("wood",) * 10 + ("trees", "wood" if motorway else "house"))
     if use == "wood":
-        out = float(rng.uniform(0.8, 5.0)) + (1.0 if motorway else 0.0)
+        out = float(rng.uniform(1.2, 8.0)) + (1.0 if motorway else 0.0)
         lot.along("thicket", lot.first, lot.last, out, 1.0)
         lot.along("shrubs", lot.first, lot.last, out - 0.7, 0.5, (0.6, 1.2))
         for _ in range(rng.integers(2, 6)):

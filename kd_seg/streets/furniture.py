@@ -189,5 +189,5 @@ def _plate(rng: np.random.Generator) -> tuple[Mesh, float]:
     colour: Colour = ((190, 30, 36), (30, 70, 150), (240, 240, 240), (245, 200, 40))[int(rng.integers(4))]
     tone = float(np.exp(rng.normal(0, 0.5)))
     front = build(ring, faces, Material.RETRO, SIGN, colour, tone)
-    back = build(ring + [0.02, 0, 0], faces, Material.METAL, SIGN, tone=1.6)
+    back = build(ring + [0.02, 0, 0], faces, Material.METAL, SIGN, tone=2.0)
     return merge([front, back]), 2 * radius

@@ -11,7 +11,7 @@ from kd_seg.streets.site import Site, section
 LAMPS = {"city": 50.0, "residential": 68.0, "industrial": 70.0, "country": 130.0, "motorway": 100.0}
 """Metres from lamp to lamp by style."""
 FURNITURE = {
-    "sign": 50.0, "post": 240.0, "bin": 110.0, "cabinet": 170.0, "light": 260.0, "planter": 220.0, "bench": 260.0,
+    "sign": 66.0, "post": 240.0, "bin": 110.0, "cabinet": 170.0, "light": 260.0, "planter": 220.0, "bench": 260.0,
 }  # fmt: skip
 """Mean metres from one to the next of its kind."""
 
@@ -30,7 +30,7 @@ def _park(site: Site, street: Street, side: int) -> None:
     rng, strip = site.rng, section(street, side).parking
     against = np.pi if side > 0 else 0.0
     if strip > 0:
-        s, busy = rng.uniform(2, 8), rng.uniform(0.5, 0.9)
+        s, busy = rng.uniform(2, 8), rng.uniform(0.4, 0.85)
         while s < street.length():
             place, heading = street.at(s, side * (street.half + strip / 2 + rng.normal(0, 0.06)))
             if site.cover(place) == Cover.PARKING and rng.random() < busy:

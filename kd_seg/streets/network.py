@@ -171,12 +171,12 @@ def _street(rng: np.random.Generator, line: Floats, style: Style) -> Street:
     if style.name == "residential":
         half = float(rng.uniform(2.8, 3.7))
         yards = [Cover.SIDEWALK if rng.random() < 0.25 else Cover.GRASS for _ in range(2)]
-        strips = ((0.75, yards[0]), (0.12, yards[1]))
+        strips = ((0.65, yards[0]), (0.06, yards[1]))
         sides = [side(p, 0.08, float(rng.uniform(1.5, 3.0)), y, float(rng.uniform(8, 22))) for p, y in strips]
     elif style.name == "city":
         half = float(rng.uniform(3.2, 5.0))
         deep = float(rng.uniform(4, 12))
-        sides = [side(p, 0.25, float(rng.uniform(1.8, 3.2)), Cover.SIDEWALK, deep) for p in (0.9, 0.35)]
+        sides = [side(p, 0.25, float(rng.uniform(1.8, 3.2)), Cover.SIDEWALK, deep) for p in (0.9, 0.2)]
     elif style.name == "industrial":
         half = float(rng.uniform(3.4, 4.6))
         sides = [side(p, 0.4, float(rng.uniform(1.6, 2.8)), Cover.GRASS) for p in (0.5, 0.3)]

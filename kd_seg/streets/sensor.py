@@ -22,7 +22,7 @@ BASE_LOSS = 0.0015
 """Share of rays lost whatever they meet."""
 FLOOR = 0.03
 """Remission below this (and 0.0042 more for every metre from 20 to 48) reads as an exact zero."""
-MIXED = (0.15, 3.0, 0.6)
+MIXED = (0.15, 3.0, 0.3)
 """Where the next shot ends 0.15 to 3 m nearer, this share of shots falls on both surfaces and is ranged between."""
 _SURFACE = np.stack([table(n) for n in ("speckle", "gloss", "roughness", "loss")], 1)
 _GROUND = np.column_stack([ground_table(n) for n in ("albedo", "speckle", "roughness", "slant")])

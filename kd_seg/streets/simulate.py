@@ -29,7 +29,7 @@ from kd_seg.streets.truth import ObjectTruth, truth_folder
 from kd_seg.streets.world import World
 from kd_seg.streets.writer import PART, write_picture, write_scan, write_sequence, write_truth
 
-GENERATION = 5
+GENERATION = 6
 """Raised whenever equal settings no longer give equal bytes, so that no folder is completed with other streets."""
 CHUNK = 40
 """Scans that share one world; fixed, so that the bytes do not depend on the number of workers."""
