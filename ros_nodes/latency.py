@@ -1,6 +1,6 @@
 """Send clouds to a running node at a fixed rate, pair its answers by stamp, and report latency and losses as JSON.
 
-Example: ros2 run kd_seg replay_latency --rate 10 --duration 60 --pid $(pgrep -f segmentation_node)
+Example: ros2 run kd_seg replay_latency --start --scans sequences/00/velodyne --rate 10 --duration 60
 
 With ``--play`` it only plays a bag's clouds at the bag's own pace, for machines without rosbag2.
 """
@@ -18,9 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.node import Node
 from sensor_msgs.msg import PointCloud2
 
 from kd_seg.bag_files import cloud_connections, open_bag
@@ -30,14 +28,18 @@ from kd_seg.pointcloud2 import Field, Packed
 from kd_seg.scans import read_points
 from kd_seg.segmenter import made_up_cloud
 from ros_nodes import compat
-from ros_nodes.descriptors import quality
 from ros_nodes.health import percentile
+from ros_nodes.probe import Course, Probe, first_frame, spread
+from ros_nodes.started_node import StartedNode
 
 KEPT = 8
 """Different clouds that are sent in turn."""
 
 SETTLE_S = 3.0
 """Wait for answers after the last cloud."""
+
+START_S = 300.0
+"""Longest wait for a node of our own to become active."""
 
 
 def options(args: Sequence[str]) -> argparse.Namespace:
@@ -53,6 +55,11 @@ def options(args: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--points", type=int, default=120_000, help="points of a made-up cloud")
     parser.add_argument("--reliable", action="store_true", help="publish reliably; the node needs input_reliable")
     parser.add_argument("--pid", type=int, default=0, help="process id of the node, for its CPU time and memory")
+    parser.add_argument("--start", action="store_true", help="start a node for the measurement and stop it after")
+    parser.add_argument(
+        "-p", "--parameter", action="append", default=[], metavar="NAME:=VALUE", help="parameter of the --start node"
+    )
+    parser.add_argument("--depth", type=int, default=5, help="clouds that the transport may hold on either side")
     parser.add_argument("--play", action="store_true", help="only play the bag, with its stamps, at its own pace")
     parser.add_argument("--speed", type=float, default=1.0, help="of --play")
     parser.add_argument("--wait", type=float, default=2.0, help="seconds before the first cloud, for discovery")
@@ -94,92 +101,56 @@ def sources(asked: argparse.Namespace) -> list[PointCloud2]:
     return [to_message(cloud) for cloud in clouds]
 
 
-def process_figures(pid: int) -> tuple[float, float]:
-    """CPU seconds used and resident MiB of a process, from /proc; NaN where it is not there."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return float("nan"), float("nan")
-    ticks = os.sysconf("SC_CLK_TCK")
-    return (int(stat[11]) + int(stat[12])) / ticks, pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-class Probe(Node):
-    """Sends, listens, and pairs by (sec, nanosec)."""
-
-    def __init__(self, asked: argparse.Namespace) -> None:
-        super().__init__("replay_latency")
-        self.sent: dict[tuple[int, int], float] = {}
-        self.latencies: list[tuple[float, float]] = []
-        self.counters: dict[str, str] = {}
-        self._inference = f"{asked.node.lstrip('/')}: inference"
-        self._lock = threading.Lock()
-        self.cloud_publisher = self.create_publisher(PointCloud2, asked.topic, quality(5, asked.reliable))
-        self.create_subscription(PointCloud2, f"{asked.node}/output/segmentation", self._answer, quality(5, True))
-        self.create_subscription(DiagnosticArray, "/diagnostics", self._diagnostics, quality(10, True))
-
-    def send(self, message: PointCloud2) -> None:
-        """Publish with the present moment as stamp."""
-        message.header.stamp = self.get_clock().now().to_msg()
-        key = (message.header.stamp.sec, message.header.stamp.nanosec)
-        with self._lock:
-            self.sent[key] = time.monotonic()
-        self.cloud_publisher.publish(message)
-
-    def _answer(self, message: PointCloud2) -> None:
-        now = time.monotonic()
-        with self._lock:
-            sent = self.sent.pop((message.header.stamp.sec, message.header.stamp.nanosec), None)
-            if sent is not None:
-                self.latencies.append((now, 1e3 * (now - sent)))
-
-    def _diagnostics(self, message: DiagnosticArray) -> None:
-        for status in message.status:
-            if status.name in (self._inference, self._inference.replace("inference", "input")):
-                self.counters.update({pair.key: pair.value for pair in status.values})
-
-
-def measure(probe: Probe, clouds: list[PointCloud2], asked: argparse.Namespace) -> dict[str, Any]:
+def measure(probe: Probe, clouds: list[PointCloud2], asked: argparse.Namespace, pid: int) -> dict[str, Any]:
     """Send at the rate asked for; returns the report."""
-    time.sleep(asked.wait)
-    cpu_before, memory_before = process_figures(asked.pid)
+    course = Course(pid)
     before = dict(probe.counters)
-    memory: list[tuple[float, float]] = []
     start, number = time.monotonic(), 0
     while time.monotonic() - start < asked.duration and rclpy.ok():
         probe.send(clouds[number % len(clouds)])
         number += 1
-        if number % max(1, int(asked.rate * 10)) == 0:
-            memory.append((round(time.monotonic() - start, 1), round(process_figures(asked.pid)[1], 1)))
+        course.look()
         time.sleep(max(0.0, start + number / asked.rate - time.monotonic()))
     elapsed = time.monotonic() - start
     time.sleep(SETTLE_S)
-    cpu_after, memory_after = process_figures(asked.pid)
-    latencies = [value for _, value in probe.latencies]
-    quarter = elapsed / 4
-    early = [value for at, value in probe.latencies if at - start < quarter]
-    late = [value for at, value in probe.latencies if at - start > elapsed - quarter]
+    arrived, latencies = [at - start for at, _ in probe.latencies], [value for _, value in probe.latencies]
+    early = [value for at, value in zip(arrived, latencies, strict=True) if at < elapsed / 4]
+    late = [value for at, value in zip(arrived, latencies, strict=True) if at > 0.75 * elapsed]
     answered = len(latencies)
-    report = {
+    return {
         "sent": number,
         "answered": answered,
         "lost": number - answered,
         "seconds": round(elapsed, 2),
         "answers_per_second": round(answered / elapsed, 3),
         "ms": {
-            **{name: percentile(latencies, share) for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))},
-            "max": max(latencies, default=float("nan")),
+            **spread(latencies),
             "p95_first_quarter": percentile(early, 0.95),
             "p95_last_quarter": percentile(late, 0.95),
         },
-        "node_cpu_s_per_frame": (cpu_after - cpu_before) / answered if answered else float("nan"),
-        "node_rss_mb": {"start": memory_before, "end": memory_after, "course": memory},
+        "node_ms": {name: spread(values) for name, values in probe.figures.items()},
+        "first_frame": first_frame(probe.figures["since_reception"]),
+        "node_cpu_s_per_frame": course.cpu_s() / answered if answered else float("nan"),
+        "node_rss_mb": course.memory(),
         "counters_before": before,
-        "counters": probe.counters,
+        "counters": dict(probe.counters),
         "rmem_max": _rmem_max(),
+        "load_average": os.getloadavg()[0],
     }
-    return _without_nan(report)
+
+
+def gmacs(checkpoint: str, path: Path | None) -> float:
+    """Multiply-adds, in thousands of millions, of a checkpoint's network on the first scan of a folder."""
+    if path is None:
+        return float("nan")
+    from kd_seg.networks import collate, encode
+    from kd_seg.networks.work import multiply_adds
+    from kd_seg.segmenter import Segmenter
+
+    student = Segmenter(checkpoint or None, "cpu")
+    encoding = student.spec.encoding
+    encoded = encode(read_points(sorted(path.glob("*.bin"))[0]), None, encoding)
+    return 1e-9 * multiply_adds(student.network, collate([encoded], encoding.grid))
 
 
 def _rmem_max() -> int | None:
@@ -218,7 +189,7 @@ def main(args: list[str] | None = None) -> int:
     given = sys.argv[1:] if args is None else args
     asked = options(rclpy.utilities.remove_ros_args(["replay_latency", *given])[1:])
     rclpy.init(args=given)
-    probe = Probe(asked)
+    probe = Probe(asked.topic, asked.node, asked.reliable, asked.depth)
     executor = SingleThreadedExecutor()
     executor.add_node(probe)
     spinner = threading.Thread(target=_spin, args=(executor,), daemon=True)
@@ -227,7 +198,7 @@ def main(args: list[str] | None = None) -> int:
         if asked.play:
             play(probe, asked)
             return 0
-        report = measure(probe, sources(asked), asked)
+        report = _measured(probe, asked)
     except KdSegError as error:
         print(f"replay_latency: {error}", file=sys.stderr)
         return error.exit_code
@@ -237,8 +208,34 @@ def main(args: list[str] | None = None) -> int:
         executor.shutdown(timeout_sec=1.0)
         rclpy.try_shutdown()
         spinner.join(2.0)
-    print(json.dumps(report))
+    print(json.dumps(_without_nan(report)))
     return 0 if report["answered"] else 1
+
+
+def _measured(probe: Probe, asked: argparse.Namespace) -> dict[str, Any]:
+    """The report on a running node, or on one of its own that is stopped again."""
+    clouds = sources(asked)
+    if not asked.start:
+        time.sleep(asked.wait)
+        return measure(probe, clouds, asked, asked.pid)
+    node = StartedNode(asked.node, asked.topic, own_parameters(asked))
+    try:
+        probe.wait_until_active(START_S, node.running)
+        time.sleep(asked.wait)
+        report = measure(probe, clouds, asked, node.pid)
+        report["end"] = node.end(report["sent"])
+    finally:
+        node.kill()
+    given = dict(text.split(":=", 1) for text in asked.parameter)
+    report["gmacs"] = gmacs(given.get("checkpoint", ""), asked.scans)
+    return report
+
+
+def own_parameters(asked: argparse.Namespace) -> list[str]:
+    """Parameters of a node of our own, as NAME:=VALUE; those asked for come last and win."""
+    unit = ["input.intensity_range:=unit"] if asked.scans is not None else []
+    reliable = ["input_reliable:=true"] if asked.reliable else []
+    return ["autostart:=true", f"qos_depth:={asked.depth}", *unit, *reliable, *asked.parameter]
 
 
 def _spin(executor: SingleThreadedExecutor) -> None:

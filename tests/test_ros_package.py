@@ -99,6 +99,11 @@ def test_colcon_layout(installed: Path) -> None:
     assert not (packages / "tests").exists()
 
 
+def _heed_interrupts() -> None:
+    """Undo what a shell does to its background jobs, tests among them: SIGINT ignored, in all their children too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def launched(installed: Path, tmp_path: Path) -> Iterator[Any]:
     """Starts ``ros2 launch`` on the installed package and stops it with SIGINT, as a terminal would."""
@@ -117,7 +122,10 @@ def launched(installed: Path, tmp_path: Path) -> Iterator[Any]:
         log = tmp_path / f"launch{len(running)}.log"
         command = [sys.executable, ros2, "launch", "kd_seg", file, *arguments]
         with open(log, "w") as out:
-            running.append(subprocess.Popen(command, stdout=out, stderr=out, env=names, start_new_session=True))
+            started = subprocess.Popen(
+                command, stdout=out, stderr=out, env=names, start_new_session=True, preexec_fn=_heed_interrupts
+            )
+        running.append(started)
         return running[-1], log
 
     yield begin
