@@ -85,6 +85,12 @@ def test_pictures(world: tuple[Path, Path], tmp_path: Path) -> None:
             assert np.asarray(picture.convert("L")).std() > 10
     with pytest.raises(DataError, match="no units"):
         units_sheet(tmp_path / "run", "00/000001", None)
+    lent = units_entry(world, projection={"offsets": [0, 1]})
+    borrowed = experiment(world, tmp_path / "lent", [lent], run={"steps": 2})
+    prepare(borrowed, WORK)
+    Trainer(borrowed).fit()
+    with pytest.raises(DataError, match="other moments"):
+        units_sheet(tmp_path / "lent/run", "00/000001", None)
     with pytest.raises(UsageError, match="SS/NNNNNN"):
         units_sheet(tmp_path / "run", "7", None)
 

@@ -84,7 +84,7 @@ def _worst_window(pixels: npt.NDArray[np.float32], shape: tuple[int, ...]) -> tu
     cells = (pixels // step).astype(np.int64)
     np.add.at(table, (cells[:, 1], cells[:, 0]), 1)
     sums = np.pad(table.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
-    high, wide = WINDOW_PX[1] // step, WINDOW_PX[0] // step
+    high, wide = min(WINDOW_PX[1], shape[0]) // step, min(WINDOW_PX[0], shape[1]) // step
     inside = sums[high:, wide:] - sums[:-high, wide:] - sums[high:, :-wide] + sums[:-high, :-wide]
     row, column = np.unravel_index(int(inside.argmax()), inside.shape)
     top = min(int(row) * step, max(shape[0] - WINDOW_PX[1], 0))
@@ -158,6 +158,8 @@ def units_sheet(run: Path, name: str, forward: Path | None) -> Sheet:
     units, scan = read_units(store, key), data.scan(*key)
     if len(units) == 0:
         raise DataError(f"Scan {name} has no units; choose one with a picture.")
+    if not scan.cameras:
+        raise DataError(f"Scan {name} has units of other moments' pictures, but no picture itself; choose another.")
     class_map = load_class_map(settings.class_map, classes)
     score = _scores(run, number, store, data, key, units)
     return _draw_units(scan, units, score, class_map, classes, [r for r in (forward, run) if r is not None])
