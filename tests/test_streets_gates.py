@@ -23,7 +23,8 @@ CUT = 80.8
 ZEROS = (0.05, 0.11)
 REMISSION = {"car": 0.04, "pole": 0.20, "road": 0.27, "vegetation": 0.30, "person": 0.34, "traffic-sign": 0.39}
 OCCUPANCY = {0.05: 0.757, 0.1: 0.537, 0.2: 0.315}
-UPPER, LOWER = (2.6, -7.8), (-8.4, -24.3)
+UPPER, LOWER = (2.46, -7.79), (-8.39, -23.67)
+"""Median elevation of the blocks' outer rings in 55 real scans, by the same statistic."""
 STEPS = (0.33, 0.50)
 CLASSES = load_classes()
 SHARES = dict(zip(CLASSES.names, CLASSES.shares(), strict=True))
@@ -63,8 +64,8 @@ def test_the_beam_model_is_an_hdl64s(figures: ScanStatistics) -> None:
     """As seen from the origin: two blocks of 32 rings, their ends and their median steps."""
     assert len(figures.ring_elevation) == 64
     upper, lower = figures.ring_elevation[:32], figures.ring_elevation[32:]
-    assert (upper[0], upper[-1]) == pytest.approx(UPPER, abs=0.25)
-    assert (lower[0], lower[-1]) == pytest.approx(LOWER, abs=0.25)
+    assert (upper[0], upper[-1]) == pytest.approx(UPPER, abs=0.1)
+    assert (lower[0], lower[-1]) == pytest.approx(LOWER, abs=0.1)
     assert np.median(-np.diff(upper)) == pytest.approx(STEPS[0], abs=0.03)
     assert np.median(-np.diff(lower)) == pytest.approx(STEPS[1], abs=0.03)
 

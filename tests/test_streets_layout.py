@@ -9,7 +9,7 @@ import pytest
 from scipy.spatial import cKDTree
 
 from kd_seg.classes import load_classes
-from kd_seg.errors import KdSegError
+from kd_seg.errors import UsageError
 from kd_seg.geometry import invert, transform
 from kd_seg.scans import SemanticKitti
 from kd_seg.scans.statistics import statistics
@@ -67,7 +67,7 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_workers(tmp_path: Path)
 
 
 def test_a_used_folder_is_refused_and_a_begun_one_completed(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(KdSegError):
+    with pytest.raises(UsageError, match=r"other settings \(seed 5 -> 6\)"):
         simulate(root, 1, 3, 6, True, 4.0, workers=1)
     simulate(tmp_path / "x", 1, 2, 9, False, 1.0, workers=1)
     before = files(tmp_path / "x")

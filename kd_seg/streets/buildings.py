@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from kd_seg.streets.materials import Material
@@ -93,7 +95,7 @@ def _panel(
     """A wall in the x-z plane facing -y, with openings (x0, z0, x1, z1) set back."""
     bands = sorted({0.0, height, *(o[1] for o in openings), *(o[3] for o in openings)})
     walls: list[list[list[float]]] = []
-    for low, high in zip(bands[:-1], bands[1:], strict=True):  # noqa: RUF007
+    for low, high in pairwise(bands):
         holes = sorted((o[0], o[2]) for o in openings if o[1] <= low and o[3] >= high)
         edges = [-length / 2, *(v for hole in holes for v in hole), length / 2]
         for a, b in zip(edges[::2], edges[1::2], strict=True):

@@ -40,7 +40,7 @@ def picture(
     seen = np.flatnonzero(hits.triangle >= 0)
     distance = hits.distance[seen]
     place = origin + directions[seen].astype(np.float64) * distance[:, None]
-    word, cover = world.look_up(_take(hits, seen), place[:, :2])
+    word, cover = world.look_up(hits.of(seen), place[:, :2])
     material = world.material[hits.triangle[seen]]
     ground = material == Material.GROUND
     colour = np.where(ground[:, None], GROUND_COLOUR[cover], world.colour[hits.triangle[seen]]).astype(np.float32)
@@ -92,12 +92,6 @@ def visible(
     above = np.abs(np.einsum("ij,ij->i", hits.normal, delta)) / gap * ahead
     seen[rows] = (ahead < 0.12 + 0.005 * gap) | ((ahead < 1.0) & (above < 0.12))
     return seen
-
-
-def _take(hits: object, rows: npt.NDArray[np.int64]) -> object:
-    from dataclasses import fields, replace
-
-    return replace(hits, **{f.name: getattr(hits, f.name)[rows] for f in fields(hits)})  # type: ignore[type-var]
 
 
 def _hash(x: npt.NDArray[np.int64], y: npt.NDArray[np.int64], z: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:

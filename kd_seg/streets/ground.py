@@ -212,9 +212,8 @@ def _look(points, segments, profiles, origin, rows, columns, starts, members):  
             elif verge and profiles[s, base + 1] > 0:
                 if rank < 2:
                     rank, cover[n] = 2, 0
-            elif walk:  # noqa: SIM102
-                if rank < 3:
-                    rank, cover[n] = 3, 4
+            elif walk and rank < 3:
+                rank, cover[n] = 3, 4
         if cover[n] == 100 and edge[n] > 2.0:
             wild = np.sin(0.23 * x + 1.7 * np.sin(0.11 * y)) + np.sin(0.29 * y + 1.3 * np.sin(0.13 * x))
             if wild + 0.35 * np.sin(1.9 * x) * np.sin(2.3 * y) > -0.3:

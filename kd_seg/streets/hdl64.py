@@ -1,10 +1,8 @@
 """The HDL-64E on KITTI's car in figures: beams, shots, what its own car hides, and how each laser answers.
 
 All measured on real SemanticKITTI scans: per ring a line z = offset + distance * tan(elevation) fitted after undoing
-the
-motion during the turn (residual 0.02-0.06 degrees), the presence of returns by ring and azimuth, and the median
-remission
-of road, sidewalk, grass, facades and foliage by ring.
+the motion during the turn (residual 0.02-0.06 degrees), the presence of returns by ring and azimuth, and the median
+remission of road, sidewalk, grass, facades and foliage by ring.
 """
 
 from __future__ import annotations
@@ -30,16 +28,13 @@ SHOTS = 2172
 """Shots of each beam per turn at 10 Hz."""
 
 TICKS = 4000
-"""Angular marks per turn. A shot is reported at the last mark passed: steps of 0.18 degrees, and every sixth or so
-0.09.
-"""
+"""Angular marks per turn; a shot is reported at the last mark passed: steps of 0.18 degrees, about every sixth 0.09."""
 
 CONTRAST = np.array([
     -1, 1, 3, 4, 1, 3, -1, 0, -1, 6, 4, 0, -2, -2, -1, 2, 0, -1, -3, -1, -4, 11, 2, -1, 3, 2, 0, 0, 0, 8, -1, -1,
     2, 3, 0, 12, 21, 0, -5, -3, 2, 0, 11, 0, 0, 0, 0, 2, 3, -2, -5, 20, 0, 4, 5, 0, -1, -5, 7, 5, 8, -2, -7, -5,
 ]) / 100.0  # fmt: skip
-"""By how much a laser shows asphalt (0.285) darker than the mean laser does; nothing at 0.40, and so on along a line.
-"""
+"""By how much a laser shows asphalt (0.285) darker than the mean laser; nothing at 0.40, and so on along a line."""
 
 _HIDDEN = {
     42: (159, 166, 199, 208), 43: (156, 164, 196, 206), 44: (158, 167, 198, 208), 45: (156, 164, 196, 205),
@@ -52,7 +47,8 @@ _HIDDEN = {
     59: (0, 16, 128, 137, 154, 208, 228, 237, 280, 296, 344, 360),
     60: (0, 18, 31, 32, 132, 141, 156, 213, 232, 242, 286, 300, 324, 328, 332, 336, 344, 360),
     61: (0, 19, 26, 30, 34, 38, 129, 138, 140, 143, 153, 211, 229, 238, 282, 292, 321, 326, 328, 333, 342, 360),
-    62: (0, 21, 29, 33, 36, 41, 132, 141, 143, 148, 155, 215, 224, 229, 232, 241, 287, 295, 324, 329, 331, 335, 342, 360),  # noqa: E501
+    62: (0, 21, 29, 33, 36, 41, 132, 141, 143, 148, 155, 215, 224, 229, 232, 241, 287, 295, 324, 329, 331, 335,
+         342, 360),
     63: (0, 21, 25, 30, 32, 38, 129, 146, 148, 215, 218, 238, 281, 286, 321, 332, 340, 360),
 }  # fmt: skip
 """Degrees of azimuth (from, to, from, to ...) in which a ring meets the sensor's own car and gives nothing."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,14 @@ from kd_seg.streets.materials import MATERIALS, Material
 
 Floats = npt.NDArray[np.float64]
 Colour = tuple[int, int, int]
+Vector = Sequence[float] | npt.NDArray[np.floating]
+
+
+class Finish(TypedDict):
+    """Colour and tone that several parts of an object share."""
+
+    colour: Colour
+    tone: float
 
 
 @dataclass(frozen=True)
@@ -103,8 +112,8 @@ _BOX_FACES = [
 
 
 def box(
-    size: Sequence[float],
-    at: Sequence[float],
+    size: Vector,
+    at: Vector,
     material: Material,
     raw: int = 0,
     colour: Colour | None = None,
@@ -113,7 +122,7 @@ def box(
 ) -> Mesh:
     """A box of ``size`` (x, y, z) whose bottom centre stands at ``at``, turned by ``yaw`` about it."""
     mesh = build(_BOX * np.asarray(size), _BOX_FACES, material, raw, colour, tone)
-    return mesh.moved(at[0], at[1], at[2], yaw)
+    return mesh.moved(float(at[0]), float(at[1]), float(at[2]), yaw)
 
 
 def quad(
@@ -157,7 +166,7 @@ def tube(
 
 
 def ellipsoid(
-    centre: Sequence[float],
+    centre: Vector,
     radii: Sequence[float],
     material: Material,
     raw: int = 0,
@@ -197,7 +206,7 @@ def loft(rings: Floats, closed: bool = True) -> tuple[Floats, npt.NDArray[np.int
 
 
 def torus(
-    centre: Sequence[float],
+    centre: Vector,
     radius: float,
     thickness: float,
     material: Material,

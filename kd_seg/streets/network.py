@@ -112,7 +112,9 @@ def lay(rng: np.random.Generator, style: Style, distance: float) -> Network:
     """Streets and a path of at least ``distance`` metres through them."""
     position, heading = np.zeros(2), float(rng.uniform(-np.pi, np.pi))
     position = position - REACH * np.array([np.cos(heading), np.sin(heading)])
-    left_over, streets, legs = distance + 10.0, [], []
+    left_over = distance + 10.0
+    streets: list[Floats] = []
+    legs: list[tuple[Floats, float, Floats | None]] = []
     line = [position]
     start = REACH
     turned = 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kd_seg.streets.materials import Material
-from kd_seg.streets.mesh import Colour, Mesh, box, ellipsoid, merge, torus, tube
+from kd_seg.streets.mesh import Colour, Finish, Mesh, box, ellipsoid, merge, torus, tube
 
 CLOTHES: tuple[Colour, ...] = (
     (40, 44, 60), (120, 30, 40), (200, 196, 188), (60, 90, 60), (90, 90, 96), (190, 150, 60), (50, 80, 140),
@@ -115,7 +115,7 @@ def motorcycle(rng: np.random.Generator, scooter: bool | None = None) -> Mesh:
         parts.append(tube(front + [0, side, 0], head + [0, side, 0], 0.03, Material.METAL, sides=6))
         parts.append(tube(bar, bar + [-0.12, side * 4.2, 0.02], 0.018, Material.METAL, sides=6))
         parts.append(ellipsoid(bar + [0.0, side * 3.6, 0.18], (0.03, 0.09, 0.06), Material.GLASS, sides=6, rows=3))
-    paint = {"colour": colour, "tone": tone}
+    paint: Finish = {"colour": colour, "tone": tone}
     if scooter:
         parts.append(box((0.12, 0.42, 0.6), (base / 2 - 0.3, 0, 0.3), Material.PAINT, **paint))
         parts.append(box((0.5, 0.3, 0.1), (0.05, 0, 0.25), Material.PAINT, **paint))
@@ -175,7 +175,7 @@ def _leg(hip: tuple[float, float, float], angle: float, lift: float, h: float, g
     knee = np.array(hip) + 0.25 * h * np.array([np.sin(angle + lift * 0.4), 0, -np.cos(angle + lift * 0.4)])
     ankle = knee + 0.24 * h * np.array([np.sin(angle - lift), 0, -np.cos(angle - lift)])
     ankle[2] = max(ankle[2], 0.05)
-    cloth = {"colour": who.trousers, "tone": who.tones[1]}
+    cloth: Finish = {"colour": who.trousers, "tone": who.tones[1]}
     return [
         tube(hip, knee, 0.088 * g, Material.CLOTH, end_radius=0.065 * g, sides=7, **cloth),
         tube(knee, ankle, 0.06 * g, Material.CLOTH, end_radius=0.05 * g, sides=7, **cloth),
@@ -187,7 +187,7 @@ def _trunk(hip: tuple[float, float, float], lean: float, h: float, g: float, who
     up = np.array([np.sin(lean), 0.0, np.cos(lean)])
     low = np.array(hip)
     chest, neck = low + 0.2 * h * up, low + 0.31 * h * up
-    shirt = {"colour": who.shirt, "tone": who.tones[0]}
+    shirt: Finish = {"colour": who.shirt, "tone": who.tones[0]}
     head = neck + 0.095 * h * up
     return [
         ellipsoid(

@@ -1,6 +1,4 @@
-"""The LiDAR at work: rays of one turn along the vehicle's motion, and what becomes of first hits: range, drop-out,
-remission.
-"""
+"""The LiDAR at work: rays of one turn along the vehicle's motion, and what their first hits give back."""
 
 from __future__ import annotations
 
@@ -32,9 +30,7 @@ _LIMITS = np.array([hdl64.NEAREST, hdl64.CUT, hdl64.LABELLED, RANGE_NOISE, BASE_
 
 @dataclass(frozen=True)
 class Sweep:
-    """One scan: points [N, 4] float32 in the LiDAR frame and label words [N] uint32, ring by ring, azimuth rising;
-    rings [N].
-    """
+    """One scan: points [N, 4] float32 in the LiDAR frame, label words [N], rings [N]; by ring, azimuth rising."""
 
     points: npt.NDArray[np.float32]
     words: npt.NDArray[np.uint32]
@@ -43,9 +39,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Beams:
-    """Rays of one turn, ring by ring: unit directions [R, 3], start heights [R], time in turns -0.5 to 0.5 [R], hidden
-    [R].
-    """
+    """Rays of one turn, ring by ring: unit directions [R, 3], start heights, time in turns -0.5 to 0.5, hidden [R]."""
 
     direction: npt.NDArray[np.float32]
     height: npt.NDArray[np.float32]
@@ -149,8 +143,8 @@ def _rays(direction, height, time, shift, turn, rotation, place):  # type: ignor
 
 @njit(cache=True, nogil=True)
 def _respond(  # type: ignore[no-untyped-def]
-    local, hidden, ring, rays, distance, triangle, cosine, material, albedo, word, cover, lower, noise, chance, contrast,  # noqa: E501
-    surface, covers, raws, limits,
+    local, hidden, ring, rays, distance, triangle, cosine, material, albedo, word, cover, lower, noise, chance,
+    contrast, surface, covers, raws, limits,
 ):  # fmt: skip
     """Points, words and rows of the rays that give a return.
 

@@ -175,7 +175,7 @@ def _check(order: Order) -> None:
 
 
 def _claim(root: Path, order: Order, overwrite: bool) -> None:
-    """Make ``root`` ours, or refuse; the settings are kept in ``simulation.json``, without which nothing is ever removed."""  # noqa: E501
+    """Make ``root`` ours, or refuse; without our settings in its ``simulation.json`` nothing is ever removed."""
     header = root / "simulation.json"
     wanted = {"generation": GENERATION, **asdict(order)}
     if root.exists() and not root.is_dir():

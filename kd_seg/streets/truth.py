@@ -3,16 +3,13 @@
 Files, beside ``sequences/``:
 
 - ``truth/sequences/NN/objects/XXXXXX.npz``: every object within 90 m of the sensor, standing cars too. Arrays
-  ``word`` uint32
-  [K] (label word), ``kind`` unicode [K], ``pose`` float64 [K, 4, 4] (object to LiDAR frame of this scan; x forward,
-  origin on
-  the ground below the middle), ``velocity`` float64 [K, 3] (m/s over ground, in the LiDAR frame of this scan), ``size``
-  float64 [K, 3] (metres), ``points`` int32 [K] (points in this scan that carry the word).
+  ``word`` uint32 [K] (label word), ``kind`` unicode [K], ``pose`` float64 [K, 4, 4] (object to LiDAR frame of this
+  scan; x forward, origin on the ground below the middle), ``velocity`` float64 [K, 3] (m/s over ground, in the LiDAR
+  frame of this scan), ``size`` float64 [K, 3] (metres), ``points`` int32 [K] (points in this scan with the word).
 - ``truth/sequences/NN/visible_2/XXXXXX.npy``: uint8, ``numpy.packbits`` of one bit per point of the scan: the left
-colour
-  camera really sees it.
-- ``truth/sequences/NN/class_2/XXXXXX.png``: uint16 of the picture's size, raw class id at the pixel's centre, 65535
-  = sky.
+  colour camera really sees it.
+- ``truth/sequences/NN/class_2/XXXXXX.png``: uint16 of the picture's size, raw class id at the pixel's centre,
+  65535 = sky.
 """
 
 from __future__ import annotations

@@ -67,9 +67,9 @@ def truck(rng: np.random.Generator) -> Mesh:
                 )
             )
         for _ in range(rng.integers(0, 5)):
-            size = rng.uniform(0.4, 1.1, 3)
-            at = (middle + rng.uniform(-0.35, 0.35) * load, rng.uniform(-0.25, 0.25) * width, bed + 0.12)
-            parts.append(box(size, at, Material.WOOD, yaw=rng.uniform(0, 3)))
+            load_size = rng.uniform(0.4, 1.1, 3)
+            place = (middle + rng.uniform(-0.35, 0.35) * load, rng.uniform(-0.25, 0.25) * width, bed + 0.12)
+            parts.append(box(load_size, place, Material.WOOD, yaw=rng.uniform(0, 3)))
     axles = [nose - cab_length * 0.65, -length / 2 + 1.3] + ([-length / 2 + 2.4] if length > 8.2 else [])
     parts += _axles(axles, width, 0.4 if small else 0.5)
     parts += _rear(length, width)

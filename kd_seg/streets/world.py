@@ -38,6 +38,10 @@ class Hits:
     cosine: npt.NDArray[np.float32]
     normal: npt.NDArray[np.float32]
 
+    def of(self, rows: npt.NDArray[np.int64]) -> Hits:
+        """Only some of the rays."""
+        return Hits(self.distance[rows], self.triangle[rows], self.cosine[rows], self.normal[rows])
+
 
 @dataclass(frozen=True)
 class _Moving:

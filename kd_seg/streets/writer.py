@@ -1,6 +1,4 @@
-"""A simulated sequence on disk, in exactly SemanticKITTI's layout, with the truth beside it; every file appears
-whole.
-"""
+"""A simulated sequence on disk, in exactly SemanticKITTI's layout, the truth beside it; every file appears whole."""
 
 from __future__ import annotations
 
