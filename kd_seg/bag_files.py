@@ -25,7 +25,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from kd_seg.errors import DataError, UsageError
-from kd_seg.pointcloud2 import Packed
+from kd_seg.pointcloud2 import Packed, bytes_of
 
 CLOUD = "sensor_msgs/msg/PointCloud2"
 STRING = "std_msgs/msg/String"
@@ -125,7 +125,7 @@ def cloud_message(store: Typestore, header: Any, packed: Packed) -> Any:
         is_bigendian=packed.is_bigendian,
         point_step=packed.point_step,
         row_step=packed.row_step,
-        data=packed.data,
+        data=bytes_of(packed),
         is_dense=packed.is_dense,
     )
 

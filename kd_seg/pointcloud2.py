@@ -6,6 +6,7 @@ name, never by position. What a cloud may look like and why one is refused: docs
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -56,7 +57,11 @@ class Field:
 
 @dataclass(frozen=True)
 class Packed:
-    """A cloud ready to be copied into a message: its attributes, ``data`` as uint8 [height * row_step]."""
+    """A cloud ready for a message: its attributes, ``data`` as bytes [height * row_step].
+
+    ``data`` is an array.array because that is what a ROS message takes over without a copy; NumPy looks at it through
+    ``np.frombuffer``.
+    """
 
     height: int
     width: int
@@ -64,7 +69,7 @@ class Packed:
     is_bigendian: bool
     point_step: int
     row_step: int
-    data: Bytes
+    data: array[int]
     is_dense: bool
 
 
@@ -143,7 +148,7 @@ class Decoder:
             return Decoded(np.empty((0, 3), np.float32), np.empty(0, np.float32), height, width, None)
         layout = self._layout_of(message)
         row_step = _row_step(message, height, width, layout.point_step)
-        data = _bytes_of(message)
+        data = bytes_of(message)
         needed = (height - 1) * row_step + width * layout.point_step
         if len(data) < needed:
             raise CloudRejectedError("truncated", f"data has {len(data)} bytes, {needed} needed")
@@ -220,8 +225,16 @@ def _check_header(message: CloudLike, limits: Limits, age_s: float) -> None:
         raise CloudRejectedError("stale", f"cloud is {age_s:.1f} s old, limit {limits.max_age_s:.1f} s")
 
 
-def _bytes_of(message: CloudLike) -> Bytes:
+def bytes_of(message: CloudLike) -> Bytes:
+    """View of the bytes of a cloud, or of a packed one."""
     return np.frombuffer(message.data, np.uint8) if len(message.data) else np.empty(0, np.uint8)
+
+
+def to_array(data: Any) -> array[int]:
+    """A copy of bytes, or of a uint8 vector, as ``Packed.data``."""
+    made = array("B")
+    made.frombytes(memoryview(data) if len(data) else b"")
+    return made
 
 
 def _column(
@@ -252,24 +265,30 @@ def encode_segmentation(
     cloud: Decoded, class_id: npt.NDArray[np.uint8], probability: Float32, entropy: Float32
 ) -> Packed:
     """The labelled cloud, 24 bytes a point, point i being the input's point i (memory layout of PointXYZCPE)."""
-    words = np.empty((len(cloud.xyz), 6), "<u4")
+    data, words = _room(len(cloud.xyz), 6)
     dense = pack_segmentation(
         cloud.xyz.view(np.uint32), class_id, probability.view(np.uint32), entropy.view(np.uint32), words
     )
-    return _packed(cloud, SEGMENTATION_FIELDS, 24, words, dense)
+    return _packed(cloud, SEGMENTATION_FIELDS, 24, data, dense)
 
 
 def encode_visualization(cloud: Decoded, class_id: npt.NDArray[np.uint8], palette: npt.NDArray[np.uint8]) -> Packed:
     """The cloud in its classes' colours, 16 bytes a point; ``palette`` [256, 3] as ``ClassTable.palette`` gives it."""
-    words = np.empty((len(cloud.xyz), 4), "<u4")
+    data, words = _room(len(cloud.xyz), 4)
     colours = palette.astype(np.uint32)
     rgb = colours[:, 0] << 16 | colours[:, 1] << 8 | colours[:, 2]
     dense = pack_visualization(cloud.xyz.view(np.uint32), class_id, rgb, words)
-    return _packed(cloud, VISUALIZATION_FIELDS, 16, words, dense)
+    return _packed(cloud, VISUALIZATION_FIELDS, 16, data, dense)
 
 
-def _packed(cloud: Decoded, fields: tuple[Field, ...], step: int, words: npt.NDArray[np.uint32], dense: bool) -> Packed:
-    data = words.reshape(-1).view(np.uint8)
+def _room(points: int, words: int) -> tuple[array[int], npt.NDArray[np.uint32]]:
+    """Bytes for points of so many 32-bit words each, and the same memory as [points, words]."""
+    data = array("B", [0]) * (4 * points * words)
+    view = np.frombuffer(data, "<u4") if points else np.empty(0, "<u4")
+    return data, view.reshape(points, words)
+
+
+def _packed(cloud: Decoded, fields: tuple[Field, ...], step: int, data: array[int], dense: bool) -> Packed:
     return Packed(cloud.height, cloud.width, fields, False, step, cloud.width * step, data, bool(dense))
 
 
@@ -277,15 +296,15 @@ def encode_filtered(message: CloudLike, cloud: Decoded, keep: npt.NDArray[np.boo
     """The input's own points where ``keep`` [N] holds, their bytes untouched, as one row."""
     fields = tuple(Field(str(f.name), int(f.offset), int(f.datatype), int(f.count)) for f in message.fields)
     step = int(message.point_step)
-    rows = np.empty(0, np.uint8)
+    data = array("B")
     if len(cloud.xyz):
         # A point is one opaque value of ``step`` bytes: NumPy moves those ten times faster than rows of bytes.
         shape, strides = (cloud.height, cloud.width), (_row_step(message, cloud.height, cloud.width, step), step)
-        points: npt.NDArray[np.void] = np.ndarray(shape, f"V{step}", _bytes_of(message).data, 0, strides)
-        rows = points[keep.reshape(shape)].view(np.uint8)
-    count = len(rows) // step if step else 0
+        points: npt.NDArray[np.void] = np.ndarray(shape, f"V{step}", bytes_of(message).data, 0, strides)
+        data = to_array(points[keep.reshape(shape)].view(np.uint8))
+    count = len(data) // step if step else 0
     dense = bool(kept_are_finite(cloud.xyz.view(np.uint32), keep))
-    return Packed(1, count, fields, bool(message.is_bigendian), step, len(rows), rows, dense)
+    return Packed(1, count, fields, bool(message.is_bigendian), step, len(data), data, dense)
 
 
 def keep_mask(class_id: npt.NDArray[np.uint8], remove: Sequence[int]) -> npt.NDArray[np.bool_]:

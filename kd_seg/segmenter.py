@@ -28,6 +28,9 @@ LARGEST_COORDINATE = 1e4
 BLOCK = 1024
 """Values looked at before asking whether one was unusable."""
 
+ROWS = 4096
+"""Voxels whose logits are worked on at a time, so that they stay in the second-level cache."""
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -172,11 +175,15 @@ def spread(logits: Float32, inverse: npt.NDArray[np.int32]) -> tuple[npt.NDArray
     With t = logit - largest logit, the largest softmax value is 1 / sum(e^t), and the entropy is
     log(sum(e^t)) - sum(t e^t) / sum(e^t). The exponentials are NumPy's, which are computed several at a time.
     """
-    class_id = np.empty(len(logits), np.uint8)
-    below = np.empty_like(logits)
-    find_largest(logits, class_id, below)
-    figures = np.empty((len(logits), 2), np.float32)
-    weigh(below, np.exp(below), np.float32(1.0 / math.log(max(logits.shape[1], 2))), figures)
+    voxels, classes = logits.shape
+    class_id, figures = np.empty(voxels, np.uint8), np.empty((voxels, 2), np.float32)
+    scale = np.float32(1.0 / math.log(max(classes, 2)))
+    below, exponentials = (np.empty((ROWS, classes), np.float32) for _ in range(2))
+    for first in range(0, voxels, ROWS):
+        rows, count = slice(first, first + ROWS), min(ROWS, voxels - first)
+        find_largest(logits[rows], class_id[rows], below)
+        np.exp(below[:count], out=exponentials[:count])
+        weigh(below[:count], exponentials[:count], scale, figures[rows])
     answer = np.empty(len(inverse), np.uint8), np.empty(len(inverse), np.float32), np.empty(len(inverse), np.float32)
     gather(inverse, class_id, figures, *answer)
     return answer

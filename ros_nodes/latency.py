@@ -24,7 +24,7 @@ from sensor_msgs.msg import PointCloud2
 from kd_seg.bag_files import cloud_connections, open_bag
 from kd_seg.errors import KdSegError, UsageError
 from kd_seg.labelling import MadeUpMessage, made_up_message
-from kd_seg.pointcloud2 import Field, Packed
+from kd_seg.pointcloud2 import Field, Packed, to_array
 from kd_seg.scans import read_points
 from kd_seg.segmenter import made_up_cloud
 from ros_nodes import compat
@@ -77,7 +77,7 @@ def to_message(cloud: Any) -> PointCloud2:
     """A ROS message from a bag's or a made-up one, stamps included where it has some."""
     fields = tuple(Field(f.name, f.offset, f.datatype, f.count) for f in cloud.fields)
     size, steps = (cloud.height, cloud.width), (cloud.point_step, cloud.row_step)
-    packed = Packed(*size, fields, cloud.is_bigendian, *steps, cloud.data, cloud.is_dense)
+    packed = Packed(*size, fields, cloud.is_bigendian, *steps, to_array(cloud.data), cloud.is_dense)
     return compat.cloud_message(PointCloud2().header if isinstance(cloud, MadeUpMessage) else cloud.header, packed)
 
 

@@ -24,7 +24,7 @@ from ros_clouds import FakeCloud
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Float64, String
 
-from kd_seg.pointcloud2 import Field, Packed
+from kd_seg.pointcloud2 import Field, Packed, to_array
 from ros_nodes import compat
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -86,9 +86,7 @@ def _text(value: Any) -> str:
 
 def to_message(cloud: FakeCloud) -> PointCloud2:
     fields = tuple(Field(f.name, f.offset, f.datatype, f.count) for f in cloud.fields)
-    import numpy as np
-
-    data = np.frombuffer(bytes(cloud.data), np.uint8)
+    data = to_array(bytes(cloud.data))
     size, steps = (cloud.height, cloud.width), (cloud.point_step, cloud.row_step)
     return compat.cloud_message(cloud.header, Packed(*size, fields, cloud.is_bigendian, *steps, data, cloud.is_dense))
 

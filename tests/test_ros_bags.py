@@ -20,7 +20,7 @@ from kd_seg.bags import BagOptions, Tally, count_messages, label_bag
 from kd_seg.errors import DataError, UsageError
 from kd_seg.labelling import Labeller, label_info_json
 from kd_seg.parameters import CloudSettings
-from kd_seg.pointcloud2 import Field, Packed
+from kd_seg.pointcloud2 import Field, Packed, to_array
 from kd_seg.segmenter import Prediction, Segmenter
 
 START = 1_700_000_000_000_000_000
@@ -38,7 +38,7 @@ def segmenter(checkpoint: Path) -> Segmenter:
 
 def packed(cloud: FakeCloud) -> Packed:
     fields = tuple(Field(f.name, f.offset, f.datatype, f.count) for f in cloud.fields)
-    data = np.frombuffer(bytes(cloud.data), np.uint8)
+    data = to_array(bytes(cloud.data))
     shape = (cloud.height, cloud.width)
     return Packed(*shape, fields, cloud.is_bigendian, cloud.point_step, cloud.row_step, data, cloud.is_dense)
 

@@ -14,6 +14,7 @@ from kd_seg.pointcloud2 import (
     Decoded,
     Decoder,
     Limits,
+    bytes_of,
     encode_filtered,
     encode_segmentation,
     encode_visualization,
@@ -361,7 +362,7 @@ def test_segmentation_bytes() -> None:
         ("probability", 16, 7, 1),
         ("entropy", 20, 7, 1),
     ]
-    rows = packed.data.reshape(24, 24)
+    rows = bytes_of(packed).reshape(24, 24)
     assert not rows[:, 13:16].any()
     np.testing.assert_array_equal(rows[:, 12], class_id)
     np.testing.assert_array_equal(rows[:, :12].copy().view("<f4"), decoded.xyz)
@@ -385,7 +386,7 @@ def test_visualization_bytes() -> None:
     decoded, class_id, _, _ = labelled(plain(50))
     palette = np.arange(768).reshape(256, 3).astype(np.uint8)
     packed = encode_visualization(decoded, class_id, palette)
-    rows = packed.data.reshape(50, 16)
+    rows = bytes_of(packed).reshape(50, 16)
     assert (packed.point_step, packed.fields[3].name, packed.fields[3].datatype) == (16, "rgb", 7)
     np.testing.assert_array_equal(rows[:, 12:15][:, ::-1], palette[class_id])
     assert not rows[:, 15].any()
@@ -400,7 +401,7 @@ def test_filtered_copies_bytes_untouched(big: bool, last_padding: bool) -> None:
     keep = keep_mask(class_id, (3, 255))
     packed = encode_filtered(cloud, decoded, keep)
     whole = np.concatenate([cloud.data[r * cloud.row_step :][: 6 * step] for r in range(4)]).reshape(24, step)
-    np.testing.assert_array_equal(packed.data.reshape(-1, step), whole[~np.isin(class_id, [3, 255])])
+    np.testing.assert_array_equal(bytes_of(packed).reshape(-1, step), whole[~np.isin(class_id, [3, 255])])
     assert (packed.height, packed.width, packed.row_step) == (1, keep.sum(), keep.sum() * step)
     assert packed.is_bigendian == big
     assert [(f.name, f.offset) for f in packed.fields] == [(f.name, f.offset) for f in cloud.fields]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kd_seg.scans import Points
 from kd_seg.voxels import Grid, Voxels, majority_labels, point_features, voxelize
+from kd_seg.voxels.compiled import kernel
 
 
 @dataclass(frozen=True)
@@ -106,14 +107,9 @@ def collate(clouds: list[Encoded], grid: Grid) -> Batch:
     coordinates = np.empty((voxel_offsets[-1], 4), dtype=np.int32)
     inverse = np.empty(point_offsets[-1], dtype=np.int64)
     for b, cloud in enumerate(clouds):
+        points = slice(point_offsets[b], point_offsets[b + 1])
         rows = slice(voxel_offsets[b], voxel_offsets[b + 1])
-        coordinates[rows, 0] = b
-        for axis in range(3):
-            coordinates[rows, 1 + axis] = cloud.voxels.coordinates[:, axis]
-        own = inverse[point_offsets[b] : point_offsets[b + 1]]
-        own[:] = cloud.voxels.inverse
-        if voxel_offsets[b]:
-            own[own >= 0] += voxel_offsets[b]
+        _place(cloud.voxels.inverse, cloud.voxels.coordinates, b, voxel_offsets[b], inverse[points], coordinates[rows])
     features = clouds[0].features if len(clouds) == 1 else np.concatenate([c.features for c in clouds])
     return Batch(
         features=torch.from_numpy(features),
@@ -125,6 +121,19 @@ def collate(clouds: list[Encoded], grid: Grid) -> Batch:
         labels=torch.from_numpy(np.concatenate([c.labels for c in clouds]).astype(np.int64)),
         wraps=grid.wraps,
     )
+
+
+@kernel
+def _place(
+    inverse: np.ndarray, coordinates: np.ndarray, sample: int, first: int, rows_of: np.ndarray, out: np.ndarray
+) -> None:
+    """One cloud's rows of a batch: voxel rows counted from ``first`` (-1 stays), coordinates behind the sample."""
+    for i in range(len(inverse)):
+        rows_of[i] = inverse[i] + first if inverse[i] >= 0 else -1
+    for row in range(len(coordinates)):
+        out[row, 0] = sample
+        for axis in range(3):
+            out[row, 1 + axis] = coordinates[row, axis]
 
 
 @dataclass(frozen=True)

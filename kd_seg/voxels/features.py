@@ -29,10 +29,12 @@ FEATURE_WIDTHS: dict[str, int] = {"xyz": 3, "height": 1, "range": 1, "remission"
 
 
 def feature_width(names: tuple[str, ...]) -> int:
-    """Columns F of named point features together; ConfigError names an unknown one."""
+    """Columns F of named point features together; ConfigError names an unknown or repeated one."""
     for name in names:
         if name not in FEATURE_WIDTHS:
             raise ConfigError(f"There is no point feature {name!r}; known: {', '.join(FEATURE_WIDTHS)}.")
+        if names.count(name) > 1:
+            raise ConfigError(f"The point feature {name!r} is named twice; once is enough.")
     return sum(FEATURE_WIDTHS[name] for name in names)
 
 
@@ -48,89 +50,99 @@ def point_features(
     if ("remission" in names or "cylinder9" in names) and rows.shape[1] < 4:
         raise ValueError(f"remission needs points [N, 4] or wider, got {list(rows.shape)}")
     features = np.empty((len(rows), feature_width(names)), dtype=np.float32)
-    column = 0
-    for name in names:
-        _write(name, rows, voxels.inverse, grid, column, features)
-        column += FEATURE_WIDTHS[name]
-    _clear_broken(rows, features)
+    turned = isinstance(grid, CylindricalGrid)
+    nine = "cylinder9" in names
+    polar = cylindrical(rows, grid.lower[1] if turned else -math.pi) if turned or nine else np.empty((0, 3))
+    places = polar if turned else rows
+    at = _first_columns(names)
+    columns = (at["xyz"], at["height"], at["range"], at["remission"], at["offset"])
+    _write(rows, places, voxels.inverse, grid.lower, grid.size, columns, features)
+    if nine:
+        _write_nine(rows, places, polar, voxels.inverse, grid.lower, grid.size, at["cylinder9"], features)
     return features
 
 
+def _first_columns(names: tuple[str, ...]) -> dict[str, int]:
+    """Where each feature begins; -1 for those not wanted."""
+    found = dict.fromkeys(FEATURE_WIDTHS, -1)
+    column = 0
+    for name in names:
+        found[name] = column
+        column += FEATURE_WIDTHS[name]
+    return found
+
+
+@kernel
+def _known(value: np.floating) -> np.float32:
+    """A number as float32, 0 for one that is not finite."""
+    return np.float32(value) if math.isfinite(value) else np.float32(0.0)
+
+
+@kernel
+def _is_broken(rows: np.ndarray, i: int) -> bool:
+    return not (math.isfinite(rows[i, 0]) and math.isfinite(rows[i, 1]) and math.isfinite(rows[i, 2]))
+
+
+@kernel
+def _offset(position: np.floating, lower: float, scale: float) -> np.float64:
+    """From the centre of the cell along one axis, in cells."""
+    place = (np.float64(position) - lower) * scale
+    return place - np.floor(place) - 0.5
+
+
+@kernel
 def _write(
-    name: str,
-    rows: npt.NDArray[np.float32],
-    inverse: npt.NDArray[np.int32],
-    grid: Grid,
-    column: int,
-    out: npt.NDArray[np.float32],
-) -> None:
-    """Write one feature of all points into its columns, the first of which is ``column``."""
-    turned = isinstance(grid, CylindricalGrid)
-    if name == "xyz":
-        _copy(rows, (0, 1, 2), out, column)
-    elif name == "height":
-        _copy(rows, (2,), out, column)
-    elif name == "range":
-        _write_range(rows, out, column)
-    elif name == "remission":
-        _copy(rows, (3,), out, column)
-    elif name == "offset":
-        places = cylindrical(rows, grid.lower[1]) if turned else rows
-        _write_offset(places, inverse, grid.lower, grid.size, (1.0, 1.0, 1.0), out, column)
-    else:
-        polar = cylindrical(rows, grid.lower[1] if turned else -math.pi)
-        places = polar if turned else rows
-        _write_offset(places, inverse, grid.lower, grid.size, grid.size, out, column)
-        _copy(polar, (0, 1, 2), out, column + 3)
-        _copy(rows, (0, 1), out, column + 6)
-        _copy(rows, (3,), out, column + 8)
-
-
-def _copy(values: npt.NDArray[np.floating], taken: tuple[int, ...], out: npt.NDArray[np.float32], column: int) -> None:
-    """Copy the columns ``taken`` of all points; 0 for what is not finite."""
-    for k, source in enumerate(taken):
-        _copy_column(values, source, out, column + k)
-
-
-@kernel
-def _copy_column(values: np.ndarray, source: int, out: np.ndarray, column: int) -> None:
-    for i in range(len(values)):
-        value = np.float32(values[i, source])
-        out[i, column] = value if math.isfinite(value) else np.float32(0.0)
-
-
-@kernel
-def _write_range(rows: np.ndarray, out: np.ndarray, column: int) -> None:
-    """Distance from the sensor; 0 where it is not finite."""
-    for i in range(len(rows)):
-        x, y, z = rows[i, 0], rows[i, 1], rows[i, 2]
-        distance = np.float32(math.sqrt(x * x + y * y + z * z))
-        out[i, column] = distance if math.isfinite(distance) else np.float32(0.0)
-
-
-@kernel
-def _write_offset(
+    rows: np.ndarray,
     places: np.ndarray,
     inverse: np.ndarray,
     lower: tuple[float, float, float],
     size: tuple[float, float, float],
-    unit: tuple[float, float, float],
+    columns: tuple[int, int, int, int, int],
     out: np.ndarray,
-    column: int,
 ) -> None:
-    """Offset from the cell's centre, in cells times ``unit``; 0 outside the grid."""
+    """All features but the last, in one pass, as the points are read from memory once."""
+    xyz, height, distance, remission, offset = columns
     scale = (1.0 / size[0], 1.0 / size[1], 1.0 / size[2])
-    for i in range(len(places)):
-        inside = inverse[i] >= 0
-        for a in range(3):
-            position = (np.float64(places[i, a]) - lower[a]) * scale[a]
-            offset = (position - np.floor(position) - 0.5) * unit[a]
-            out[i, column + a] = np.float32(offset) if inside else np.float32(0.0)
+    for i in range(len(rows)):
+        if _is_broken(rows, i):
+            out[i] = 0.0
+            continue
+        x, y, z = rows[i, 0], rows[i, 1], rows[i, 2]
+        if xyz >= 0:
+            out[i, xyz], out[i, xyz + 1], out[i, xyz + 2] = x, y, z
+        if height >= 0:
+            out[i, height] = z
+        if distance >= 0:
+            out[i, distance] = _known(np.float32(math.sqrt(x * x + y * y + z * z)))
+        if remission >= 0:
+            out[i, remission] = _known(rows[i, 3])
+        if offset >= 0:
+            inside = inverse[i] >= 0
+            for a in range(3):
+                out[i, offset + a] = _offset(places[i, a], lower[a], scale[a]) if inside else 0.0
 
 
 @kernel
-def _clear_broken(rows: np.ndarray, features: np.ndarray) -> None:
-    """Zero all features of points with a coordinate that is not finite."""
+def _write_nine(
+    rows: np.ndarray,
+    places: np.ndarray,
+    polar: np.ndarray,
+    inverse: np.ndarray,
+    lower: tuple[float, float, float],
+    size: tuple[float, float, float],
+    column: int,
+    out: np.ndarray,
+) -> None:
+    """The nine of Cylinder3D, the offsets in the units of the grid's axes."""
+    scale = (1.0 / size[0], 1.0 / size[1], 1.0 / size[2])
     for i in range(len(rows)):
-        if not (math.isfinite(rows[i, 0]) and math.isfinite(rows[i, 1]) and math.isfinite(rows[i, 2])):
-            features[i] = 0.0
+        if _is_broken(rows, i):
+            out[i] = 0.0
+            continue
+        inside = inverse[i] >= 0
+        for a in range(3):
+            out[i, column + a] = _offset(places[i, a], lower[a], scale[a]) * size[a] if inside else 0.0
+            out[i, column + 3 + a] = _known(polar[i, a])
+        out[i, column + 6] = rows[i, 0]
+        out[i, column + 7] = rows[i, 1]
+        out[i, column + 8] = _known(rows[i, 3])
