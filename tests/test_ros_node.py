@@ -6,6 +6,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +21,7 @@ pytest.importorskip("rclpy", reason="rclpy cannot be imported: source a ROS 2 in
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
 
 from ros_clouds import plain, street, tiny_checkpoint  # noqa: E402
-from ros_harness import ROOT, NodeProcess, Peer, to_message, wait_for  # noqa: E402
+from ros_harness import ROOT, NodeProcess, Peer, environment, to_message, wait_for  # noqa: E402
 
 from kd_seg.labelling import Labeller  # noqa: E402
 from kd_seg.parameters import CloudSettings  # noqa: E402
@@ -380,6 +382,25 @@ def test_a_hundred_configure_and_cleanup_cycles_do_not_grow(start: Any, peer: Pe
     )
     assert sizes[99] < 1.05 * sizes[9]
     assert handles[99] <= handles[9] + 2
+
+
+def test_replay_latency_measures_a_node_of_its_own(checkpoint: Path) -> None:
+    parameters = (f"checkpoint:={checkpoint}", "warmup_frames:=1", "warmup_points:=1000", "diagnostics_period_s:=0.2")
+    command = [sys.executable, "-m", "ros_nodes.latency", "--start", "--reliable", "--depth", "20", "--node", "/a/b"]
+    command += ["--rate", "10", "--duration", "3", "--points", "2000"]
+    command += [part for parameter in parameters for part in ("-p", parameter)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=180, check=False)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    end = report["end"]
+    assert 25 <= report["sent"] == end["received"]
+    assert (end["exit_code"], end["in_flight"], end["lost_before_the_node"]) == (0, 0, 0)
+    assert end["every_received_cloud_accounted_for"]
+    assert report["answered"] == end["published"] > 0
+    times = {name: spread["p50"] for name, spread in report["node_ms"].items()}
+    assert 0 < times["publish"] < times["outside_network"] < times["total"] <= times["since_reception"]
+    assert times["network"] < times["total"]
+    assert report["first_frame"]["ms"] > 0
 
 
 def test_two_nodes_in_two_namespaces_share_nothing(start: Any, peer: Peer, checkpoint: Path) -> None:
