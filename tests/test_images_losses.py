@@ -15,6 +15,7 @@ from kd_seg.losses.contrastive import info_nce
 from kd_seg.losses.units import (
     class_weights,
     forward_distillation,
+    heaviest_claim,
     mean_probability,
     overlap,
     precision,
@@ -107,6 +108,14 @@ def test_class_weights_by_hand() -> None:
     single = torch.eye(2, dtype=torch.bool)
     many = torch.tensor([0] * 10000 + [1])
     assert class_weights(many, single).tolist() == [1.0, 4.0]
+
+
+def test_heaviest_claim_by_hand() -> None:
+    """Row 0: one unit; row 1: the stronger of two; row 2: a tie, the smaller id; row 3: a dropped unit; row 4: none."""
+    rows, units = torch.tensor([0, 1, 1, 2, 2, 3]), torch.tensor([0, 0, 1, 2, 1, 3])
+    found = heaviest_claim(rows, units, torch.tensor([0.5, 0.9, 0.9, 0.0]), torch.tensor([7, 4, 2, 9]), 5)
+    assert found.tolist() == [7, 4, 2, 0, 0]
+    assert heaviest_claim(rows[:0], units[:0], torch.zeros(0), torch.zeros(0, dtype=torch.int64), 2).tolist() == [0, 0]
 
 
 def test_root_weights_by_hand() -> None:

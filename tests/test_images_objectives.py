@@ -325,7 +325,7 @@ def test_units_forward_and_backward(world: tuple[Path, Path], tmp_path: Path, me
 def test_root_weights_count_the_whole_cache(world: tuple[Path, Path], tmp_path: Path) -> None:
     from kd_seg.images.unit_cache import read_units
 
-    asked = experiment(world, tmp_path, [units_entry(world, class_weights="root")], run={"steps": 2})
+    asked = experiment(world, tmp_path, [units_entry(world, class_weights="root", lovasz=1.0)], run={"steps": 2})
     prepare(asked, WORK)
     trainer = Trainer(asked)
     objective: Any = trainer.objectives[0]
@@ -337,7 +337,9 @@ def test_root_weights_count_the_whole_cache(world: tuple[Path, Path], tmp_path: 
     np.testing.assert_array_equal(objective.claimed, counts)
     assert counts.sum() > 1000
     trainer.fit()
-    assert np.isfinite(lines(tmp_path)[-1]["loss"])
+    terms = [line["terms"] for line in lines(tmp_path)]
+    assert sum(t["units_lovasz"]["count"] for t in terms) == sum(t["units"]["count"] for t in terms) > 0
+    assert all(0 <= t["units_lovasz"]["value"] <= 1.5 for t in terms)
 
 
 def test_ratios_are_those_of_a_plain_loop(world: tuple[Path, Path], tmp_path: Path) -> None:

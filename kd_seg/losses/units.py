@@ -91,6 +91,21 @@ def forward_distillation(
     return per_pair.sum() / (average_over or len(covered)), len(covered)
 
 
+def heaviest_claim(row_of_pair: Tensor, unit_of_pair: Tensor, strength: Tensor, label: Tensor, rows: int) -> Tensor:
+    """Train id [rows] that the strongest unit of each row claims; 0 where no unit has any strength.
+
+    Args:
+        row_of_pair, unit_of_pair: [P] each. strength: [U] >= 0. label: [U] train ids. Ties take the smallest.
+    """
+    force = strength[unit_of_pair]
+    best = torch.zeros(rows, device=force.device).scatter_reduce(0, row_of_pair, force, "amax")
+    wins = (force > 0) & (force == best[row_of_pair])
+    none = torch.iinfo(torch.int64).max
+    found = torch.full((rows,), none, device=force.device)
+    found = found.scatter_reduce(0, row_of_pair[wins], label[unit_of_pair[wins]], "amin")
+    return torch.where(found == none, torch.zeros_like(found), found)
+
+
 def _distribution_surprise(log_probabilities: Tensor, units: Tensor, table: Tensor, sets: Tensor) -> Tensor:
     mapped = (sets > 0).any(dim=1)
     share = table.float()[:, mapped]

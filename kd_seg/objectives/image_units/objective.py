@@ -15,7 +15,8 @@ from kd_seg.images.class_maps import load_class_map
 from kd_seg.images.store import Key
 from kd_seg.images.unit_cache import build_units, open_units
 from kd_seg.instances.build import Work
-from kd_seg.losses.units import class_weights, forward_distillation, root_weights, scale_scores
+from kd_seg.losses.supervised import lovasz_softmax
+from kd_seg.losses.units import class_weights, forward_distillation, heaviest_claim, root_weights, scale_scores
 from kd_seg.losses.zero import exact_zero
 from kd_seg.networks import Batch, Output
 from kd_seg.objectives.image_teaching import MEND, how_to_build, regime, tools
@@ -38,6 +39,7 @@ class ImageUnits(Objective):
     sets: Tensor
     likelihoods: Tensor
     root: Tensor
+    usual: Tensor
     ratio: Tensor
     score: Tensor
 
@@ -52,6 +54,7 @@ class ImageUnits(Objective):
         likelihoods = torch.from_numpy(self.class_map.likelihoods(settings.secondary))
         self.register_buffer("likelihoods", likelihoods, persistent=False)
         usual = torch.from_numpy(self.class_map.usual)
+        self.register_buffer("usual", usual, persistent=False)
         self.register_buffer("root", root_weights(self.claimed, usual, len(context.classes)), persistent=False)
         self.register_buffer("ratio", torch.full((self.units,), torch.nan))
         self.register_buffer("score", torch.ones(self.units))
@@ -89,7 +92,9 @@ class ImageUnits(Objective):
         return [self.view]
 
     def terms(self, batch: Batch, output: Output, step: Step) -> dict[str, Term]:
-        """ "units" over covered points, and three counters: pairs outside the grid, live units, scans without units."""
+        """ "units" over covered points, "units_lovasz" if asked for, and three counters: pairs outside the grid, live
+        units, scans without units.
+        """
         found: UnitBatch = batch.views[self.view.name]
         voxel = batch.inverse[found.point]
         inside = voxel >= 0
@@ -105,7 +110,15 @@ class ImageUnits(Objective):
             value = exact_zero(output.logits)
         self._sum, self._steps = self._sum + float(value.detach()), self._steps + 1
         zero = exact_zero(output.logits)
+        more = {}
+        if self.settings.lovasz > 0:
+            strength = self.score[found.identity] * found.confidence
+            labels = heaviest_claim(row, unit, strength, self.usual[found.klass] + 1, len(covered))
+            more["units_lovasz"] = Term(
+                lovasz_softmax(logits, labels)[0], self.settings.lovasz, int((labels > 0).sum())
+            )
         return {
+            **more,
             "units": Term(value, self.settings.weight, count),
             "units_outside_grid": Term(zero, 0.0, int((~inside).sum())),
             "units_alive": Term(zero, 0.0, int(alive.sum())),

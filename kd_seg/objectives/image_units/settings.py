@@ -61,6 +61,9 @@ class ImageUnitsSettings(UnitSource):
         description="log4 (released): clip(1 + log4(sum m/(m_c C)), 1, 4) per batch; "
         "root: clip(sqrt(mean m/m_c), 1/4, 4) over all units",
     )
+    lovasz: float = Field(
+        default=0.0, ge=0, description="weight of Lovasz-softmax on the usual class of each point's strongest unit"
+    )
     secondary: float = Field(
         default=0.1, gt=0, le=1, description="likelihood of the classes after the first of a set; 1 = plain marginal"
     )
