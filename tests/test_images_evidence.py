@@ -117,6 +117,7 @@ def test_released_row_means_the_released_method() -> None:
     assert settings.average == "all"
     assert settings.backward.replace
     assert (settings.backward.student, settings.backward.rounds) == ("snapshot", 1)
+    assert (settings.class_weights, settings.lovasz) == ("log4", 0.0)
 
 
 def test_images_bench_times_steps_and_views(world: tuple[Path, Path]) -> None:
