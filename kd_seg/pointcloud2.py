@@ -93,6 +93,13 @@ class Layout:
     intensity_name: str
     point_step: int
 
+    @property
+    def is_packed(self) -> bool:
+        """Whether x, y, z are float32 side by side in points of an odd size, as of most drivers with a ring field."""
+        places = (self.x, self.y, self.z)
+        side_by_side = all(place == (self.x[0] + 4 * k, np.dtype("<f4")) for k, place in enumerate(places))
+        return side_by_side and self.point_step % 4 != 0
+
     def __str__(self) -> str:
         names = {"x": self.x, "y": self.y, "z": self.z, self.intensity_name: self.intensity}
         parts = [f"{name}:{place[1].str.lstrip('|')}@{place[0]}" for name, place in names.items() if place is not None]
@@ -158,8 +165,13 @@ class Decoder:
         xyz = np.empty((height, width, 3), np.float32)
         intensity = np.zeros((height, width), np.float32)
         with np.errstate(over="ignore", invalid="ignore"):
-            for column, place in enumerate((layout.x, layout.y, layout.z)):
-                xyz[:, :, column] = _column(data, place, height, width, row_step, layout.point_step)
+            if layout.is_packed:
+                # Unaligned numbers are read one byte at a time; as one opaque value they are moved at once.
+                whole = (layout.x[0], np.dtype("V12"))
+                xyz.view("V12")[:, :, 0] = _column(data, whole, height, width, row_step, layout.point_step)
+            else:
+                for column, place in enumerate((layout.x, layout.y, layout.z)):
+                    xyz[:, :, column] = _column(data, place, height, width, row_step, layout.point_step)
             if layout.intensity is not None:
                 intensity[:] = _column(data, layout.intensity, height, width, row_step, layout.point_step)
         return Decoded(xyz.reshape(-1, 3), intensity.reshape(-1), height, width, layout)

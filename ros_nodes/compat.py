@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import rclpy
@@ -13,7 +14,7 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import qos_policy_name_from_kind
 from sensor_msgs.msg import PointCloud2, PointField
 
-from kd_seg.pointcloud2 import Packed
+from kd_seg.pointcloud2 import Field, Packed
 from ros_nodes.health import Status
 
 try:  # Jazzy
@@ -50,16 +51,19 @@ def cloud_message(header: Any, packed: Packed) -> PointCloud2:
     message.header.frame_id = header.frame_id
     message.height = packed.height
     message.width = packed.width
-    message.fields = [
-        PointField(name=field.name, offset=field.offset, datatype=field.datatype, count=field.count)
-        for field in packed.fields
-    ]
+    message.fields = list(_point_fields(packed.fields))
     message.is_bigendian = packed.is_bigendian
     message.point_step = packed.point_step
     message.row_step = packed.row_step
     message.data = packed.data
     message.is_dense = packed.is_dense
     return message
+
+
+@lru_cache
+def _point_fields(fields: tuple[Field, ...]) -> tuple[PointField, ...]:
+    """Made once per layout; a message's fields are never changed after it is made."""
+    return tuple(PointField(name=f.name, offset=f.offset, datatype=f.datatype, count=f.count) for f in fields)
 
 
 def diagnostic_message(stamp: Any, statuses: Sequence[Status]) -> DiagnosticArray:
