@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ros_clouds import FakeCloud, plain, street, tiny_checkpoint
+from ros_clouds import FakeCloud, build, plain, street, street_points, tiny_checkpoint, vendor_fields
 
 from kd_seg.labelling import Labeller
 from kd_seg.parameters import CloudSettings
@@ -250,6 +250,22 @@ def test_worker_publishes_labels_times_and_warnings(segmenter: Segmenter) -> Non
     assert outside == pytest.approx(total - network)
     assert 0 < network < inference < total
     assert recorder.lines == ["input layout is x:<f4@0 y:<f4@4 z:<f4@8 intensity:<f4@12 step 22"]
+
+
+def test_a_sensor_that_does_not_fit_is_said_once(segmenter: Segmenter) -> None:
+    """Mounted 0.8 m higher than the checkpoint expects, intensities 0-1 declared as bytes: one line each."""
+    points = street_points(3000)
+    points[:, 2] -= 0.8
+    points[:, 3] /= 255
+    fields, step = vendor_fields("velodyne")
+    columns = {name: points[:, k] for k, name in enumerate(("x", "y", "z", "intensity"))}
+    recorder, counts = run(Labeller(segmenter), [build(columns, fields, step) for _ in range(26)])
+    assert counts.published == 26
+    height = [line for line in recorder.lines if "sensor appears" in line]
+    assert len(height) == 1, recorder.lines
+    assert height[0].startswith("sensor appears 2.6 m above ground, checkpoint expects 1.7 m; ")
+    assert height[0].endswith("set input.z_offset_m to 0.8")
+    assert sum("set input.intensity_range to unit" in line for line in recorder.lines) == 1
 
 
 def test_worker_counts_every_rejection_and_says_each_once(segmenter: Segmenter) -> None:

@@ -309,6 +309,18 @@ def attempt(decoder: Decoder, cloud: FakeCloud, limits: Limits, age_s: float) ->
         return None, rejection.reason
 
 
+def check_filtered(cloud: FakeCloud, decoded: Decoded, keep: np.ndarray) -> None:
+    """Filtering copies the bytes of the points kept, in order, whatever the layout."""
+    packed = encode_filtered(cloud, decoded, keep)
+    row_step = cloud.row_step if cloud.height > 1 else 0
+    starts = [row * row_step + column * cloud.point_step for row, column in np.ndindex(decoded.height, decoded.width)]
+    raw = bytes(cloud.data)
+    kept = [raw[start : start + cloud.point_step] for start, wanted in zip(starts, keep, strict=True) if wanted]
+    assert packed.data.tobytes() == b"".join(kept)
+    assert packed.width == len(kept)
+    assert packed.is_dense == bool(np.isfinite(decoded.xyz[keep]).all())
+
+
 def test_ten_thousand_mutated_messages() -> None:
     """No crash, no wrong point, the right reason; one decoder for all, so that its cache is tried too."""
     rng = np.random.default_rng(20261121)
@@ -329,6 +341,8 @@ def test_ten_thousand_mutated_messages() -> None:
             continue
         decoded_count += 1
         assert len(decoded.xyz) == cloud.height * cloud.width
+        if number % 5 == 0:
+            check_filtered(cloud, decoded, rng.random(len(decoded.xyz)) < 0.5)
         if len(decoded.xyz):
             point = int(rng.integers(len(decoded.xyz)))
             for column, axis in enumerate("xyz"):
