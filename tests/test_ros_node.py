@@ -332,6 +332,25 @@ def test_stop_signals(start: Any, peer: Peer, checkpoint: Path, number: int, mom
     assert found["received"] == found["published"] + found["dropped"] + found["rejected"]
 
 
+def test_a_signal_that_comes_twice_is_one_and_a_later_one_ends_at_once(
+    start: Any, peer: Peer, checkpoint: Path
+) -> None:
+    """A supervisor signals the whole group, and ros2 launch in it passes the signal on."""
+    node = start(checkpoint=checkpoint, autostart=True)
+    wait_for(lambda: peer.status("lifecycle")[1] == "active", 90, "active node")
+    node.process.send_signal(signal.SIGINT)
+    assert node.stop(signal.SIGINT) == 0
+    assert "in_flight 0" in node.text
+    # Between two frames of a long warm-up nothing can stop it, so the second signal finds it alive.
+    busy = start(checkpoint=checkpoint, autostart=True, warmup_frames=3, warmup_points=2_000_000)
+    wait_for(lambda: peer.status("lifecycle")[1] == "warming up", 90, "warm-up")
+    time.sleep(3.0)
+    busy.process.send_signal(signal.SIGTERM)
+    time.sleep(1.5)
+    if busy.process.poll() is None:
+        assert busy.stop(signal.SIGTERM) == 130
+
+
 def test_exit_codes(start: Any, checkpoint: Path, tmp_path: Path) -> None:
     wrong_type = start(max_processing_ms=100)
     out_of_range = start(qos_depth=1000)
