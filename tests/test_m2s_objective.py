@@ -125,6 +125,32 @@ def test_trust_leaves_out_rows_on_which_the_teacher_is_wrong(world, tmp_path):
     assert terms["kd"].count == labelled - terms["not_taught"].count
 
 
+def test_weights_rise_stay_and_fade(world, tmp_path):
+    made = trainer(world, tmp_path, "objectives.1.ramp=0.2", "objectives.1.fade=[0.4,0.8]")
+    scale = made.objectives[1].settings.scale
+    shares = (0.0, 0.1, 0.2, 0.4, 0.5, 0.7, 0.8, 1.0)
+    assert [scale(share) for share in shares] == pytest.approx([0.0, 0.5, 1.0, 1.0, 0.75, 0.25, 0.0, 0.0])
+    assert terms_of(made, step=1)[0]["kd"].weight == pytest.approx(0.75)  # step 1 of 2: half of the run
+
+
+def test_a_teacher_that_has_faded_does_not_run(world, tmp_path, teacher, monkeypatch):
+    made = trainer(
+        world,
+        tmp_path,
+        f"objectives.1.teacher={{mode: separate, checkpoint: {teacher}}}",
+        "objectives.1.fade=[0.1,0.5]",
+    )
+    monkeypatch.setattr(made.objectives[1].teacher, "answer", lambda *_: pytest.fail("the teacher ran"))
+    assert terms_of(made, step=1)[0] == {}
+    with pytest.raises(pytest.fail.Exception):
+        terms_of(made, step=0)
+
+
+def test_a_fade_that_ends_before_it_begins_is_refused(world, tmp_path):
+    with pytest.raises(ConfigError, match="the first below the second"):
+        trainer(world, tmp_path, "objectives.1.fade=[0.8,0.4]")
+
+
 def test_nothing_labelled_gives_exact_zeros(world, tmp_path):
     made = trainer(world, tmp_path, "objectives.1.teacher.mode=shared")
     batch = first_batch(made)

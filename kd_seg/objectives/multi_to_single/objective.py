@@ -93,19 +93,21 @@ class MultiToSingle(Objective):
 
         "not_taught" has weight 0: the share of labelled voxels on which the teacher, by label or by error, is silent.
         """
+        if self.settings.silent(step.share) and self.settings.teacher.mode != "shared":
+            return {}
+        scale = self.settings.scale(step.share)
         view: FusedBatch = batch.views["fused"]
         half = output.logits.dtype == torch.float16  # the student ran under autocast; so does the teacher
         with torch.autocast(output.logits.device.type, torch.float16, enabled=half):
             answer = self.teacher.answer(view.teacher, step)
         rows = self._rows(batch, view, answer)
-        ramp = self._ramp(step)
         terms = self._teacher_terms(batch, view, answer, rows)
         if self.settings.logit.weight > 0:
-            terms["kd"] = _term(self._logit(output, answer, rows), ramp * self.settings.logit.weight)
+            terms["kd"] = _term(self._logit(output, answer, rows), scale * self.settings.logit.weight)
         if self.settings.feature.weight > 0:
-            terms |= self._features(batch, output, answer, rows, ramp)
+            terms |= self._features(batch, output, answer, rows, scale)
         if self.settings.affinity.weight > 0:
-            terms |= self._affinity(view, output, answer, rows, ramp)
+            terms |= self._affinity(view, output, answer, rows, scale)
         share = rows.dropped / max(rows.labelled, 1)
         terms["not_taught"] = Term(output.logits.new_tensor(share), 0.0, rows.dropped)
         return terms
@@ -137,10 +139,6 @@ class MultiToSingle(Objective):
             weight = weight * torch.where(more, self.settings.fused_weight, 1.0)
         return Rows(pi, torch.where(taught, label, 0), weight, labelled - int(taught.sum()), labelled)
 
-    def _ramp(self, step: Step) -> float:
-        share = self.settings.ramp_share()
-        return min(1.0, step.share / share) if share > 0 else 1.0
-
     # ------------------------------------------------------------------ terms
 
     def _logit(self, output: Output, answer: Output, rows: Rows) -> tuple[Tensor, int]:
@@ -150,7 +148,7 @@ class MultiToSingle(Objective):
             return released_divergence(student[taught], teacher[taught])
         return divergence(student, teacher, self.settings.logit.temperature, rows.weight)
 
-    def _features(self, batch: Batch, output: Output, answer: Output, rows: Rows, ramp: float) -> dict[str, Term]:
+    def _features(self, batch: Batch, output: Output, answer: Output, rows: Rows, scale: float) -> dict[str, Term]:
         settings = self.settings.feature
         weight = settings.weight / len(settings.levels)
         terms = {}
@@ -165,7 +163,7 @@ class MultiToSingle(Objective):
                 value = released_feature_distance(student[taught], teacher[taught])
             else:
                 value = feature_distance(student, teacher, weights)
-            terms[f"feature_{name}"] = _term(value, ramp * weight)
+            terms[f"feature_{name}"] = _term(value, scale * weight)
         return terms
 
     def _level_weight(self, batch: Batch, level: Level, rows: Rows) -> Tensor:
@@ -180,25 +178,25 @@ class MultiToSingle(Objective):
         )
         return total / count.clamp_min(1.0)
 
-    def _affinity(self, view: FusedBatch, output: Output, answer: Output, rows: Rows, ramp: float) -> dict[str, Term]:
+    def _affinity(self, view: FusedBatch, output: Output, answer: Output, rows: Rows, scale: float) -> dict[str, Term]:
         settings = self.settings.affinity
         caps = Caps(settings.per_class, settings.per_instance, settings.instances, settings.rows)
         priority = torch.rand(len(rows.label), device=rows.label.device)
         groups = sample_groups(rows.label, view.key, priority, caps)
         student = self._side(output, settings.level)[groups.rows]
         teacher = self._side(answer, settings.level)[rows.pi[groups.rows]]
-        scale = ramp * settings.weight
+        weight = scale * settings.weight
         if settings.form == "class":
             value = class_affinity(student, teacher, groups.label, self.hard, settings.power, settings.diagonal)
-            return {"aff_class": _term(value, scale)}
+            return {"aff_class": _term(value, weight)}
         parts = instance_affinity(student, teacher, groups, settings.power, self._remembered())
         if settings.memory and len(parts.classes):
             remember(self.student_bank, self.student_filled, parts.classes, parts.student_prototypes)
             remember(self.teacher_bank, self.teacher_filled, parts.classes, parts.teacher_prototypes)
         return {
-            "aff_within": Term(parts.within, scale, parts.rows_within),
-            "aff_between": Term(parts.between, scale, parts.prototypes),
-            "aff_row": Term(parts.row, scale, parts.rows),
+            "aff_within": Term(parts.within, weight, parts.rows_within),
+            "aff_between": Term(parts.between, weight, parts.prototypes),
+            "aff_row": Term(parts.row, weight, parts.rows),
         }
 
     @staticmethod

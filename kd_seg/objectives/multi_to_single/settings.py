@@ -83,6 +83,29 @@ class MultiToSingleSettings(Settings):
     ramp: float | None = Field(
         None, ge=0, le=1, description="share of the steps with rising weight; default 0.1, separate: 0"
     )
+    fade: tuple[float, float] | None = Field(
+        None,
+        description="shares of the steps at which the weights begin to fall and have reached 0; null: they stay",
+    )
+
+    @model_validator(mode="after")
+    def _fade_ordered(self) -> MultiToSingleSettings:
+        if self.fade is not None and not 0.0 <= self.fade[0] < self.fade[1] <= 1.0:
+            raise ValueError(f"fade is {list(self.fade)}; it needs two shares of the steps, the first below the second")
+        return self
+
+    def scale(self, share: float) -> float:
+        """What the weights are multiplied with when ``share`` of the steps is done: they rise, stay, and fade."""
+        ramp = self.ramp_share()
+        rise = min(1.0, share / ramp) if ramp > 0 else 1.0
+        if self.fade is None:
+            return rise
+        begin, end = self.fade
+        return rise * min(1.0, max(0.0, (end - share) / (end - begin)))
+
+    def silent(self, share: float) -> bool:
+        """Whether the weights have faded for good, so that no teacher need run."""
+        return self.fade is not None and share >= self.fade[1]
 
     def ramp_share(self) -> float:
         """The ramp, by mode where it is not given."""
