@@ -12,7 +12,7 @@ from PIL import Image
 from test_images_cache import export_maps, source
 from test_images_objectives import WORK, experiment, units_entry
 
-from kd_seg.benchmarks import image_teacher, project, visibility
+from kd_seg.benchmarks import image_teacher, project, unit_scores, visibility
 from kd_seg.classes import load_classes
 from kd_seg.errors import DataError, UsageError
 from kd_seg.experiments import plan, read_sweep
@@ -79,6 +79,10 @@ def test_pictures(world: tuple[Path, Path], tmp_path: Path) -> None:
     prepare(asked, WORK)
     Trainer(asked).fit()
     units_sheet(tmp_path / "run", "00/000000", tmp_path / "run").save(tmp_path / "b.png")
+    rows = unit_scores.measure(tmp_path / "run")
+    assert rows[0]["count"] == sum(row["count"] for row in rows[1:]) > 3
+    assert rows[0]["right"] > 0.95  # the maps are the truth
+    assert all(row["dropped"] <= row["count"] for row in rows)
     for name in ("a.png", "b.png"):
         with Image.open(tmp_path / name) as picture:
             assert picture.size[0] >= 1500
