@@ -14,7 +14,12 @@ from tiny_data import write_tiny
 
 from kd_seg.checkpoint import load_checkpoint, read_tensors
 from kd_seg.errors import ConfigError, DataError, UsageError
+from kd_seg.scans import Cloud
 from kd_seg.training import RunFolder, Trainer, read_experiment
+from kd_seg.training.augment import augment
+from kd_seg.training.experiment import AugmentSettings, OptimSettings
+from kd_seg.training.loader import choose_labelled
+from kd_seg.training.optimisation import rate
 
 CONFIG = """
 data: {train: ["00"], valid: ["01"]}
@@ -149,8 +154,6 @@ def test_a_nan_ends_the_run_with_its_term(experiment, monkeypatch):
 
 
 def test_few_labels_are_nested_and_at_least_one():
-    from kd_seg.training.loader import choose_labelled
-
     keys = [("00", i) for i in range(200)]
     one, ten, everything = (choose_labelled(keys, f, seed=3) for f in (0.01, 0.1, 1.0))
     assert (len(one), len(ten), len(everything)) == (2, 20, 200)
@@ -169,9 +172,6 @@ def test_two_processes_train_one_student(experiment, tmp_path, root):
 
 
 def test_rates_rise_and_fall():
-    from kd_seg.training.experiment import OptimSettings
-    from kd_seg.training.optimisation import rate
-
     one_cycle = OptimSettings(lr=1.0, warmup=0.1, final_lr=0.01)
     assert rate(0.0, one_cycle) == pytest.approx(0.04)
     assert rate(0.1, one_cycle) == pytest.approx(1.0)
@@ -182,10 +182,6 @@ def test_rates_rise_and_fall():
 
 
 def test_one_transform_for_all_rows(experiment):
-    from kd_seg.scans import Cloud
-    from kd_seg.training.augment import augment
-    from kd_seg.training.experiment import AugmentSettings
-
     rng = np.random.default_rng(0)
     points = np.repeat(rng.normal(size=(50, 4)).astype(np.float32), 2, axis=0)
     points = np.concatenate([points[::2], points[1::2]])  # rows 50.. are twins of rows 0..49
@@ -206,6 +202,23 @@ def test_one_transform_for_all_rows(experiment):
     before = np.linalg.norm(points[0, :3] - points[1, :3])
     after = np.linalg.norm(out.points[out.own, :3] - out.points[out.own + 1, :3])
     assert after / before == pytest.approx(1.0, abs=0.0501)
+
+
+def test_every_cloud_is_jittered_by_a_strength_of_its_own():
+    count = 2000
+    cloud = Cloud(
+        np.zeros((count, 4), np.float32),
+        np.zeros(count, np.uint32),
+        np.zeros(count, np.int8),
+        np.zeros(count, np.uint8),
+        np.arange(count, dtype=np.int32),
+        count,
+    )
+    settings = AugmentSettings(rotation_deg=0, flip=False, scale=0, translation_m=(0, 0, 0), jitter_m=0.02)
+    spreads = [augment(cloud, settings, np.random.default_rng(seed)).points[:, :3].std() for seed in range(40)]
+    assert max(spreads) < 0.0205
+    assert np.quantile(spreads, 0.9) > 0.014
+    assert np.quantile(spreads, 0.1) < 0.006
 
 
 def test_best_is_chosen_on_held_back_training_scans_only(experiment):

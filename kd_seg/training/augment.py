@@ -12,7 +12,8 @@ from kd_seg.training.experiment import AugmentSettings
 def augment(cloud: Cloud, settings: AugmentSettings, rng: np.random.Generator) -> Cloud:
     """Drop student points, then rotate, flip, scale, shift and jitter all rows; rows keep their order.
 
-    The transform is drawn once for the whole cloud; only jitter differs from row to row.
+    The transform is drawn once for the whole cloud; only jitter differs from row to row. How strong it is differs from
+    cloud to cloud, so that a sensor's noise on a surface is no sign of its class.
     """
     if settings.drop > 0:
         keep = np.ones(len(cloud), dtype=bool)
@@ -24,7 +25,7 @@ def augment(cloud: Cloud, settings: AugmentSettings, rng: np.random.Generator) -
     points[:, :3] = cloud.points[:, :3] @ matrix.T.astype(np.float32) + shift.astype(np.float32)
     if settings.jitter_m > 0:
         noise = rng.standard_normal((len(points), 3), dtype=np.float32)
-        points[:, :3] += noise * np.float32(settings.jitter_m)
+        points[:, :3] += noise * np.float32(rng.uniform(0.0, settings.jitter_m))
     points[:, 3] = cloud.points[:, 3]
     if settings.remission_noise > 0:
         gain, offset = rng.normal(0.0, settings.remission_noise, 2)

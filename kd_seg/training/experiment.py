@@ -110,7 +110,7 @@ class AugmentSettings(Settings):
     flip: bool = Field(True, description="flip x, y, both or none, a quarter each")
     scale: float = Field(0.05, ge=0, lt=1, description="factor drawn from 1 +- scale")
     translation_m: Triple = Field((0.1, 0.1, 0.1), description="standard deviation per axis")
-    jitter_m: float = Field(0.0, ge=0, description="standard deviation per point")
+    jitter_m: float = Field(0.0, ge=0, description="standard deviation per point; each cloud draws its own up to this")
     drop: float = Field(0.0, ge=0, lt=1, description="share of the student's points left out, drawn up to this")
     remission_noise: float = Field(0.0, ge=0, description="standard deviation of a gain and an offset on remission")
     paste: PasteSettings | None = Field(None, description="copy-paste of library instances, before mixing")

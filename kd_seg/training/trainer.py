@@ -163,7 +163,8 @@ class Trainer:
             if not torch.isfinite(loss):
                 bad = next((n for n, t in named.items() if not torch.isfinite(t.value)), "the sum")
                 raise KdSegError(
-                    f"The loss became {float(loss)} at step {self.step} (term {bad}); lower optim.lr or set optim.clip."
+                    f"The loss became {float(loss.detach())} at step {self.step} (term {bad}); "
+                    "lower optim.lr or set optim.clip."
                 )
             self.scaler.scale(loss).backward()
             total += float(loss.detach())
