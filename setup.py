@@ -25,6 +25,7 @@ def shared(folder: str, patterns: tuple[str, ...]) -> list[tuple[str, list[str]]
 
 
 TEST = [
+    "psutil",
     "pytest",
     "pytest-timeout",
     "pytest-xdist",
