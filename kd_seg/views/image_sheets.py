@@ -204,7 +204,8 @@ def _draw_units(
     for column, run in enumerate(runs):
         answer = Segmenter(run, device="cpu").segment(scan.points).class_id
         image = _ahead(scan.points, class_colours(classes.class_to_train(answer), classes))
-        sheet.picture((MARGIN + column * (wide + 0.4), top, side, side), image, f"What {run.parent.name}/{run.name} answers")
+        place = (MARGIN + column * (wide + 0.4), top, side, side)
+        sheet.picture(place, image, f"What {run.parent.name}/{run.name} answers")
     return sheet
 
 
