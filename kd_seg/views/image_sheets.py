@@ -31,7 +31,7 @@ from kd_seg.views.sheet import Sheet
 
 MEND = "kd-seg prepare CONFIG"
 MARGIN = 0.3
-HIDDEN = (255, 66, 54)
+HIDDEN = (255, 255, 255)
 REACH_M = 40.0
 """Side of the square ahead that units are shown in."""
 WINDOW_PX = (240, 160)
@@ -60,7 +60,7 @@ def bleeding_sheet(scan: Scan, shot: Shot, visibility: VisibilitySettings) -> Sh
     sheet.picture((MARGIN, 1.2, width, height), picture, "The picture")
     overlay = _on_picture(picture, projected.pixels, depth, projected.inside, hidden)
     top = 1.2 + height + 0.45
-    sheet.picture((MARGIN, top, width, height), overlay, "Points by depth; red: refused by the test")
+    sheet.picture((MARGIN, top, width, height), overlay, "Points by depth; white: refused by the test")
     top += height + 0.5
     corner = _worst_window(projected.pixels[hidden & (projected.depth < REACH_M)], picture.shape)
     panels = [
