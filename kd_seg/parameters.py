@@ -81,7 +81,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("checkpoint", "string", "", "Checkpoint file or run folder; empty = the shipped nano student."),
     Parameter("device", "string", "auto", "Where the network runs.", choices="auto|cpu|cuda|cuda:[0-9]+"),
     Parameter("precision", "string", "auto", "fp16 needs CUDA; auto uses it there.", choices="auto|fp32|fp16"),
-    Parameter("num_threads", "int", 0, "CPU threads of the network; 0 = the library's default.", 0, 64),
+    Parameter("num_threads", "int", 0, "CPU threads of the network; 0 = all cores; 1 where they are shared.", 0, 64),
     Parameter("autostart", "bool", False, "Configure and activate without being asked."),
     Parameter("exit_on_autostart_failure", "bool", False, "Exit with code 3 when autostart fails."),
     Parameter("warmup_frames", "int", 3, "Made-up clouds run while configuring.", 0, 100),
