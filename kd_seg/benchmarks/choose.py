@@ -86,22 +86,24 @@ def _project(request: Request) -> list[BenchRow]:
 def _distil(request: Request) -> list[BenchRow]:
     from kd_seg.benchmarks.distil import rows
 
-    size, repeats = request.voxel_size or 0.2, request.repeats or 3
-    if request.data is not None:
-        return rows(request.data, size, repeats)
-    with tempfile.TemporaryDirectory() as folder:
-        simulated(Path(folder), scans=8, images=False)
-        return rows(Path(folder), size, repeats)
+    return _on_streets(request, rows, scans=8, images=False)
 
 
 def _images(request: Request) -> list[BenchRow]:
     from kd_seg.benchmarks.images import rows
 
+    return _on_streets(request, rows, scans=4, images=True)
+
+
+def _on_streets(
+    request: Request, rows: Callable[[Path, float, int], list[BenchRow]], scans: int, images: bool
+) -> list[BenchRow]:
+    """Rows of the data asked for, else of so many simulated scans."""
     size, repeats = request.voxel_size or 0.2, request.repeats or 3
     if request.data is not None:
         return rows(request.data, size, repeats)
     with tempfile.TemporaryDirectory() as folder:
-        simulated(Path(folder), scans=4, images=True)
+        simulated(Path(folder), scans, images)
         return rows(Path(folder), size, repeats)
 
 
