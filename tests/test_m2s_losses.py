@@ -14,7 +14,7 @@ from torch import Tensor
 from kd_seg.losses.affinity import class_affinity, gram_distance, instance_affinity, remember
 from kd_seg.losses.feature import feature_distance, released_feature_distance, unit_rows
 from kd_seg.losses.groups import Caps, Groups, rank_within, sample_groups
-from kd_seg.losses.logit import divergence, released_divergence
+from kd_seg.losses.logit import corrected, divergence, released_divergence
 from kd_seg.losses.zero import exact_zero, weighted_mean
 
 torch.set_num_threads(1)
@@ -22,6 +22,25 @@ torch.set_num_threads(1)
 
 def rows(seed: int, n: int, d: int) -> Tensor:
     return torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+
+
+def test_corrected_logits_swap_answer_and_label_and_leave_the_rest() -> None:
+    teacher = torch.tensor([[3.0, 1.0, 2.0], [3.0, 1.0, 2.0], [0.0, 5.0, 4.0]])
+    mended = corrected(teacher, torch.tensor([2, 0, 3]))
+    assert mended.tolist() == [[1.0, 3.0, 2.0], [3.0, 1.0, 2.0], [0.0, 4.0, 5.0]]
+    assert teacher.tolist() == [[3.0, 1.0, 2.0], [3.0, 1.0, 2.0], [0.0, 5.0, 4.0]]  # its own stay as they were
+
+
+@settings(deadline=None)
+@given(st.integers(0, 1000), st.integers(0, 20), st.integers(2, 19))
+def test_corrected_logits_answer_right_where_asked(seed: int, n: int, c: int) -> None:
+    teacher = rows(seed, n, c)
+    label = torch.randint(0, c + 1, (n,), generator=torch.Generator().manual_seed(seed))
+    mended = corrected(teacher, label)
+    asked = label > 0
+    assert (mended[asked].argmax(1) + 1 == label[asked]).all()
+    torch.testing.assert_close(mended[~asked], teacher[~asked], rtol=0, atol=0)
+    torch.testing.assert_close(mended.sort(1).values, teacher.sort(1).values, rtol=0, atol=0)
 
 
 def test_exact_zero_ignores_nan_and_keeps_the_path() -> None:

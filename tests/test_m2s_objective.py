@@ -125,6 +125,26 @@ def test_trust_leaves_out_rows_on_which_the_teacher_is_wrong(world, tmp_path):
     assert terms["kd"].count == labelled - terms["not_taught"].count
 
 
+def test_a_corrected_teacher_is_silent_on_no_row_that_it_would_get_wrong(world, tmp_path):
+    everything, _, _ = terms_of(trainer(world, tmp_path, "objectives.1.trust=false"))
+    trusted, _, _ = terms_of(trainer(world, tmp_path))
+    terms, _, _ = terms_of(trainer(world, tmp_path, "objectives.1.trust=corrected"))
+    assert terms["kd"].count == everything["kd"].count > trusted["kd"].count
+    assert terms["not_taught"].count == everything["not_taught"].count
+    assert terms["feature_enc1"].count == trusted["feature_enc1"].count
+    assert terms["aff_row"].count == trusted["aff_row"].count
+    assert float(terms["kd"].value.detach()) != float(everything["kd"].value.detach())
+
+
+def test_a_mixed_teacher_sees_single_scans_half_of_the_time(world, tmp_path):
+    made = trainer(world, tmp_path, "student.input=mixed", "objectives=[{kind: supervised}]")
+    pipeline, key = made.parts.pipeline, made.parts.keys[-1]
+    clouds = [pipeline.sample(key, np.random.default_rng(seed))[0].cloud for seed in range(40)]
+    fused = [bool((cloud.origin != 0).any()) for cloud in clouds]
+    assert 10 <= sum(fused) <= 30
+    assert all(cloud.own == len(cloud) for cloud in clouds)  # it is trained on all rows that it sees
+
+
 def test_weights_rise_stay_and_fade(world, tmp_path):
     made = trainer(world, tmp_path, "objectives.1.ramp=0.2", "objectives.1.fade=[0.4,0.8]")
     scale = made.objectives[1].settings.scale

@@ -25,6 +25,22 @@ def divergence(
     return temperature**2 * value, count
 
 
+def corrected(teacher: Tensor, label: Tensor) -> Tensor:
+    """The teacher's logits with those of its answer and of the label swapped where it is wrong.
+
+    What it knows of the other classes stays as it is (the "probability shift" of Wen et al., "Preparing Lessons",
+    arXiv 1911.07471).
+
+    Args:
+        teacher: logits [n, C]. label: [n] train ids 1..C of the rows to mend, 0 for those to leave alone.
+    """
+    rows = torch.nonzero(label > 0).squeeze(1)
+    truth, answer = label[rows].long() - 1, teacher[rows].argmax(dim=1)
+    mended = teacher.clone()
+    mended[rows, truth], mended[rows, answer] = teacher[rows, answer], teacher[rows, truth]
+    return mended
+
+
 def released_divergence(
     student: Tensor, teacher: Tensor, sharpness: float = 0.3, threshold: float = 0.01
 ) -> tuple[Tensor, int]:

@@ -83,7 +83,9 @@ class StudentSettings(Settings):
     network: str = "unet"
     size: str = "nano"
     features: tuple[str, ...] = ("xyz", "remission", "offset")
-    input: Literal["own", "fused"] = Field("own", description="fused: train a multi-scan teacher on fused clouds")
+    input: Literal["own", "fused", "mixed"] = Field(
+        "own", description="fused: train a multi-scan teacher on fused clouds; mixed: on single scans half of the time"
+    )
     init: str | None = Field(None, description="checkpoint or run folder to start from; what fits is loaded")
 
     @field_validator("features")
@@ -96,7 +98,7 @@ class StudentSettings(Settings):
 
 
 class FusedSettings(Settings):
-    """Fused clouds, for what needs them: ``student.input: fused``, ``multi_to_single``, ``augment.paste``."""
+    """Fused clouds, for ``student.input: fused`` and ``mixed``, ``multi_to_single``, ``augment.paste``."""
 
     library: LibrarySettings = LibrarySettings()
     registration: RegistrationSettings = RegistrationSettings()

@@ -29,6 +29,7 @@ class Pipeline:
     Attributes:
         labelled: keys whose labels may be read; None where none may (an annotation-free run).
         fuse: adds fused rows and gives the student all of them, as a multi-scan teacher is trained; None: own rows.
+        fused_share: share of the samples that ``fuse`` is applied to; the others are single scans.
     """
 
     data: SemanticKitti
@@ -41,13 +42,14 @@ class Pipeline:
     fuse: Fuse | None
     paste: Paste | None
     mix: Mix | None
+    fused_share: float = 1.0
 
-    def cloud(self, key: tuple[str, int], rng: np.random.Generator) -> tuple[Any, Cloud]:
-        """Scan and cloud before augmentation: own rows, pasted instances, and what views add."""
+    def cloud(self, key: tuple[str, int], rng: np.random.Generator, fuse: Fuse | None) -> tuple[Any, Cloud]:
+        """Scan and cloud before augmentation: own rows, fused ones, pasted instances, and what views add."""
         scan = self.data.scan(*key)
         cloud = Cloud.of_scan(scan, with_labels=self.labelled is not None and key in self.labelled)
-        if self.fuse is not None:
-            cloud = self.fuse(scan, cloud, rng)
+        if fuse is not None:
+            cloud = fuse(scan, cloud, rng)
         for view in self.views:
             cloud = view.extend(scan, cloud, rng)
         if self.paste is not None:
@@ -56,12 +58,13 @@ class Pipeline:
 
     def sample(self, key: tuple[str, int], rng: np.random.Generator) -> tuple[Sample, list[Any]]:
         """One augmented, encoded sample and its views."""
-        scan, cloud = self.cloud(key, rng)
+        fuse = self.fuse if self.fused_share == 1.0 or rng.random() < self.fused_share else None
+        scan, cloud = self.cloud(key, rng, fuse)
         if self.mix is not None:
             other = self.keys[int(rng.integers(len(self.keys)))]
-            cloud = self.mix(cloud, lambda: self.cloud(other, rng)[1], rng)
+            cloud = self.mix(cloud, lambda: self.cloud(other, rng, fuse)[1], rng)
         cloud = augment(cloud, self.settings, rng)
-        if self.fuse is not None:
+        if fuse is not None:
             cloud = replace(cloud, own=len(cloud))
         labels = self.classes.to_train(cloud.words, scan.name)
         encoded = encode(cloud.points[: cloud.own], labels[: cloud.own], self.encoding)

@@ -13,7 +13,7 @@ from kd_seg.training.setup import cache_folder, training_data
 def needs_fusion(experiment: Experiment) -> bool:
     """Whether anything of the run works on fused clouds or pastes instances."""
     asked = any(OBJECTIVES.get(entry.kind).needs_fusion for entry in experiment.objectives)
-    return asked or experiment.student.input == "fused" or experiment.augment.paste is not None
+    return asked or experiment.student.input != "own" or experiment.augment.paste is not None
 
 
 def prepare(experiment: Experiment, work: Work) -> list[str]:

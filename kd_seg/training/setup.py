@@ -71,7 +71,7 @@ def assemble(experiment: Experiment, rank: int) -> Parts:
     labelled = chosen if any(objective.needs_labels for objective in objectives) else None
     if few is not None and all(objective.needs_labels for objective in objectives):
         keys = [key for key in keys if key in few]
-    fused_input = experiment.student.input == "fused"
+    fused_input = experiment.student.input != "own"
     twin = fused_input or any(view.name == "fused" for objective in objectives for view in objective.views())
     paste = experiment.augment.paste
     fuser = open_fuser(experiment, data, classes, few) if fused_input or paste is not None else None
@@ -86,6 +86,7 @@ def assemble(experiment: Experiment, rank: int) -> Parts:
         fuse=fuser.fuse if fuser is not None and fused_input else None,
         paste=Paster.build(fuser, classes, paste, twin) if fuser is not None and paste is not None else None,
         mix=build_mixer(experiment.augment.mix, classes) if experiment.augment.mix is not None else None,
+        fused_share=0.5 if experiment.student.input == "mixed" else 1.0,
     )
     return Parts(device, tuple(keys), student, objectives, pipeline)
 

@@ -13,7 +13,7 @@ from kd_seg.instances.fusion import Fuser
 from kd_seg.losses.affinity import class_affinity, instance_affinity, remember
 from kd_seg.losses.feature import feature_distance, released_feature_distance
 from kd_seg.losses.groups import Caps, sample_groups
-from kd_seg.losses.logit import divergence, released_divergence
+from kd_seg.losses.logit import corrected, divergence, released_divergence
 from kd_seg.losses.supervised import cross_entropy, lovasz_softmax
 from kd_seg.networks import Batch, Level, Output
 from kd_seg.networks.correspondence import correspondence, find_rows
@@ -32,12 +32,16 @@ class Rows:
 
     Attributes:
         pi: [V] the teacher's row of each. label: [V] train ids, 0 where a row teaches nothing.
-        weight: [V] of the row. dropped: labelled rows that were left out. labelled: of how many.
+        weight: [V] of the row. logit_weight: [V] of its logits; they teach on corrected rows too.
+        corrected: [V] train ids where the teacher is wrong and its logits are mended, else 0.
+        dropped: labelled rows that were left out. labelled: of how many.
     """
 
     pi: Tensor
     label: Tensor
     weight: Tensor
+    logit_weight: Tensor
+    corrected: Tensor
     dropped: int
     labelled: int
 
@@ -126,27 +130,30 @@ class MultiToSingle(Objective):
         """Labelled student rows whose fused voxel has the same label and, with trust, whose teacher is right."""
         pi = correspondence(batch.coordinates, view.teacher.coordinates)
         label = batch.labels
-        taught = (label > 0) & (view.teacher.labels[pi] == label)
-        if self.settings.trust:
-            taught &= answer.logits.detach()[pi].argmax(dim=1) + 1 == label
+        same = (label > 0) & (view.teacher.labels[pi] == label)
+        right = answer.logits.detach()[pi].argmax(dim=1) + 1 == label
+        taught = same & right if self.settings.trust else same
+        spoken = same if self.settings.trust == "corrected" else taught
         labelled = int((label > 0).sum())
         hard = torch.isin(label, label.new_tensor(self.hard))
-        weight = torch.where(hard, self.settings.hard_weight, 1.0) * taught
+        weight = torch.where(hard, self.settings.hard_weight, 1.0) * spoken
         if isinstance(self.row_weights, Tensor):
             weight = weight * self.row_weights[(label - 1).clamp_min(0)]
         if self.settings.fused_weight != 1.0:
             more = _points_per_voxel(view.teacher)[pi] > _points_per_voxel(batch)
             weight = weight * torch.where(more, self.settings.fused_weight, 1.0)
-        return Rows(pi, torch.where(taught, label, 0), weight, labelled - int(taught.sum()), labelled)
+        corrected = torch.where(spoken & ~taught, label, 0)
+        label = torch.where(taught, label, 0)
+        return Rows(pi, label, weight * taught, weight, corrected, labelled - int(spoken.sum()), labelled)
 
     # ------------------------------------------------------------------ terms
 
     def _logit(self, output: Output, answer: Output, rows: Rows) -> tuple[Tensor, int]:
-        student, teacher = output.logits, answer.logits[rows.pi]
+        student, teacher = output.logits, corrected(answer.logits[rows.pi], rows.corrected)
         if self.settings.logit.form == "released":
-            taught = rows.label > 0
+            taught = rows.logit_weight > 0
             return released_divergence(student[taught], teacher[taught])
-        return divergence(student, teacher, self.settings.logit.temperature, rows.weight)
+        return divergence(student, teacher, self.settings.logit.temperature, rows.logit_weight)
 
     def _features(self, batch: Batch, output: Output, answer: Output, rows: Rows, scale: float) -> dict[str, Term]:
         settings = self.settings.feature

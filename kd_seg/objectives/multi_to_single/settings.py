@@ -29,7 +29,9 @@ class TeacherSettings(Settings):
     @model_validator(mode="after")
     def _checkpoint_given(self) -> TeacherSettings:
         if self.mode == "separate" and not self.checkpoint:
-            raise ValueError("teacher.checkpoint is needed for mode separate; train one with student.input=fused")
+            raise ValueError(
+                "teacher.checkpoint is needed for mode separate; train one with student.input=fused or mixed"
+            )
         return self
 
 
@@ -72,7 +74,11 @@ class MultiToSingleSettings(Settings):
     logit: LogitSettings = LogitSettings()
     feature: FeatureSettings = FeatureSettings()
     affinity: AffinitySettings = AffinitySettings()
-    trust: bool = Field(True, description="rows on which the teacher is wrong teach nothing")
+    trust: bool | Literal["corrected"] = Field(
+        True,
+        description="true: rows on which the teacher is wrong teach nothing; corrected: there its logits of the label "
+        "and of its answer are swapped, and features and affinities teach nothing; false: every row teaches",
+    )
     row_weights: Literal["none", "cube_root", "inverse"] = Field(
         "none", description="weights of rows by class in logit and feature terms, as supervised.class_weights has them"
     )

@@ -97,7 +97,7 @@ def evaluation_notes(runs: list[Run]) -> list[str]:
             notes.append(f"{run.name} has not been evaluated; run: kd-seg eval {run.path}")
             continue
         notes.append(f"{run.name}: {_scope(result)}")
-        if run.config.get("student", {}).get("input") == "fused":
+        if run.config.get("student", {}).get("input", "own") != "own":
             notes.append(f"{run.name} is a multi-scan teacher; it is scored and drawn here on single scans.")
     return notes
 
