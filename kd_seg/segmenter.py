@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,7 @@ class Segmenter:
         if len(batch.coordinates) == 0:
             answer = _nothing(len(points))
         else:
-            with torch.inference_mode(), self._autocast():
+            with torch.inference_mode(), on_device(self.device), self._autocast():
                 logits = self.network(batch).logits.float().cpu().numpy()
             computed = time.perf_counter()
             answer = spread(logits, encoded.voxels.inverse)
@@ -126,6 +127,11 @@ class Segmenter:
 
     def _autocast(self) -> Any:
         return torch.autocast("cuda", torch.float16, enabled=self.precision == "fp16")
+
+
+def on_device(device: torch.device) -> AbstractContextManager[None]:
+    """Within it a CUDA device is the thread's current one, where spconv launches its kernels wherever its data lie."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def pick_device(name: str) -> torch.device:

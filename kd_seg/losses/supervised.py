@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kd_seg.losses.zero import exact_zero
+
 
 def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> tuple[Tensor, int]:
     """Mean cross-entropy over labelled rows and their count.
@@ -16,7 +18,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None)
     """
     count = int((labels > 0).sum())
     if count == 0:
-        return logits.sum() * 0.0, 0
+        return exact_zero(logits), 0
     return F.cross_entropy(logits.float(), labels - 1, weights, ignore_index=-1), count
 
 
@@ -29,7 +31,7 @@ def lovasz_softmax(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
     rows = labels > 0
     count = int(rows.sum())
     if count == 0:
-        return logits.sum() * 0.0, 0
+        return exact_zero(logits), 0
     probabilities = torch.softmax(logits[rows].float(), dim=1)
     target = labels[rows] - 1
     losses = []

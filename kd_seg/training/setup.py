@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,8 @@ def training_data(settings: DataSettings) -> SemanticKitti:
 def assemble(experiment: Experiment, rank: int) -> Parts:
     """Build everything that an experiment names; errors name the key or file at fault."""
     device = choose_device(experiment.run.device, rank)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # spconv launches its kernels on the current device, not where its data lie
     data = training_data(experiment.data)
     classes = load_classes(experiment.data.classes)
     encoding = experiment.encoding()
@@ -107,9 +110,18 @@ def cache_folder(root: str, cache: str | None = None) -> Path:
 
 
 def choose_device(name: str, rank: int = 0) -> torch.device:
-    """CPU or CUDA by name; "auto" is CUDA where it works; MissingDependencyError if CUDA was asked and is not there."""
+    """CPU or CUDA by name; "auto" is CUDA where it works; each of torchrun's processes gets a CUDA device of its own.
+
+    Raises MissingDependencyError if CUDA was asked for and is not there, or has fewer devices than processes.
+    """
     if name == "cuda" and not torch.cuda.is_available():
         raise MissingDependencyError("device cuda requested, no CUDA device found; set run.device=cpu or auto.")
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda", rank % torch.cuda.device_count())
+    count, processes = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if processes > count:
+        raise MissingDependencyError(
+            f"{processes} processes were started beside {count} CUDA devices, and each needs its own; start at most "
+            f"{count}, or set run.device=cpu."
+        )
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", rank)) % count)

@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import kd_seg
 from kd_seg.checkpoint import Sensor, Spec, initialise, read_spec, resolve, save_checkpoint, write_whole
 from kd_seg.config import digest
 from kd_seg.errors import KdSegError
+from kd_seg.losses.zero import exact_zero
 from kd_seg.networks import Batch
 from kd_seg.objectives import Objective, Step, Term
 from kd_seg.training.experiment import Experiment
@@ -29,6 +31,9 @@ from kd_seg.training.setup import Parts, assemble
 
 Report = Callable[[dict[str, Any]], None]
 Score = Callable[[Path], float]
+
+PATIENCE = timedelta(hours=2)
+"""How long processes wait for one of them, which may be scoring a checkpoint on scans held back."""
 
 
 @dataclass
@@ -65,7 +70,7 @@ class Trainer:
         self.report = report
         self.score = score if experiment.data.select else None
         self.best = float("-inf")
-        self.rank, self.world = _processes()
+        self.rank, self.world = _processes(experiment.run.device)
         if experiment.run.threads:
             torch.set_num_threads(experiment.run.threads)
         assert experiment.run.folder is not None
@@ -127,7 +132,7 @@ class Trainer:
         while not self._done():
             loss, terms, points = self._optimise([next(source) for _ in range(accumulation)])
             now = time.monotonic()
-            self.spent += now - started
+            self.spent = self._agreed(self.spent + now - started)
             totals.seconds, started = totals.seconds + now - started, now
             totals.loss, totals.steps, totals.points = totals.loss + loss, totals.steps + 1, totals.points + points
             for name, value in terms.items():
@@ -159,7 +164,7 @@ class Trainer:
             with torch.autocast("cuda", torch.float16, enabled=self.scaler.is_enabled()):
                 output = self.callable(batch)
             named = self._terms(batch, output)
-            loss = sum((t.weight * t.value for t in named.values()), output.logits.sum() * 0.0) / len(batches)
+            loss = sum((t.weight * t.value for t in named.values()), exact_zero(output.logits)) / len(batches)
             if not torch.isfinite(loss):
                 bad = next((n for n, t in named.items() if not torch.isfinite(t.value)), "the sum")
                 raise KdSegError(
@@ -168,11 +173,9 @@ class Trainer:
                 )
             self.scaler.scale(loss).backward()
             total += float(loss.detach())
-            terms = {
-                n: {"value": float(t.value.detach()), "weight": t.weight, "count": t.count} for n, t in named.items()
-            }
+            terms = {name: _plain(term) for name, term in named.items()}
+        self._share_head_gradients()  # before unscaling, so that all processes skip a step with infinite gradients
         self.scaler.unscale_(self.optimiser)
-        self._share_head_gradients()
         if self.experiment.optim.clip > 0:
             parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
             nn.utils.clip_grad_norm_(parameters, self.experiment.optim.clip)
@@ -216,6 +219,14 @@ class Trainer:
     def _progress(self) -> float:
         minutes = self.experiment.run.minutes
         return min(self.spent / (60.0 * minutes), 1.0) if minutes else self.step / self.total
+
+    def _agreed(self, seconds: float) -> float:
+        """Rank 0's clock, where a clock says how far the run is: learning rate and end must be the same for all."""
+        if self.world == 1 or not self.experiment.run.minutes:
+            return seconds
+        clock = torch.tensor(seconds, dtype=torch.float64, device=self.device)
+        torch.distributed.broadcast(clock, 0)
+        return float(clock)
 
     def _done(self) -> bool:
         minutes = self.experiment.run.minutes
@@ -286,6 +297,7 @@ class Trainer:
                 "objectives": [objective.state_dict() for objective in self.objectives],
                 "scaler": self.scaler.state_dict(),
                 "torch_rng": torch.get_rng_state(),
+                "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
             }
         )
 
@@ -302,8 +314,11 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
         for objective, own in zip(self.objectives, state["objectives"], strict=True):
             objective.load_state_dict(own)
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty where the run was on a CPU until now
+            self.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["torch_rng"])
+        if self.device.type == "cuda" and state.get("cuda_rng") is not None:
+            torch.cuda.set_rng_state(state["cuda_rng"], self.device)
         if self.rank == 0:
             self.run.trim_metrics(self.step)
 
@@ -350,11 +365,12 @@ def _plain(term: Term) -> dict[str, float]:
     return {"value": float(term.value.detach()), "weight": term.weight, "count": term.count}
 
 
-def _processes() -> tuple[int, int]:
-    """(rank, world) as torchrun set them; joins the process group once."""
+def _processes(device: str) -> tuple[int, int]:
+    """(rank, world) as torchrun set them; joins the process group once, by NCCL unless ``device`` is "cpu"."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         return 0, 1
     if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        backend = "nccl" if device != "cpu" and torch.cuda.is_available() else "gloo"
+        torch.distributed.init_process_group(backend, timeout=PATIENCE)
     return torch.distributed.get_rank(), world

@@ -101,7 +101,8 @@ class MultiToSingle(Objective):
             return {}
         scale = self.settings.scale(step.share)
         view: FusedBatch = batch.views["fused"]
-        half = output.logits.dtype == torch.float16  # the student ran under autocast; so does the teacher
+        # Where the student ran under autocast the teacher does; features tell, as a float32 bias may widen the logits.
+        half = output.levels["penultimate"].features.dtype == torch.float16
         with torch.autocast(output.logits.device.type, torch.float16, enabled=half):
             answer = self.teacher.answer(view.teacher, step)
         rows = self._rows(batch, view, answer)
@@ -188,7 +189,7 @@ class MultiToSingle(Objective):
     def _affinity(self, view: FusedBatch, output: Output, answer: Output, rows: Rows, scale: float) -> dict[str, Term]:
         settings = self.settings.affinity
         caps = Caps(settings.per_class, settings.per_instance, settings.instances, settings.rows)
-        priority = torch.rand(len(rows.label), device=rows.label.device)
+        priority = torch.rand(len(rows.label)).to(rows.label.device)  # drawn on the CPU, the same for any device
         groups = sample_groups(rows.label, view.key, priority, caps)
         student = self._side(output, settings.level)[groups.rows]
         teacher = self._side(answer, settings.level)[rows.pi[groups.rows]]
