@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from images_runs import export_maps, source
 from images_scene import HEIGHT, WIDTH, Scene, write_scene
 from PIL import Image
 
@@ -22,7 +23,7 @@ from kd_seg.images.cameras import ProjectionSettings, look, shots
 from kd_seg.images.region_cache import RegionSource, build_regions, open_regions, read_regions
 from kd_seg.images.store import Build, Header, Store, build_store, fingerprint, read_header
 from kd_seg.images.teachers import Tools, build_teacher, teacher_settings
-from kd_seg.images.unit_cache import UnitSource, build_units, open_units, read_units
+from kd_seg.images.unit_cache import build_units, open_units, read_units
 from kd_seg.scans import SemanticKitti
 
 MEND = "kd-seg prepare CONFIG"
@@ -164,29 +165,6 @@ def test_broken_headers_have_a_sentence(tmp_path: Path, content: bytes) -> None:
 
 
 # ---------------------------------------------------------------- maps on disk
-
-
-def export_maps(root: Path, data: Path, features: bool = False) -> Path:
-    """What a network would export: classes, confidences and features of every picture."""
-    rng = np.random.default_rng(0)
-    for picture in sorted(data.glob("sequences/*/image_2/*.png")):
-        folder = root / "sequences" / picture.parts[-3]
-        raw = np.asarray(Image.open(data / "truth/sequences" / picture.parts[-3] / "class_2" / picture.name))
-        ids = np.full(raw.shape, 255, dtype=np.uint8)
-        for cityscapes, label in ((0, 40), (2, 50), (13, 10), (11, 30), (10, 65535)):
-            ids[raw == label] = cityscapes
-        for name, array in (("class", ids), ("confidence", np.full(raw.shape, 200, dtype=np.uint8))):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(array).save(folder / name / picture.name)
-        if features:
-            (folder / "features").mkdir(exist_ok=True)
-            np.save(folder / "features" / f"{picture.stem}.npy", rng.normal(size=(6, 12, 39)).astype(np.float32))
-    return root
-
-
-def source(maps: Path, **changes: Any) -> UnitSource:
-    teacher = {"kind": "maps", "root": str(maps), "confidence_scale": 250}
-    return validate(UnitSource, {"teacher": teacher, "lift": {"min_pixels": 20}, **changes}, "x")
 
 
 def tools(data: SemanticKitti) -> Tools:

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from images_runs import WORK, experiment, export_maps, source, units_entry
 from images_scene import Scene, poses, write_scene
 from PIL import Image
-from test_images_cache import export_maps, source
-from test_images_objectives import WORK, experiment, units_entry
 
 from kd_seg.benchmarks import image_teacher, project, unit_scores, visibility
 from kd_seg.classes import load_classes
