@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from images_scene import HEIGHT, WIDTH, Scene, write_scene
+from pretend_cuda import pretend_cuda
 
 from kd_seg.classes import load_classes
 from kd_seg.errors import DataError
@@ -34,10 +35,15 @@ def shot_of(root: Path, sequence: str = "00") -> Shot:
 
 
 def ask(folder: Path, root: Path, **settings: Any) -> Answer:
+    """The answer of a folder's model, which must be the same from a (pretended) CUDA device."""
     checked = teacher_settings({"kind": "huggingface", "folder": str(folder), **settings})
     teacher = build_teacher(checked, Tools(root, CLASSES, PROMPTS))
     answer = teacher.answer(shot_of(root))
     assert answer is not None
+    with pretend_cuda() as mode:
+        there = build_teacher(checked, Tools(root, CLASSES, PROMPTS, device="cuda"))
+        assert all(mode.holds(p) for p in there.model.parameters())  # type: ignore[attr-defined]
+        same(there.answer(shot_of(root)), answer)
     if answer.semantic is not None:
         said = answer.semantic
         assert said.classes.shape == said.confidence.shape == (HEIGHT, WIDTH)
@@ -47,6 +53,14 @@ def ask(folder: Path, root: Path, **settings: Any) -> Answer:
         assert said.probabilities is not None
         assert said.probabilities.shape[0] == len(teacher.vocabulary)
     return answer
+
+
+def same(found: Any, expected: Any) -> None:
+    if isinstance(expected, np.ndarray):
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+    elif expected is not None:
+        for name, value in vars(expected).items():
+            same(getattr(found, name), value)
 
 
 def save_tokenizer(folder: Path) -> None:
