@@ -171,6 +171,18 @@ def test_two_processes_train_one_student(experiment, tmp_path, root):
     assert load_checkpoint(RunFolder(made.run.folder).last).spec.training["steps"] == 4
 
 
+def test_processes_go_by_the_clock_of_the_first(experiment, monkeypatch):
+    """Each by its own they would take other learning rates, and the one to end first would leave the others waiting."""
+    monkeypatch.setattr(torch.distributed, "broadcast", lambda clock, first: clock.fill_(9.0))
+    by_clock = Trainer(experiment("run.steps=null", "run.minutes=1"))
+    assert by_clock._agreed(5.0) == 5.0
+    by_clock.world = 2
+    assert by_clock._agreed(5.0) == 9.0
+    by_steps = Trainer(experiment(), overwrite=True)
+    by_steps.world = 2
+    assert by_steps._agreed(5.0) == 5.0
+
+
 def test_rates_rise_and_fall():
     one_cycle = OptimSettings(lr=1.0, warmup=0.1, final_lr=0.01)
     assert rate(0.0, one_cycle) == pytest.approx(0.04)
