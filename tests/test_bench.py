@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import torch
 from console_script import kd_seg
+from pretend_cuda import pretend_cuda
 from random_student import write_student
 from tiny_data import tiny_cloud
 
 from kd_seg.benchmarks import predict, train
 from kd_seg.benchmarks.choose import BENCHES, Request, bench
 from kd_seg.benchmarks.plain import gather_scatter, plain_encode, plain_spconv, same
-from kd_seg.errors import UsageError
+from kd_seg.benchmarks.timing import TURN, Rival, compare, wait_for
+from kd_seg.errors import MissingDependencyError, UsageError
 from kd_seg.networks import Encoding, build_network, collate, encode
 from kd_seg.voxels import CartesianGrid
 
@@ -64,6 +66,37 @@ def test_one_row_is_ours_and_the_ratios_are_to_it(points: np.ndarray, tmp_path: 
         for row in rows:
             assert row.ratio == pytest.approx(row.ms / rows[0].ms)
             assert row.ms > 0
+
+
+def test_our_step_runs_on_a_device(points: np.ndarray) -> None:
+    encoding = Encoding(CartesianGrid((0.5,) * 3), train.FEATURES)
+    with pretend_cuda() as mode:
+        network = build_network("unet", "nano", 7, train.CLASSES).to("cuda")
+        before = network.head.weight.detach().clone()  # type: ignore[union-attr]
+        step = train._Step(network, points, train._made_up_labels(points), encode, encoding)()
+        assert mode.holds(step.first)
+    assert not torch.equal(network.head.weight, before)  # type: ignore[union-attr]
+
+
+def test_every_time_ends_when_the_device_is_done() -> None:
+    said: list[str] = []
+    rival = Rival("ours", lambda: said.append("run"), lambda found: None, ours=True)
+    compare([rival], 2, lambda: said.append("wait"))
+    assert said == ["run", *["wait", "run", "wait"] * 2 * TURN]
+    wait_for("cpu")()
+    with pretend_cuda():
+        wait_for("cuda:0")()
+
+
+def test_only_networks_are_timed_on_a_device() -> None:
+    with pytest.raises(UsageError, match="bench voxelize times is done on the CPU; --device is for train and predict"):
+        bench("voxelize", Request(device="cuda"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
+def test_a_device_that_is_not_there_is_said_first() -> None:
+    with pytest.raises(MissingDependencyError, match="no CUDA device"):
+        bench("train", Request(device="cuda"))
 
 
 def test_threads_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:

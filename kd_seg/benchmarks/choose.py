@@ -6,7 +6,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ import kd_seg
 from kd_seg.benchmarks.timing import BenchRow
 from kd_seg.errors import UsageError
 from kd_seg.scans import Points, SemanticKitti, read_points
+from kd_seg.segmenter import on_device, pick_device
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Request:
             slow rival is interrupted in all of them, a fast one is not, and the ratio flatters.
         threads: of torch, for all rivals.
         checkpoint: for predict; None = the shipped student.
+        device: cpu, cuda or cuda:N, for train and predict; the others time what is done on the CPU alone.
     """
 
     scan: Path | None = None
@@ -37,6 +39,7 @@ class Request:
     repeats: int | None = None
     threads: int = 1
     checkpoint: Path | None = None
+    device: str = "cpu"
 
     def points(self) -> Points:
         """The cloud [N, 4] to time on."""
@@ -110,13 +113,13 @@ def _on_streets(
 def _train(request: Request) -> list[BenchRow]:
     from kd_seg.benchmarks.train import rows
 
-    return rows(request.points(), request.voxel_size or 0.1, request.repeats or 3)
+    return rows(request.points(), request.voxel_size or 0.1, request.repeats or 3, device=request.device)
 
 
 def _predict(request: Request) -> list[BenchRow]:
     from kd_seg.benchmarks.predict import rows
 
-    return rows(request.points(), request.repeats or 10, request.checkpoint)
+    return rows(request.points(), request.repeats or 10, request.checkpoint, request.device)
 
 
 BENCHES: dict[str, Callable[[Request], list[BenchRow]]] = {
@@ -131,14 +134,22 @@ BENCHES: dict[str, Callable[[Request], list[BenchRow]]] = {
 }
 
 
+ON_DEVICES = ("train", "predict")
+"""Benchmarks of what may run on CUDA."""
+
+
 def bench(what: str, request: Request) -> list[BenchRow]:
     """Run one benchmark; UsageError lists those there are."""
     if what not in BENCHES:
         raise UsageError(f"There is no benchmark {what!r}; there are: {', '.join(BENCHES)}.")
+    if request.device != "cpu" and what not in ON_DEVICES:
+        raise UsageError(f"What bench {what} times is done on the CPU; --device is for {' and '.join(ON_DEVICES)}.")
+    device = pick_device(request.device)
     before = torch.get_num_threads()
     torch.set_num_threads(request.threads)
     try:
-        return BENCHES[what](request)
+        with on_device(device):
+            return BENCHES[what](replace(request, device=str(device)))
     finally:
         torch.set_num_threads(before)
 

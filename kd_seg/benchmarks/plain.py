@@ -22,13 +22,29 @@ from kd_seg.voxels import CartesianGrid, Voxels, point_features
 
 
 def plain_spconv(network: nn.Module) -> nn.Module:
-    """A copy of a network whose convolutions are spconv's modules as they are, with kernel maps made by spconv."""
-    return _replaced(network, lambda layer: layer.convolution)
+    """A copy of a network whose convolutions are spconv's modules as they are, with kernel maps made by spconv.
+
+    On CUDA they take spconv's default algorithm there, implicit GEMM; a CPU has the native one alone.
+    """
+    cuda = next(network.parameters()).is_cuda
+    algorithm = spconv().ConvAlgo.MaskImplicitGemm if cuda else spconv().ConvAlgo.Native
+
+    def plain(layer: Any) -> nn.Module:
+        layer.convolution.algo = algorithm
+        convolution: nn.Module = layer.convolution
+        return convolution
+
+    return _replaced(network, plain)
 
 
 def gather_scatter(network: nn.Module) -> nn.Module:
     """A copy whose convolutions are torch's index_select, mm and index_add over spconv's kernel maps."""
-    return _replaced(network, lambda layer: GatherScatter(layer.convolution))
+
+    def plain(layer: Any) -> nn.Module:
+        layer.convolution.algo = spconv().ConvAlgo.Native
+        return GatherScatter(layer.convolution)
+
+    return _replaced(network, plain)
 
 
 def _replaced(network: nn.Module, change: Callable[[Any], nn.Module]) -> nn.Module:
@@ -36,7 +52,6 @@ def _replaced(network: nn.Module, change: Callable[[Any], nn.Module]) -> nn.Modu
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, (Submanifold, Down, Up)):
-                child.convolution.algo = spconv().ConvAlgo.Native
                 setattr(parent, name, change(child))
     return network
 

@@ -48,11 +48,21 @@ TURN = 3
 """Calls of one rival in a row: the first finds the caches as the rival before it left them, the others as its own."""
 
 
-def compare(rivals: list[Rival], repeats: int) -> list[BenchRow]:
+def wait_for(device: str) -> Callable[[], None]:
+    """What ends a time taken on a device: nothing on the CPU, on CUDA the end of all work that was queued."""
+    if not device.startswith("cuda"):
+        return lambda: None
+    import torch
+
+    return lambda: torch.cuda.synchronize(device)
+
+
+def compare(rivals: list[Rival], repeats: int, wait: Callable[[], None] = lambda: None) -> list[BenchRow]:
     """Check every rival's answer, then time them in turns; rows in the order given.
 
     Taking turns lets a busy machine slow all of them alike, and the minimum leaves its disturbances out.
-    Exactly one rival must be ours. Raises AssertionError where an answer is wrong, ValueError on a bad call.
+    Exactly one rival must be ours; ``wait`` is part of each time (see ``wait_for``). Raises AssertionError where an
+    answer is wrong, ValueError on a bad call.
     """
     if repeats < 1 or [r.ours for r in rivals].count(True) != 1:
         raise ValueError("a benchmark needs repeats >= 1 and exactly one rival of ours")
@@ -62,8 +72,10 @@ def compare(rivals: list[Rival], repeats: int) -> list[BenchRow]:
     for _ in range(repeats):
         for i, rival in enumerate(rivals):
             for _ in range(TURN):
+                wait()
                 start = time.perf_counter()
                 rival.run()
+                wait()
                 best[i] = min(best[i], time.perf_counter() - start)
     ours = next(seconds for seconds, rival in zip(best, rivals, strict=True) if rival.ours)
     return [

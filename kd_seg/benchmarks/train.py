@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kd_seg.benchmarks.plain import gather_scatter, plain_encode, plain_spconv, same
-from kd_seg.benchmarks.timing import BenchRow, Rival, compare
+from kd_seg.benchmarks.timing import BenchRow, Rival, compare, wait_for
 from kd_seg.losses.supervised import cross_entropy, lovasz_softmax
 from kd_seg.networks import Batch, Encoded, Encoding, build_network, collate, encode
 from kd_seg.scans import Points
@@ -21,18 +21,18 @@ CLASSES = 19
 Encode = Callable[[Points, npt.NDArray[np.uint8] | None, Encoding], Encoded]
 
 
-def rows(points: Points, voxel_size: float, repeats: int, size: str = "small") -> list[BenchRow]:
+def rows(points: Points, voxel_size: float, repeats: int, size: str = "small", device: str = "cpu") -> list[BenchRow]:
     """Times of one step on one scan: voxelize, vote labels, forward, both losses, backward, AdamW.
 
-    Rivals have the same architecture, weights, losses and optimiser on the CPU; they differ in voxelizer and kernel
-    maps (np.unique and spconv's own; the same with torch gather-scatter). Their logits are compared first. Labels are
-    made from height and range: what a step costs does not depend on what it learns.
+    Rivals have the same architecture, weights, losses, optimiser and device; they differ in voxelizer and kernel maps
+    (np.unique and spconv's own; the same with torch gather-scatter). Their logits are compared first. Labels are made
+    from height and range: what a step costs does not depend on what it learns.
     """
     points = np.ascontiguousarray(points[np.isfinite(points).all(axis=1), :4], dtype=np.float32)
     encoding = Encoding(CartesianGrid((voxel_size,) * 3), FEATURES)
     labels = _made_up_labels(points)
     torch.manual_seed(0)
-    network = build_network("unet", size, feature_width(FEATURES), CLASSES)
+    network = build_network("unet", size, feature_width(FEATURES), CLASSES).to(device)
     networks = (network, plain_spconv(network), gather_scatter(network))
     expected = _logits(network, points, encode, encoding)
 
@@ -42,7 +42,7 @@ def rows(points: Points, voxel_size: float, repeats: int, size: str = "small") -
     steps = [_Step(net, points, labels, path, encoding) for net, path in zip(networks, _PATHS, strict=True)]
     names = ("kd_seg step", "np.unique + spconv's kernel maps", "np.unique + torch gather-scatter")
     rivals = [Rival(name, step, check, ours=i == 0) for i, (name, step) in enumerate(zip(names, steps, strict=True))]
-    return compare(rivals, repeats)
+    return compare(rivals, repeats, wait_for(device))
 
 
 _PATHS: tuple[Encode, ...] = (encode, plain_encode, plain_encode)
@@ -60,11 +60,12 @@ class _Step:
         encoding: Encoding,
     ) -> None:
         self.network, self.points, self.labels, self.path, self.encoding = network, points, labels, path, encoding
+        self.device = next(network.parameters()).device
         self.first = _logits(network, points, path, encoding)
         self.optimiser = torch.optim.AdamW(network.parameters(), lr=1e-4)
 
     def __call__(self) -> _Step:
-        batch = _batch(self.points, self.labels, self.path, self.encoding)
+        batch = _batch(self.points, self.labels, self.path, self.encoding).to(self.device)
         logits = self.network(batch).logits
         loss = cross_entropy(logits, batch.labels)[0] + lovasz_softmax(logits, batch.labels)[0]
         self.optimiser.zero_grad(set_to_none=True)
@@ -80,7 +81,8 @@ def _batch(points: Points, labels: npt.NDArray[np.uint8] | None, path: Encode, e
 def _logits(network: nn.Module, points: Points, path: Encode, encoding: Encoding) -> Tensor:
     network.eval()
     with torch.no_grad():
-        logits: Tensor = network(_batch(points, None, path, encoding)).logits
+        batch = _batch(points, None, path, encoding).to(next(network.parameters()).device)
+        logits: Tensor = network(batch).logits
     network.train()
     return logits
 

@@ -19,6 +19,7 @@ def command(
     repeats: Annotated[int | None, typer.Option(min=1, help="Turns taken; the best counts.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch, for all rivals.")] = 1,
     checkpoint: Annotated[Path | None, typer.Option(help="For predict; default: the shipped student.")] = None,
+    device: Annotated[str, typer.Option(help="For train and predict: cpu, cuda or cuda:N.")] = "cpu",
     json_: Annotated[bool, typer.Option("--json", help="Print the rows as JSON on stdout.")] = False,
 ) -> None:
     """Time kd_seg against its peers on the same input in the same run, after comparing their answers.
@@ -28,7 +29,7 @@ def command(
     from kd_seg.benchmarks.choose import Request, bench, machine
 
     say(f"bench {what}: all rivals take turns, the best time of each counts")
-    rows = bench(what, Request(scan, data, voxel, repeats, threads, checkpoint))
+    rows = bench(what, Request(scan, data, voxel, repeats, threads, checkpoint, device))
     if json_:
         print_json({"machine": machine(), "rows": [asdict(row) for row in rows]})
         return
