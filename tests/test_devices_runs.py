@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from device_runs import RUNS, assert_alike, image_network, placed, said, trained
 from images_runs import WORK, World, check_everything, everything, experiment, lines, units_entry, write_world
 from pretend_cuda import CUDA, DevicesMixed, pretend_cuda
 from tiny_data import tiny_cloud
@@ -20,16 +21,12 @@ from kd_seg.errors import MissingDependencyError
 from kd_seg.networks import Level, Output
 from kd_seg.objectives.supervised import Supervised
 from kd_seg.segmenter import Segmenter
-from kd_seg.training import Experiment, RunFolder, Trainer
+from kd_seg.training import RunFolder, Trainer
 from kd_seg.training.loader import Batches
 from kd_seg.training.prepare import prepare
 from kd_seg.training.setup import choose_device
 
 torch.set_num_threads(1)  # a busy machine makes two threads ten times slower (field T18)
-CYLINDER = {
-    "grid": {"kind": "cylindrical", "cells": [160, 96, 16]},
-    "student": {"network": "cylinder", "features": ["cylinder9"]},
-}
 
 
 @pytest.fixture(scope="module")
@@ -37,108 +34,41 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return write_world(tmp_path_factory.mktemp("world"))
 
 
-def placed(asked: Experiment, folder: Path, device: str, amp: bool = False, **run: Any) -> Experiment:
-    """The same experiment in another run folder and on a device."""
-    settings = {"folder": str(folder / "run"), "device": device, **run}
-    return asked.model_copy(
-        update={
-            "run": asked.run.model_copy(update=settings),
-            "optim": asked.optim.model_copy(update={"amp": amp}),
-        }
-    )
-
-
-def trained(asked: Experiment, folder: Path, device: str, amp: bool = False) -> list[dict[str, Any]]:
-    """Loss and terms of every step."""
-    Trainer(placed(asked, folder, device, amp)).fit()
-    return [{"loss": line["loss"], "terms": line["terms"]} for line in lines(folder)]
-
-
-def assert_alike(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
-    assert len(found) == len(expected) > 0
-    for one, other in zip(found, expected, strict=True):
-        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
-        assert one["terms"].keys() == other["terms"].keys()
-        for name, term in other["terms"].items():
-            assert one["terms"][name]["count"] == term["count"], name
-            assert one["terms"][name]["value"] == pytest.approx(term["value"], rel=1e-3, abs=1e-5), name
-
-
 # ---------------------------------------------------------------- training
 
 
-@pytest.mark.parametrize("network", ["unet", "cylinder"])
-def test_every_objective_trains_and_judges_there(world: World, tmp_path: Path, network: str) -> None:
-    """Labels, an averaged teacher, units with their backward pass and regions, with and without a scaled loss."""
-    asked = everything(world, tmp_path, network, batch=2)
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_gives_the_same_numbers_there(world: World, tmp_path: Path, name: str) -> None:
+    asked = RUNS[name](world, tmp_path)
     prepare(asked, WORK)
     expected = trained(asked, tmp_path / "cpu", "cpu")
     with pretend_cuda() as mode:
-        trainer = Trainer(placed(asked, tmp_path / "cuda", "cuda", amp=network == "unet"))
+        trainer = Trainer(placed(asked, tmp_path / "cuda", "cuda"))
+        trainer.fit()
         assert trainer.device == CUDA
-        assert trainer.scaler.is_enabled() == (network == "unet")
-        check_everything(trainer, tmp_path / "cuda")
         for module in (trainer.student, *trainer.objectives):
             assert all(mode.holds(t) for t in (*module.parameters(), *module.buffers()))
-        state = trainer.optimiser.state.values()
-        assert all(mode.holds(entry["exp_avg"]) for entry in state)
-    found = [{"loss": line["loss"], "terms": line["terms"]} for line in lines(tmp_path / "cuda")]
-    assert_alike(found, expected)
+        assert all(mode.holds(entry["exp_avg"]) for entry in trainer.optimiser.state.values())
+    assert_alike(said(tmp_path / "cuda"), expected)
+    judged = [tmp_path / device / "run/units.jsonl" for device in ("cpu", "cuda")]
+    assert name.startswith(("units", "everything")) == judged[0].exists()
+    if judged[0].exists():
+        assert judged[0].read_text() == judged[1].read_text()
 
 
-@pytest.mark.parametrize("network", ["unet", "cylinder"])
-@pytest.mark.parametrize("mode", ["separate", "shared"])
-def test_multi_scan_teachers_teach_there(world: World, tmp_path: Path, mode: str, network: str) -> None:
-    changes: dict[str, Any] = copy.deepcopy(CYLINDER) if network == "cylinder" else {"student": {}}
-    teacher: dict[str, Any] = {"mode": mode}
-    if mode == "separate":
-        first = {**changes, "student": {**changes["student"], "input": "fused"}}
-        asked = experiment(world, tmp_path / "teacher", [{"kind": "supervised"}], run={"steps": 1}, **first)
-        prepare(asked, WORK)
-        Trainer(asked).fit()
-        teacher["checkpoint"] = str(tmp_path / "teacher/run")
-    memory = {"memory": True, "form": "instance"}
-    entry = {"kind": "multi_to_single", "teacher": teacher, "feature": {"levels": ["enc1"]}, "affinity": memory}
-    entry |= {"trust": False, "row_weights": "cube_root", "fused_weight": 2.0, "ramp": 0.0}
-    asked = experiment(world, tmp_path, [{"kind": "supervised"}, entry], run={"steps": 2}, **changes)
+def test_a_scaled_loss_trains_there(world: World, tmp_path: Path) -> None:
+    asked = everything(world, tmp_path, "unet", batch=2)
     prepare(asked, WORK)
     expected = trained(asked, tmp_path / "cpu", "cpu")
     with pretend_cuda():
-        found = trained(asked, tmp_path / "cuda", "cuda")
-    assert_alike(found, expected)
+        trainer = Trainer(placed(asked, tmp_path / "cuda", "cuda", amp=True))
+        assert trainer.scaler.is_enabled()
+        check_everything(trainer, tmp_path / "cuda")
+    assert_alike(said(tmp_path / "cuda"), expected)
 
 
-@pytest.mark.parametrize("preset", ["pointmcd", "slidr", "ppkt", "scalr"])
-def test_regions_align_there(world: World, tmp_path: Path, preset: str) -> None:
-    entry = {"kind": "image_regions", "preset": preset, "teacher": {"kind": "maps", "root": str(world[1])}}
-    asked = experiment(world, tmp_path, [entry], run={"steps": 2})
-    prepare(asked, WORK)
-    expected = trained(asked, tmp_path / "cpu", "cpu")
-    with pretend_cuda():
-        found = trained(asked, tmp_path / "cuda", "cuda")
-    assert_alike(found, expected)
-
-
-@pytest.mark.parametrize("measure", ["iou", "probability"])
-def test_units_of_distributions_are_judged_there(world: World, tmp_path: Path, measure: str) -> None:
-    backward = {"measure": measure, "start_epoch": 1, "every": 1, "rounds": 2, "student": "snapshot"}
-    entry = units_entry(world, backward=backward, class_weights="root", lovasz=1.0)
-    asked = experiment(world, tmp_path, [entry], run={"steps": 6})
-    prepare(asked, WORK)
-    expected = trained(asked, tmp_path / "cpu", "cpu")
-    with pretend_cuda():
-        found = trained(asked, tmp_path / "cuda", "cuda")
-    assert_alike(found, expected)
-    one, other = ((tmp_path / name / "run/units.jsonl").read_text() for name in ("cpu", "cuda"))
-    assert one == other
-
-
-def test_an_image_network_trains_there_and_teaches_from_there(world: World, tmp_path: Path) -> None:
-    entry = {"kind": "image_labels", "labels": "projected_3d", "resize": 1.0, "crop": [64, 128]}
-    asked = experiment(world, tmp_path, [entry], student={"network": "image_unet"}, run={"steps": 3, "batch": 2})
-    expected = trained(asked, tmp_path / "cpu", "cpu")
-    with pretend_cuda():
-        assert_alike(trained(asked, tmp_path / "cuda", "cuda"), expected)
+def test_an_image_network_teaches_from_there(world: World, tmp_path: Path) -> None:
+    Trainer(placed(image_network(world, tmp_path), tmp_path / "cpu", "cpu")).fit()
     own = {"kind": "trained", "checkpoints": [str(tmp_path / "cpu/run")], "allow_seen": True}
     soft = {"min_pixels": 20, "soft": True, "min_confidence": 0.0}
     objectives = [
