@@ -101,7 +101,7 @@ def experiment(world: World, folder: Path, objectives: list[dict[str, Any]], **c
         },
     }
     for section, values in changes.items():
-        content[section] = {**content[section], **values}
+        content[section] = {**content.get(section, {}), **values}
     return validate(Experiment, content, "test")
 
 

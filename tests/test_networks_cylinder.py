@@ -161,15 +161,3 @@ def test_other_grids_work() -> None:
 def test_unknown_size_names_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="nano, small, base"):
         build_network("cylinder", "huge", 9, 19)
-
-
-@pytest.mark.cuda
-def test_cuda_answers_as_the_cpu(network: torch.nn.Module) -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
-    batch = collate(clouds(2), GRID)
-    settle(network, batch)
-    expected = network(batch).logits
-    found = network.cuda()(batch.to("cuda")).logits.cpu()
-    network.cpu()
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

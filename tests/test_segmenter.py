@@ -132,15 +132,6 @@ def test_what_is_not_there_is_said(tmp_path):
         Segmenter(tmp_path / "none.safetensors")
 
 
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_cpu_and_cuda_agree(segmenter):
-    points, _ = tiny_cloud(np.random.default_rng(5))
-    other = Segmenter(segmenter.checkpoint_path, device="cuda", precision="fp32")
-    here, there = segmenter.segment(points), other.segment(points)
-    np.testing.assert_allclose(here.probability, there.probability, atol=1e-4)
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
 @pytest.mark.parametrize(
     ("options", "says"), [({"device": "cuda:0"}, "no CUDA device"), ({"precision": "fp16"}, "fp16")]
