@@ -17,7 +17,7 @@ from kd_seg.classes import INVALID
 from kd_seg.errors import ConfigError
 from kd_seg.pointcloud2 import CloudLike, CloudRejectedError, Decoded, Decoder, Field, Limits, Packed
 from kd_seg.scans import Points
-from kd_seg.segmenter import Prediction, Segmenter
+from kd_seg.segmenter import Segmenter
 from kd_seg.sensor_input import FrameFigures, SensorSettings
 
 INVALID_NAME = "invalid"
@@ -30,24 +30,25 @@ class Labelled:
 
     Attributes:
         points: [N, 4] as the network saw them.
+        class_id: [N] uint8, 255 = invalid.
         timings: milliseconds of decode, voxelize, inference (and network within it) and encode (the segmentation
             cloud's).
     """
 
     cloud: Decoded
     points: Points
-    prediction: Prediction
+    class_id: npt.NDArray[np.uint8]
     segmentation: Packed
     timings: dict[str, float]
 
     @property
     def all_invalid(self) -> bool:
         """The cloud has points and none got a class."""
-        return len(self.points) > 0 and bool((self.prediction.class_id == INVALID).all())
+        return len(self.points) > 0 and bool((self.class_id == INVALID).all())
 
     def figures(self) -> FrameFigures:
         """What the frame says of its sensor."""
-        return sensor_input.frame_figures(self.cloud, self.points, self.prediction.class_id)
+        return sensor_input.frame_figures(self.cloud, self.points, self.class_id)
 
 
 class Labeller:
@@ -85,23 +86,20 @@ class Labeller:
     def _label(self, cloud: Decoded, settings: SensorSettings, started: float) -> Labelled:
         points = sensor_input.prepare(cloud, settings, self.segmenter.sensor)
         decoded = time.perf_counter()
-        prediction = self.segmenter.segment(points) if len(points) else _empty()
+        answers, timings = self.segmenter.answer(points)
         segmented = time.perf_counter()
-        packed = pointcloud2.encode_segmentation(cloud, prediction.class_id, prediction.probability, prediction.entropy)
-        timings = {
-            "decode": 1e3 * (decoded - started),
-            **prediction.timings,
-            "encode": 1e3 * (time.perf_counter() - segmented),
-        }
-        return Labelled(cloud, points, prediction, packed, timings)
+        packed, class_id = pointcloud2.encode_segmentation(cloud, answers)
+        timings["decode"] = 1e3 * (decoded - started)
+        timings["encode"] = 1e3 * (time.perf_counter() - segmented)
+        return Labelled(cloud, points, class_id, packed, timings)
 
     def visualization(self, labelled: Labelled) -> Packed:
         """The cloud in its classes' colours."""
-        return pointcloud2.encode_visualization(labelled.cloud, labelled.prediction.class_id, self._palette)
+        return pointcloud2.encode_visualization(labelled.cloud, labelled.class_id, self._palette)
 
     def filtered(self, message: CloudLike, labelled: Labelled, remove: Sequence[int]) -> Packed:
         """The input's bytes without the points of the class ids ``remove``."""
-        keep = pointcloud2.keep_mask(labelled.prediction.class_id, remove)
+        keep = pointcloud2.keep_mask(labelled.class_id, remove)
         return pointcloud2.encode_filtered(message, labelled.cloud, keep)
 
     def removed(self, classes: Sequence[str], remove_invalid: bool) -> tuple[int, ...]:
@@ -216,9 +214,3 @@ def made_up_message(points: Points) -> MadeUpMessage:
     fields = tuple(Field(name, 4 * k, pointcloud2.FLOAT32) for k, name in enumerate(("x", "y", "z", "intensity")))
     data = np.ascontiguousarray(points, "<f4").reshape(-1).view(np.uint8)
     return MadeUpMessage(1, len(points), fields, False, 16, 16 * len(points), data)
-
-
-def _empty() -> Prediction:
-    nothing = np.empty(0, np.float32)
-    timings = {"voxelize": 0.0, "inference": 0.0, "network": 0.0}
-    return Prediction(np.empty(0, np.uint8), nothing, nothing.copy(), timings)

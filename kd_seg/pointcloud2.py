@@ -9,12 +9,14 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
+from kd_seg.answers import Answers
 from kd_seg.errors import DataError
 
 Float32 = npt.NDArray[np.float32]
@@ -93,7 +95,18 @@ class Layout:
     intensity_name: str
     point_step: int
 
-    @property
+    @cached_property
+    def words(self) -> tuple[np.uint64, ...] | None:
+        """Offsets of x, y, z and intensity and the size of a point in 32-bit words, where all are whole float32 words.
+
+        Without an intensity its place is that of x.
+        """
+        places = (self.x, self.y, self.z, self.intensity or self.x)
+        if self.point_step % 4 or any(dtype != np.dtype("<f4") or offset % 4 for offset, dtype in places):
+            return None
+        return tuple(np.uint64(number // 4) for number in (*(offset for offset, _ in places), self.point_step))
+
+    @cached_property
     def is_packed(self) -> bool:
         """Whether x, y, z are float32 side by side in points of an odd size, as of most drivers with a ring field."""
         places = (self.x, self.y, self.z)
@@ -162,6 +175,9 @@ class Decoder:
         if count > limits.max_points:
             raise CloudRejectedError("too_large", f"cloud has {count} points, limit {limits.max_points}")
         _check_header(message, limits, age_s)
+        if layout.words is not None and row_step == width * layout.point_step and data.ctypes.data % 4 == 0:
+            xyz, intensity = _take_words(data[:needed], layout, count)
+            return Decoded(xyz, intensity, height, width, layout)
         xyz = np.empty((height, width, 3), np.float32)
         intensity = np.zeros((height, width), np.float32)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -257,6 +273,18 @@ def _column(
     return np.ndarray((height, width), dtype, data.data, offset, (row_step, point_step))
 
 
+def _take_words(data: Bytes, layout: Layout, count: int) -> tuple[Float32, Float32]:
+    """x, y, z [N, 3] and intensity [N] of points side by side whose fields are whole words; bits as they are."""
+    assert layout.words is not None
+    xyz, intensity = np.empty((count, 3), np.float32), np.empty(count, np.float32)
+    words = data.view(np.uint32)
+    words.flags.writeable = False  # bytes of some messages are, and a kernel would be compiled twice
+    take_words(words, layout.words, xyz.reshape(-1).view(np.uint32), intensity.view(np.uint32))
+    if layout.intensity is None:
+        intensity[:] = 0.0
+    return xyz, intensity
+
+
 SEGMENTATION_FIELDS = (
     Field("x", 0, FLOAT32),
     Field("y", 4, FLOAT32),
@@ -273,15 +301,16 @@ VISUALIZATION_FIELDS = (
 )
 
 
-def encode_segmentation(
-    cloud: Decoded, class_id: npt.NDArray[np.uint8], probability: Float32, entropy: Float32
-) -> Packed:
-    """The labelled cloud, 24 bytes a point, point i being the input's point i (memory layout of PointXYZCPE)."""
+def encode_segmentation(cloud: Decoded, answers: Answers) -> tuple[Packed, npt.NDArray[np.uint8]]:
+    """The labelled cloud, 24 bytes a point, point i being the input's point i (memory layout of PointXYZCPE).
+
+    Also the class of every point [N].
+    """
     data, words = _room(len(cloud.xyz), 6)
-    dense = pack_segmentation(
-        cloud.xyz.view(np.uint32), class_id, probability.view(np.uint32), entropy.view(np.uint32), words
-    )
-    return _packed(cloud, SEGMENTATION_FIELDS, 24, data, dense)
+    class_id = np.empty(len(cloud.xyz), np.uint8)
+    flat = (cloud.xyz.reshape(-1).view(np.uint32), answers.inverse, answers.words.reshape(-1).view(np.uint64))
+    dense = pack_segmentation(*flat, words.reshape(-1).view(np.uint64), class_id)
+    return _packed(cloud, SEGMENTATION_FIELDS, 24, data, dense), class_id
 
 
 def encode_visualization(cloud: Decoded, class_id: npt.NDArray[np.uint8], palette: npt.NDArray[np.uint8]) -> Packed:
@@ -333,19 +362,41 @@ def _kernel(function: Callable[..., Any]) -> Any:
     return numba.njit(cache=True, nogil=True)(function)
 
 
+# Unsigned places with a constant distance from point to point, because Numba looks out for negative ones.
+_ONE, _TWO, _THREE, _HALF = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(32)
+
+
 @_kernel
-def pack_segmentation(xyz, class_id, probability, entropy, out):  # type: ignore[no-untyped-def]
-    """Fill ``out`` uint32 [N, 6] from bit patterns; True if every coordinate is finite. Little-endian hosts only."""
-    dense = True
-    for i in range(len(xyz)):
-        for k in range(3):
-            word = xyz[i, k]
-            out[i, k] = word
-            dense = dense and (word & _EXPONENT) != _EXPONENT
-        out[i, 3] = class_id[i]
-        out[i, 4] = probability[i]
-        out[i, 5] = entropy[i]
-    return dense
+def take_words(words, places, xyz, intensity):  # type: ignore[no-untyped-def]
+    """Copy the bits of x, y, z into ``xyz`` [3 N] and of the intensity [N]; ``places`` as in ``Layout.words``."""
+    for i in range(np.uint64(len(intensity))):
+        point, at = places[4] * i, _THREE * i
+        xyz[at] = words[point + places[0]]
+        xyz[at + _ONE] = words[point + places[1]]
+        xyz[at + _TWO] = words[point + places[2]]
+        intensity[i] = words[point + places[3]]
+
+
+@_kernel
+def pack_segmentation(xyz, inverse, answers, out, class_id):  # type: ignore[no-untyped-def]
+    """Fill ``out`` uint64 [3 N] and ``class_id`` [N]; True if every coordinate is finite. Little-endian hosts only.
+
+    Args:
+        xyz: [3 N] bits of the coordinates.
+        inverse: [N] voxel of each point. answers: [2 (V + 1)] uint64, ``Answers.words`` two by two.
+    """
+    broken = False
+    last = np.uint64(len(answers) - 2)
+    for i in range(np.uint64(len(inverse))):
+        at, row = _THREE * i, _TWO * np.uint64(inverse[i]) if inverse[i] >= 0 else last
+        x, y, z = xyz[at], xyz[at + _ONE], xyz[at + _TWO]
+        first, second = answers[row], answers[row + _ONE]
+        out[at] = np.uint64(x) | np.uint64(y) << _HALF
+        out[at + _ONE] = np.uint64(z) | first << _HALF
+        out[at + _TWO] = first >> _HALF | second << _HALF
+        class_id[i] = first
+        broken |= ((x & _EXPONENT) == _EXPONENT) | ((y & _EXPONENT) == _EXPONENT) | ((z & _EXPONENT) == _EXPONENT)
+    return not broken
 
 
 @_kernel

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from kd_seg.answers import Answers, answers
 from kd_seg.checkpoint import load_checkpoint, resolve, sha256, shipped
-from kd_seg.classes import INVALID
 from kd_seg.errors import CheckpointError, MissingDependencyError
 from kd_seg.networks import collate, encode
 from kd_seg.scans import Points
@@ -29,9 +27,6 @@ LARGEST_COORDINATE = 1e4
 BLOCK = 1024
 """Values looked at before asking whether one was unusable."""
 
-ROWS = 4096
-"""Voxels whose logits are worked on at a time, so that they stay in the second-level cache."""
-
 
 @dataclass(frozen=True)
 class Prediction:
@@ -41,12 +36,12 @@ class Prediction:
         class_id: [N] uint8 logit column, 255 = invalid.
         probability: [N] float32, largest softmax value; 0 where invalid.
         entropy: [N] float32, softmax entropy / ln C; 1 where invalid.
-        timings: milliseconds of "voxelize", "inference" and, within the latter, "network" (the forward pass alone).
+        timings: as ``Segmenter.answer`` gives them.
     """
 
     class_id: npt.NDArray[np.uint8]
-    probability: npt.NDArray[np.float32]
-    entropy: npt.NDArray[np.float32]
+    probability: Float32
+    entropy: Float32
     timings: dict[str, float]
 
 
@@ -88,25 +83,32 @@ class Segmenter:
         A point with a coordinate that is not finite, beyond 1e4 m or outside the grid is invalid; an intensity that is
         not finite counts as 0. Any N, also 0.
         """
+        found, timings = self.answer(points)
+        return Prediction(*found.spread(), timings)
+
+    def answer(self, points: Points) -> tuple[Answers, dict[str, float]]:
+        """What ``segment`` says of points [N, 4], by voxel, for those who write it elsewhere than into three arrays.
+
+        Also the milliseconds of "voxelize", "inference" and, within the latter, "network" (the forward pass alone).
+        """
         started = time.perf_counter()
         usable = self._usable(points)
         encoded = encode(usable, None, self.spec.encoding)
         batch = collate([encoded], self.spec.encoding.grid).to(self.device)
         voxelized = computed = time.perf_counter()
-        if len(batch.coordinates) == 0:
-            answer = _nothing(len(points))
-        else:
+        logits = np.empty((0, len(self.classes)), np.float32)
+        if len(batch.coordinates):
             with torch.inference_mode(), on_device(self.device), self._autocast():
                 logits = self.network(batch).logits.float().cpu().numpy()
             computed = time.perf_counter()
-            answer = spread(logits, encoded.voxels.inverse)
+        found = answers(logits, encoded.voxels.inverse)
         done = time.perf_counter()
         timings = {
             "voxelize": 1e3 * (voxelized - started),
             "inference": 1e3 * (done - voxelized),
             "network": 1e3 * (computed - voxelized),
         }
-        return Prediction(*answer, timings)
+        return found, timings
 
     def warm_up(self, points: int = 120_000, frames: int = 3) -> None:
         """Run ``frames`` made-up clouds of ``points`` points, so that everything is compiled before the first scan."""
@@ -175,26 +177,6 @@ def made_up_cloud(points: int, seed: int) -> Points:
     return cloud.astype(np.float32)
 
 
-def spread(logits: Float32, inverse: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.uint8], Float32, Float32]:
-    """Class, probability and entropy of points whose voxels have ``logits`` [V, C]; ``inverse`` [N], -1 = invalid.
-
-    With t = logit - largest logit, the largest softmax value is 1 / sum(e^t), and the entropy is
-    log(sum(e^t)) - sum(t e^t) / sum(e^t). The exponentials are NumPy's, which are computed several at a time.
-    """
-    voxels, classes = logits.shape
-    class_id, figures = np.empty(voxels, np.uint8), np.empty((voxels, 2), np.float32)
-    scale = np.float32(1.0 / math.log(max(classes, 2)))
-    below, exponentials = (np.empty((ROWS, classes), np.float32) for _ in range(2))
-    for first in range(0, voxels, ROWS):
-        rows, count = slice(first, first + ROWS), min(ROWS, voxels - first)
-        find_largest(logits[rows], class_id[rows], below)
-        np.exp(below[:count], out=exponentials[:count])
-        weigh(below[:count], exponentials[:count], scale, figures[rows])
-    answer = np.empty(len(inverse), np.uint8), np.empty(len(inverse), np.float32), np.empty(len(inverse), np.float32)
-    gather(inverse, class_id, figures, *answer)
-    return answer
-
-
 @kernel
 def all_within(values, largest):  # type: ignore[no-untyped-def]
     """Whether no value [N] is beyond +-``largest`` or not a number; without a branch per value."""
@@ -205,43 +187,3 @@ def all_within(values, largest):  # type: ignore[no-untyped-def]
         if not fine:
             return False
     return True
-
-
-@kernel
-def find_largest(logits, class_id, below):  # type: ignore[no-untyped-def]
-    """Column of the largest logit per row, the first of several, and all logits less the largest."""
-    for v in range(len(logits)):
-        best, largest = 0, logits[v, 0]
-        for c in range(1, logits.shape[1]):
-            if logits[v, c] > largest:
-                best, largest = c, logits[v, c]
-        class_id[v] = best
-        for c in range(logits.shape[1]):
-            below[v, c] = logits[v, c] - largest
-
-
-@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def weigh(below, exponentials, scale, figures):  # type: ignore[no-untyped-def]
-    """Largest softmax value and entropy (times ``scale``, within 0 and 1) per row, into ``figures`` [V, 2]."""
-    for v in range(len(below)):
-        total, weighted = np.float32(0.0), np.float32(0.0)
-        for c in range(below.shape[1]):
-            total += exponentials[v, c]
-            weighted += exponentials[v, c] * below[v, c]
-        entropy = (np.float32(math.log(total)) - weighted / total) * scale
-        figures[v, 0] = np.float32(1.0) / total
-        figures[v, 1] = min(max(entropy, np.float32(0.0)), np.float32(1.0))
-
-
-@kernel
-def gather(inverse, classes, figures, class_id, probability, entropy):  # type: ignore[no-untyped-def]
-    """Every point's answer from its voxel's; 255, 0 and 1 for points without a voxel."""
-    for i in range(len(inverse)):
-        v = inverse[i]
-        class_id[i] = classes[v] if v >= 0 else np.uint8(INVALID)
-        probability[i] = figures[v, 0] if v >= 0 else np.float32(0.0)
-        entropy[i] = figures[v, 1] if v >= 0 else np.float32(1.0)
-
-
-def _nothing(count: int) -> tuple[Any, Any, Any]:
-    return np.full(count, INVALID, np.uint8), np.zeros(count, np.float32), np.ones(count, np.float32)

@@ -52,30 +52,34 @@ def prepare(cloud: Decoded, settings: SensorSettings, sensor: Sensor) -> Points:
     factor = largest / INTENSITY_MAX[settings.intensity_range]
     points = np.empty((len(cloud.xyz), 4), np.float32)
     fill_points(
-        cloud.xyz,
+        cloud.xyz.reshape(-1),
         cloud.intensity,
         np.float32(factor),
         np.float32(largest),
         np.float32(settings.z_offset_m),
         settings.zero_is_invalid,
-        points,
+        points.reshape(-1),
     )
     return points
 
 
+# Unsigned places with a constant distance from point to point, because Numba looks out for negative ones.
+_ONE, _TWO, _THREE, _FOUR = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
+_NOTHING, _NAN, _INFINITE = np.float32(0.0), np.float32(np.nan), np.float32(np.inf)
+
+
 @numba.njit(cache=True, nogil=True)
 def fill_points(xyz, intensity, factor, largest, offset, zero_is_invalid, out):  # type: ignore[no-untyped-def]
-    """Kernel of ``prepare``."""
-    for i in range(len(xyz)):
-        x, y, z, v = xyz[i, 0], xyz[i, 1], xyz[i, 2], intensity[i]
-        if zero_is_invalid and x == 0.0 and y == 0.0 and z == 0.0:
-            x = y = z = np.float32(np.nan)
-        out[i, 0] = x
-        out[i, 1] = y
-        out[i, 2] = z + offset
-        if not np.isfinite(v):
-            v = np.float32(0.0)
-        out[i, 3] = min(max(v * factor, np.float32(0.0)), largest)
+    """Kernel of ``prepare``; ``xyz`` [3 N], ``out`` [4 N]. Selections instead of branches: several points at once."""
+    for i in range(np.uint64(len(intensity))):
+        at, to = _THREE * i, _FOUR * i
+        x, y, z, v = xyz[at], xyz[at + _ONE], xyz[at + _TWO], intensity[i]
+        missing = zero_is_invalid & (x == _NOTHING) & (y == _NOTHING) & (z == _NOTHING)
+        out[to] = _NAN if missing else x
+        out[to + _ONE] = _NAN if missing else y
+        out[to + _TWO] = _NAN if missing else z + offset
+        scaled = min(max(v * factor, _NOTHING), largest)
+        out[to + _THREE] = scaled if abs(v) < _INFINITE else _NOTHING
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from ros_clouds import FakeCloud, plain, street, tiny_checkpoint
+from ros_clouds import FakeCloud, answers_of, plain, street, tiny_checkpoint
 
 import kd_seg.bags
+from kd_seg.answers import Answers
 from kd_seg.bag_files import CLOUD, CLOUD_QOS, PLUGINS, STRING, BagWriter, cloud_message, make_typestore, open_bag
 from kd_seg.bags import BagOptions, Tally, count_messages, label_bag
 from kd_seg.errors import DataError, UsageError
 from kd_seg.labelling import Labeller, label_info_json
 from kd_seg.parameters import CloudSettings
 from kd_seg.pointcloud2 import Field, Packed, to_array
-from kd_seg.segmenter import Prediction, Segmenter
+from kd_seg.segmenter import Segmenter
 
 START = 1_700_000_000_000_000_000
 
@@ -276,12 +277,11 @@ def test_cut_off_and_scrambled_bags_give_errors_not_tracebacks(tmp_path: Path, s
 def test_memory_stays_constant(tmp_path: Path, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     """150 clouds of 1.1 MB each pass through; the network is left out, because its memory is not in question."""
 
-    def quick(points: np.ndarray) -> Prediction:
-        nothing = np.zeros(len(points), np.float32)
-        return Prediction(np.zeros(len(points), np.uint8), nothing, nothing, {"voxelize": 0.0, "inference": 0.0})
+    def quick(points: np.ndarray) -> tuple[Answers, dict[str, float]]:
+        return answers_of(*np.zeros((3, len(points)))), {"voxelize": 0.0, "inference": 0.0}
 
     source = write_bag(tmp_path / "in", [plain(50_000, k % 3) for k in range(150)])
-    monkeypatch.setattr(segmenter, "segment", quick)
+    monkeypatch.setattr(segmenter, "answer", quick)
     monkeypatch.setattr(kd_seg.bags, "SEGMENT", 40)
     process, sizes = psutil.Process(), []
     label_bag(source, tmp_path / "out.mcap", segmenter, advance=lambda _: sizes.append(process.memory_info().rss))

@@ -282,12 +282,12 @@ def test_worker_counts_every_rejection_and_says_each_once(segmenter: Segmenter) 
 
 def test_inference_and_publish_errors_are_rejections(segmenter: Segmenter) -> None:
     labeller = Labeller(segmenter)
-    fine = segmenter.segment
+    fine = segmenter.answer
     try:
-        segmenter.segment = lambda points: (_ for _ in ()).throw(MemoryError("no\nroom"))  # type: ignore[method-assign]
+        segmenter.answer = lambda points: (_ for _ in ()).throw(MemoryError("no\nroom"))  # type: ignore[method-assign]
         recorder, counts = run(labeller, [street(2000)] * 6)
     finally:
-        segmenter.segment = fine  # type: ignore[method-assign]
+        segmenter.answer = fine  # type: ignore[method-assign]
     assert dict(counts.reasons) == {"inference_error": 6}
     assert counts.consecutive_errors == 6
     assert recorder.lines == ["inference failed: MemoryError: no"]

@@ -2,12 +2,24 @@ from __future__ import annotations
 
 import array
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ros_clouds import TYPES, VENDORS, FakeCloud, FakeField, build, header, plain, random_columns, vendor_fields
+from ros_clouds import (
+    TYPES,
+    VENDORS,
+    FakeCloud,
+    FakeField,
+    answers_of,
+    build,
+    header,
+    plain,
+    random_columns,
+    vendor_fields,
+)
 
 from kd_seg.pointcloud2 import (
     CloudRejectedError,
@@ -159,7 +171,7 @@ def test_empty_clouds_are_legal_whatever_else_is_wrong(shape: tuple[int, int]) -
     decoded = Decoder().decode(cloud)
     assert len(decoded.xyz) == 0
     nothing = np.empty(0, np.float32)
-    packed = encode_segmentation(decoded, np.empty(0, np.uint8), nothing, nothing)
+    packed, _ = encode_segmentation(decoded, answers_of(nothing, nothing, nothing))
     assert (packed.height, packed.width, len(packed.data)) == (*shape, 0)
     filtered = encode_filtered(cloud, decoded, np.empty(0, bool))
     assert (filtered.height, filtered.width, len(filtered.data)) == (1, 0, 0)
@@ -366,7 +378,8 @@ def test_segmentation_bytes() -> None:
     fields, step = vendor_fields("hesai")
     cloud = build(random_columns(24), fields, step, (4, 6), padding=3)
     decoded, class_id, probability, entropy = labelled(cloud)
-    packed = encode_segmentation(decoded, class_id, probability, entropy)
+    packed, classes = encode_segmentation(decoded, answers_of(class_id, probability, entropy))
+    np.testing.assert_array_equal(classes, class_id)
     assert (packed.height, packed.width, packed.point_step, packed.row_step) == (4, 6, 24, 144)
     assert [(f.name, f.offset, f.datatype, f.count) for f in packed.fields] == [
         ("x", 0, 7, 1),
@@ -392,7 +405,7 @@ def test_dense_means_finite(value: float) -> None:
     columns["y"][4] = value
     fields, step = vendor_fields("pcl_xyzi")
     decoded, class_id, probability, entropy = labelled(build(columns, fields, step))
-    assert not encode_segmentation(decoded, class_id, probability, entropy).is_dense
+    assert not encode_segmentation(decoded, answers_of(class_id, probability, entropy))[0].is_dense
     assert not encode_visualization(decoded, class_id, np.zeros((256, 3), np.uint8)).is_dense
 
 
@@ -421,6 +434,29 @@ def test_filtered_copies_bytes_untouched(big: bool, last_padding: bool) -> None:
     assert [(f.name, f.offset) for f in packed.fields] == [(f.name, f.offset) for f in cloud.fields]
     none = encode_filtered(cloud, decoded, np.zeros(24, bool))
     assert (none.width, len(none.data), none.is_dense) == (0, 0, True)
+
+
+@pytest.mark.parametrize("name", ["pcl_xyzi", "ouster", "robosense_pcl_32"])
+def test_whole_words_are_read_the_same_wherever_they_lie(name: str) -> None:
+    """Bytes that cannot be written to, bytes at an odd address, row padding: the same numbers."""
+    fields, step = vendor_fields(name)
+    columns = random_columns(24)
+    columns["z"][5], columns["x"][7] = np.nan, -np.inf
+    cloud = build(columns, fields, step, (4, 6))
+    assert Decoder().decode(cloud).layout.words is not None  # type: ignore[union-attr]
+    odd = np.empty(len(cloud.data) + 1, np.uint8)[1:]
+    odd[:] = cloud.data
+    others = [
+        replace(cloud, data=cloud.data.tobytes()),
+        replace(cloud, data=odd),
+        build(columns, fields, step, (4, 6), 3),
+    ]
+    others.append(build(columns, [*fields[:3], FakeField("ring", 12, 2)], step, (4, 6)))
+    for other in others:
+        first, second = Decoder().decode(cloud), Decoder().decode(other)
+        np.testing.assert_array_equal(first.xyz.view(np.uint32), second.xyz.view(np.uint32))
+        expected = first.intensity if second.has_intensity else np.zeros(24, np.float32)
+        np.testing.assert_array_equal(expected.view(np.uint32), second.intensity.view(np.uint32))
 
 
 def test_layout_is_kept_until_it_changes() -> None:

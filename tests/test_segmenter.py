@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from tiny_data import tiny_cloud
 
+from kd_seg.answers import TILE, answers
 from kd_seg.checkpoint import Spec, save_checkpoint
 from kd_seg.classes import load_classes
 from kd_seg.errors import CheckpointError, MissingDependencyError
 from kd_seg.networks import Encoding, build_network
-from kd_seg.segmenter import Segmenter, all_within, spread
+from kd_seg.segmenter import Segmenter, all_within
 from kd_seg.voxels import CartesianGrid
 
 
@@ -81,7 +82,7 @@ def test_all_invalid(segmenter):
     assert (answer.class_id == 255).all()
 
 
-def reference_spread(logits, inverse):
+def reference_answers(logits, inverse):
     """Class, probability and entropy in plain float64 NumPy."""
     t = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     p = np.exp(t) / np.exp(t).sum(axis=1, keepdims=True)
@@ -102,13 +103,30 @@ def reference_spread(logits, inverse):
 )
 def test_answers_are_those_of_plain_numpy(logits, seed):
     inverse = np.random.default_rng(seed).integers(-1, len(logits), 50).astype(np.int32)
-    class_id, probability, entropy = spread(logits, inverse)
-    expected = reference_spread(logits, inverse)
+    class_id, probability, entropy = answers(logits, inverse).spread()
+    expected = reference_answers(logits, inverse)
     np.testing.assert_array_equal(class_id, expected[0])
     np.testing.assert_allclose(probability, expected[1], atol=1e-6)
     np.testing.assert_allclose(entropy, expected[2], atol=1e-5)
     assert ((entropy >= 0) & (entropy <= 1)).all()
     assert (class_id.dtype, probability.dtype, entropy.dtype) == (np.uint8, np.float32, np.float32)
+
+
+@pytest.mark.parametrize("voxels", [1, TILE - 1, TILE, TILE + 1, 5 * TILE + 3])
+def test_answers_of_every_tile(voxels):
+    rng = np.random.default_rng(voxels)
+    logits = np.asfortranarray(rng.normal(0, 5, (voxels, 19)).astype(np.float32))
+    inverse = rng.permutation(np.arange(-1, voxels)).astype(np.int32)
+    for found, expected in zip(answers(logits, inverse).spread(), reference_answers(logits, inverse), strict=True):
+        np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+def test_a_broken_network_does_not_look_sure():
+    logits = np.zeros((3, 19), np.float32)
+    logits[1, 4] = np.nan
+    _, probability, entropy = answers(logits, np.arange(3, dtype=np.int32)).spread()
+    np.testing.assert_allclose(probability, [1 / 19, np.nan, 1 / 19], rtol=1e-6)
+    np.testing.assert_allclose(entropy[::2], 1.0, rtol=1e-6)
 
 
 @pytest.mark.parametrize("count", [0, 1, 1023, 1024, 1025, 5000])

@@ -12,6 +12,7 @@ import pytest
 from console_script import kd_seg, kd_seg_json
 from PIL import Image
 from random_student import write_student
+from ros_clouds import answers_of
 from tiny_data import write_tiny
 
 from kd_seg.bag_files import CLOUD, CLOUD_QOS, PLUGINS, BagWriter, cloud_message, make_typestore
@@ -65,9 +66,7 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
     xyz = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]], np.float32)
     for number, classes in enumerate(([0, 5, 255], [1, 1, 1])):
         cloud = Decoded(xyz, np.zeros(3, np.float32), 1, 3, None)
-        packed = encode_segmentation(
-            cloud, np.array(classes, np.uint8), np.ones(3, np.float32), np.zeros(3, np.float32)
-        )
+        packed, _ = encode_segmentation(cloud, answers_of(np.array(classes), np.ones(3), np.zeros(3)))
         header = SimpleNamespace(stamp=SimpleNamespace(sec=number, nanosec=0), frame_id="lidar")
         writer.write("/points", CLOUD, CLOUD_QOS, 10**9 * number, cloud_message(store, header, packed))
     writer.close()

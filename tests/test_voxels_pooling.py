@@ -126,6 +126,16 @@ def test_features_of_a_real_scan() -> None:
     np.testing.assert_array_equal(features, expected.astype(np.float32))
 
 
+def test_the_usual_features_are_those_of_the_general_kernel() -> None:
+    points = cloud(3, 500)
+    points[5], points[6, 1], points[7, 3], points[8, 2] = [1e3, 0, 0, 0.5], np.nan, np.inf, -np.inf
+    voxels = voxelize(points, GRID)
+    assert (voxels.inverse < 0).any()
+    usual = point_features(points, voxels, GRID, ("xyz", "remission", "offset"))
+    wide = point_features(np.pad(points, ((0, 0), (0, 1))), voxels, GRID, ("xyz", "remission", "offset"))
+    np.testing.assert_array_equal(usual.view(np.uint32), wide.view(np.uint32))
+
+
 def test_features_by_name() -> None:
     points = cloud(4, 20)
     voxels = voxelize(points, GRID)

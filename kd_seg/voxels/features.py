@@ -51,6 +51,9 @@ def point_features(
         raise ValueError(f"remission needs points [N, 4] or wider, got {list(rows.shape)}")
     features = np.empty((len(rows), feature_width(names)), dtype=np.float32)
     turned = isinstance(grid, CylindricalGrid)
+    if names == _USUAL and rows.shape[1] == 4 and not turned:
+        _write_usual(rows.reshape(-1), voxels.inverse, grid.lower, grid.size, features.reshape(-1))
+        return features
     nine = "cylinder9" in names
     polar = cylindrical(rows, grid.lower[1] if turned else -math.pi) if turned or nine else np.empty((0, 3))
     places = polar if turned else rows
@@ -60,6 +63,10 @@ def point_features(
     if nine:
         _write_nine(rows, places, polar, voxels.inverse, grid.lower, grid.size, at["cylinder9"], features)
     return features
+
+
+_USUAL = ("xyz", "remission", "offset")
+"""What students get unless another set is asked for."""
 
 
 def _first_columns(names: tuple[str, ...]) -> dict[str, int]:
@@ -120,6 +127,37 @@ def _write(
             inside = inverse[i] >= 0
             for a in range(3):
                 out[i, offset + a] = _offset(places[i, a], lower[a], scale[a]) if inside else 0.0
+
+
+# Unsigned places with a constant distance from point to point, because Numba looks out for negative ones.
+_ONE, _TWO, _THREE, _FOUR = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
+_FIVE, _SIX, _SEVEN = np.uint64(5), np.uint64(6), np.uint64(7)
+
+
+@kernel
+def _write_usual(
+    rows: np.ndarray,
+    inverse: np.ndarray,
+    lower: tuple[float, float, float],
+    size: tuple[float, float, float],
+    out: np.ndarray,
+) -> None:
+    """``_write`` for the usual features of points with four numbers in a Cartesian grid; rows [4 N], out [7 N]."""
+    scale = (1.0 / size[0], 1.0 / size[1], 1.0 / size[2])
+    nothing = np.float32(0.0)
+    for i in range(np.uint64(len(inverse))):
+        at, to = _FOUR * i, _SEVEN * i
+        x, y, z = rows[at], rows[at + _ONE], rows[at + _TWO]
+        a = np.float32(_offset(x, lower[0], scale[0]))
+        b = np.float32(_offset(y, lower[1], scale[1]))
+        c = np.float32(_offset(z, lower[2], scale[2]))
+        remission = _known(rows[at + _THREE])
+        if inverse[i] < 0:
+            a = b = c = nothing
+            if not (math.isfinite(x) and math.isfinite(y) and math.isfinite(z)):
+                x = y = z = remission = nothing
+        out[to], out[to + _ONE], out[to + _TWO], out[to + _THREE] = x, y, z, remission
+        out[to + _FOUR], out[to + _FIVE], out[to + _SIX] = a, b, c
 
 
 @kernel

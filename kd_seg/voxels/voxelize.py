@@ -182,12 +182,13 @@ def _runs(
         size = min(_BLOCK, count - start)
         part = flat[start * width : (start + size) * width]
         _cells(part, width, lower, scale, cells, wraps, y_bits, z_bits, outside, block[:size])
-        for i in range(size):
+        runs_here = run_of[start:]
+        for i in range(np.uint64(size)):  # unsigned places, because Numba looks out for negative ones
             cell = block[i]
             run += np.int64(cell != before)
-            packed[count - 1 - run] = cell << run_bits | run & run_mask
-            ends[run] = start + i + 1
-            run_of[start + i] = run
+            packed[np.uint64(count - 1 - run)] = cell << run_bits | run & run_mask
+            ends[np.uint64(run)] = start + np.int64(i) + 1
+            runs_here[i] = run
             before = cell
     return run + 1
 
