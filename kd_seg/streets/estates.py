@@ -51,7 +51,7 @@ def yard_lot(site: Site, street: Street, side: int, s: float) -> float:
     edge = street.half + section(street, side).width() + 0.2
     lot = Lot(site, street, side, s, s + rng.uniform(26, 50), edge)
     setback, depth = float(rng.uniform(8, 22)), float(rng.uniform(14, 26))
-    cover = YARDS[str(rng.choice(list(YARDS), p=[0.15, 0.06, 0.31, 0.24, 0.24]))]
+    cover = YARDS[str(rng.choice(list(YARDS), p=[0.06, 0.02, 0.42, 0.25, 0.25]))]
     lot.pave(lot.middle, setback / 2, lot.wide, setback, cover)
     if rng.random() < 0.8:
         size = (round(lot.wide * 0.8, 1), round(depth, 1), int(rng.integers(1, 4)))
@@ -106,15 +106,21 @@ def open_lot(site: Site, street: Street, side: int, s: float) -> float:
     return lot.wide
 
 
+def arterial_lot(site: Site, street: Street, side: int, s: float) -> float:
+    """Beside a wide road out of town: a yard, green, or a house; its width in metres."""
+    use = site.draw("arterial", ("yard", "open", "yard", "open", "house", "house"))
+    return {"yard": yard_lot, "open": open_lot, "house": city_lot}[use](site, street, side, s)
+
+
 def background(site: Site, street: Street, side: int) -> None:
     """Houses and trees 26 to 80 m from the street, seen between and over what stands at it."""
     rng = site.rng
-    town = street.style.name in ("residential", "city", "industrial")
+    town = street.style.name in ("residential", "city", "arterial", "industrial")
     s = rng.uniform(0, 10)
     while s < street.length():
         place, heading = street.at(s, side * (street.half + rng.uniform(26, 80)))
         use = rng.random()
-        if town and use < 0.7:
+        if town and use < 0.75:
             size = (round(float(rng.uniform(10, 18)), 1), round(float(rng.uniform(9, 12)), 1), int(rng.integers(1, 4)))
             site.put("house", place, float(heading) + rng.choice([0, np.pi / 2]), size[0], size[1], size=size)
         elif use < 0.85:

@@ -8,9 +8,9 @@ from kd_seg.streets.materials import Cover
 from kd_seg.streets.network import Street
 from kd_seg.streets.site import PIECE, Lot, Site, footprint, section
 
-USES = ("garden",) * 11 + ("grove", "square", "square")
+USES = ("garden",) * 13 + ("grove", "square")
 SQUARES = (Cover.PARKING, Cover.SIDEWALK, Cover.GRASS, Cover.WEEDS)
-BOUNDARIES = ("fence", "fence", "fence", "fence", "fence", "hedge", "both")
+BOUNDARIES = ("fence", "fence", "fence", "fence", "fence", "hedge", "none", "none")
 DRIVEWAYS = ("PAVED", "PARKING", "PAVED", "SIDEWALK", "PAVED")
 """Decks from which lots, their front boundaries and the covers of their driveways are drawn."""
 
@@ -27,7 +27,7 @@ def residential_lot(site: Site, street: Street, side: int, s: float) -> float:
         lot = Lot(site, street, side, s, s + rng.uniform(10, 26), edge + rng.uniform(0.3, 3.0))
         _grove(lot)
     else:
-        margin = rng.uniform(0.5, 7.5) if rng.random() < 0.85 else 0.15
+        margin = rng.uniform(0.5, 5.5) if rng.random() < 0.80 else 0.15
         lot = Lot(site, street, side, s, s + rng.uniform(12, 20), edge + margin)
         _garden(lot)
     return lot.wide
@@ -36,7 +36,7 @@ def residential_lot(site: Site, street: Street, side: int, s: float) -> float:
 def _garden(lot: Lot) -> None:
     site, rng = lot.site, lot.site.rng
     drive = lot.first + 2.2 if rng.random() < 0.5 else lot.last - 2.2
-    setback = float(rng.uniform(2.5, 8.5))
+    setback = float(rng.uniform(1.8, 7.0))
     _boundary(lot, drive)
     driven = rng.random() < 0.75
     if driven:
@@ -44,7 +44,7 @@ def _garden(lot: Lot) -> None:
     width, depth = float(rng.uniform(10, lot.wide - 0.8)), float(rng.uniform(8, 12))
     middle = lot.middle
     if driven:
-        width = float(rng.uniform(7.0, lot.wide - 4.6))
+        width = float(rng.uniform(0.65, 1.0)) * (lot.wide - 4.2)
         middle += np.sign(lot.middle - drive) * (lot.wide - 0.4 - width) / 2
     if rng.random() < 0.97:
         size = (round(width, 1), round(depth, 1), int(rng.choice([2, 2, 2, 3])))
@@ -70,14 +70,14 @@ def _garden(lot: Lot) -> None:
 
 
 def _boundary(lot: Lot, drive: float) -> None:
-    """A low fence, hedge or both along the front, open at the drive."""
+    """A low fence, a hedge or nothing along the front, open at the drive."""
     rng, kind = lot.site.rng, lot.site.draw("boundary", BOUNDARIES)
     for a, b in ((lot.first, drive - 1.7), (drive + 1.7, lot.last)):
-        if kind in ("fence", "both"):
+        if kind == "fence":
             lot.along("fence", a, b, 0.15, 0.2, (0.5, 1.0))
-        if kind in ("hedge", "both"):
-            lot.along("hedge", a, b, 1.0 if kind == "both" else 0.5, tall=(0.35, 0.7))
-        if kind != "both" and rng.random() < 0.25:
+        if kind == "hedge":
+            lot.along("hedge", a, b, 0.5, tall=(0.35, 0.7))
+        if kind != "none" and rng.random() < 0.2:
             lot.along("shrubs", a, b, rng.uniform(1.6, 3.0), tall=(0.3, 0.75))
 
 
@@ -85,15 +85,15 @@ def _driveway(lot: Lot, drive: float) -> None:
     rng = lot.site.rng
     cover = Cover[lot.site.draw("driveway", DRIVEWAYS)]
     lot.pave(drive, 5.0, 3.0, 10.4, cover)
-    if rng.random() < 0.65:
+    if rng.random() < 0.8:
         lot.site.park(lot.at(drive, rng.uniform(3, 6)), lot.yaw(drive) + np.pi / 2 * rng.choice([-1, 1]), lots=True)
 
 
 def _plants(lot: Lot, setback: float, depth: float) -> None:
     """Bushes about the house, taller ones between the houses, a border of shrubs, a few trees."""
     site, rng = lot.site, lot.site.rng
-    for _ in range(rng.integers(10, 22)):
-        out = rng.uniform(0.8, setback) if rng.random() < 0.12 else setback + rng.uniform(1.0, depth + 10)
+    for _ in range(rng.integers(9, 20)):
+        out = rng.uniform(0.8, setback) if rng.random() < 0.09 else setback + rng.uniform(1.0, depth + 10)
         site.plant("bush", lot.at(lot.anywhere(), out), 0.9, 1.7)
     for edge in (lot.first, lot.last):
         for _ in range(rng.integers(1, 4)):
@@ -112,7 +112,7 @@ def _square(lot: Lot) -> None:
     """A green, playground or car park of 15 to 40 m, low at the street, trees or a hedge at its back."""
     site, rng = lot.site, lot.site.rng
     deep = float(rng.uniform(15, 40))
-    cover = SQUARES[int(rng.choice(4, p=[0.08, 0.08, 0.42, 0.42]))]
+    cover = SQUARES[int(rng.choice(4, p=[0.06, 0.08, 0.36, 0.50]))]
     lot.pave(lot.middle, deep / 2, lot.wide - 1.0, deep, cover)
     site.take(footprint(lot.at(lot.middle, deep / 2), lot.yaw(), lot.wide - 1.5, deep - 1.0))
     if rng.random() < 0.5:

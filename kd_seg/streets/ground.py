@@ -37,9 +37,11 @@ class Plan:
 
     Attributes:
         segments: [M, 7] float64: start x y, end x y, arc length at the start, street number, unused.
-        profiles: [S, 14] float64 per street: half width, left parking/verge/walk/lot/bank/deep, right the same, marked.
+        profiles: [S, 16] float64 per street: half width, left parking/verge/walk/lot/bank/deep/kerb, right the same,
+            number of lanes marked.
         origin, bins: lower corner and CSR of segments per 9 m bin.
         waves: [W, 4] amplitude, wave numbers x and y, phase of the land.
+        crown: rise per metre of a road from its edge inwards.
         patches: rectangles painted on the lots, later ones over earlier.
     """
 
@@ -50,10 +52,13 @@ class Plan:
     starts: npt.NDArray[np.int64]
     members: npt.NDArray[np.int64]
     waves: Floats
+    crown: float = 0.022
     patches: tuple[Patch, ...] = ()
 
-    def look(self, xy: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.uint8], Floats, Floats]:
-        """Cover without patches [N], metres beyond the nearest road's edge [N] (negative on it), bank height [N]."""
+    def look(self, xy: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.uint8], Floats, Floats, Floats]:
+        """Cover without patches [N], metres beyond the nearest road's edge [N] (negative on it), bank height [N], and
+        the kerb's height [N] over that of GROUNDS.
+        """
         points = np.ascontiguousarray(xy, dtype=np.float64)
         return _look(points, self.segments, self.profiles, self.origin, *self.shape, self.starts, self.members)
 
@@ -64,16 +69,20 @@ class Plan:
 
     def road(self, xy: npt.NDArray[np.floating]) -> Floats:
         """Height [N] of the road's surface, arched across, as if there were only road."""
-        return self.land(xy) + _crown(self.look(xy)[1])
+        return self.land(xy) + self._crown(self.look(xy)[1])
 
     def height(self, xy: npt.NDArray[np.floating], patched: bool = True) -> Floats:
         """Height [N] of the surface."""
-        cover, edge, bank = self.look(xy)
+        cover, edge, bank, kerb = self.look(xy)
         if patched:
             cover = self.patch(np.asarray(xy, dtype=np.float64), cover)
-        return self._height(np.asarray(xy, dtype=np.float64), cover, edge, bank)
+        return self._height(np.asarray(xy, dtype=np.float64), cover, edge, bank, kerb)
 
-    def _height(self, xy: Floats, cover: npt.NDArray[np.uint8], edge: Floats, bank: Floats) -> Floats:
+    def _crown(self, edge: Floats) -> Floats:
+        """Metres by which a road rises from its edge (``edge`` = 0) to its middle (negative)."""
+        return np.asarray(self.crown * np.clip(-edge, 0.0, 4.0))
+
+    def _height(self, xy: Floats, cover: npt.NDArray[np.uint8], edge: Floats, bank: Floats, kerb: Floats) -> Floats:
         rough = np.where((cover == Cover.GRASS) | (cover == Cover.SOIL), np.clip(edge / 4, 0, 1), 0.0)
         x, y = xy.T
         bumps = (
@@ -81,7 +90,7 @@ class Plan:
             + np.sin(x * 0.6) * np.sin(y * 0.7) * 0.08
         )
         wild = np.where(cover == Cover.WEEDS, 0.12 + 3.0 * bumps + 0.1 * np.sin(x * 4.3) * np.sin(y * 4.7), 0.0)
-        return np.asarray(self.land(xy) + _crown(edge) + bank + STEPS[cover] + rough * bumps + wild)
+        return np.asarray(self.land(xy) + self._crown(edge) + bank + STEPS[cover] * kerb + rough * bumps + wild)
 
     def patch(self, xy: Floats, cover: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Cover with the patches laid on the lots (grass, and the paving of plazas beyond 3 m)."""
@@ -92,11 +101,6 @@ class Plan:
             inside = (np.abs(c * dx + s * dy) < p.length / 2) & (np.abs(c * dy - s * dx) < p.width / 2)
             cover[inside & (cover >= LOT)] = p.cover + LOT
         return np.where(cover >= LOT, cover - LOT, cover).astype(np.uint8)
-
-
-def _crown(edge: Floats) -> Floats:
-    """Metres by which a road rises from its edge (``edge`` = 0) to its middle (negative), 2.2 in 100."""
-    return np.asarray(0.022 * np.clip(-edge, 0.0, 4.0))
 
 
 LOT = 100
@@ -115,7 +119,11 @@ def survey(network: Network, rng: np.random.Generator) -> Plan:
         )
     segments = np.concatenate(rows)
     profiles = np.array([
-        [s.half, *(v for d in (s.left, s.right) for v in (d.parking, d.verge, d.walk, d.lot, d.bank, d.deep)), s.marked]
+        [
+            s.half,
+            *(v for d in (s.left, s.right) for v in (d.parking, d.verge, d.walk, d.lot, d.bank, d.deep, d.kerb)),
+            len(s.lanes) if s.marked else 0,
+        ]
         for s in network.streets
     ])  # fmt: skip
     lower = segments[:, :4].reshape(-1, 2).min(axis=0) - _REACH - _BIN
@@ -140,7 +148,17 @@ def survey(network: Network, rng: np.random.Generator) -> Plan:
     angle = rng.uniform(0, 2 * np.pi, 6)
     tall = network.style.hills * rng.uniform(0.15, 0.5, 6) * (90 * wave / 6.3)
     waves = np.column_stack([tall, wave * np.cos(angle), wave * np.sin(angle), rng.uniform(0, 6.28, 6)])
-    return Plan(segments, profiles, lower, (shape[0], shape[1]), starts, members[order], waves)
+    swell = _swell(rng)
+    crown = float(rng.uniform(0.010, 0.028))
+    waves = np.concatenate([waves, swell])
+    return Plan(segments, profiles, lower, (shape[0], shape[1]), starts, members[order], waves, crown)
+
+
+def _swell(rng: np.random.Generator) -> Floats:
+    """Unevenness that every surface shares: waves [5, 4] of 5 to 25 m, up to 6 mm high."""
+    number, angle = 2 * np.pi / rng.uniform(5, 25, 5), rng.uniform(0, 2 * np.pi, 5)
+    tall = rng.uniform(0.0, 0.006, 5)
+    return np.column_stack([tall, number * np.cos(angle), number * np.sin(angle), rng.uniform(0, 6.28, 5)])
 
 
 @njit(cache=True, nogil=True)
@@ -149,13 +167,14 @@ def _look(points, segments, profiles, origin, rows, columns, starts, members):  
     cover = np.empty(count, np.uint8)
     edge = np.empty(count, np.float64)
     bank = np.empty(count, np.float64)
+    kerb = np.empty(count, np.float64)
     best = np.empty(streets, np.float64)
     offset = np.empty(streets, np.float64)
     along = np.empty(streets, np.float64)
     for n in range(count):
         x, y = points[n, 0], points[n, 1]
         i, j = int(np.floor((x - origin[0]) / 9.0)), int(np.floor((y - origin[1]) / 9.0))
-        cover[n], edge[n], bank[n] = 100, 32.0, 0.0
+        cover[n], edge[n], bank[n], kerb[n] = 100, 32.0, 0.0, 1.0
         if i < 0 or j < 0 or i >= rows or j >= columns:
             continue
         best[:] = 1e9
@@ -180,13 +199,14 @@ def _look(points, segments, profiles, origin, rows, columns, starts, members):  
                 continue
             half = profiles[s, 0]
             left = offset[s] >= 0
-            base = 1 if left else 7
+            base = 1 if left else 8
             a = abs(offset[s])
             if a - half < edge[n]:
                 edge[n] = a - half
                 rise = min(max((a - half) / 16.0, 0.0), 1.0)
                 wave = 0.6 + 0.4 * np.sin(along[s] / 23.0 + 2.0 * s)
                 bank[n] = profiles[s, base + 4] * wave * rise * rise * (3 - 2 * rise)
+                kerb[n] = _kerb(profiles[s, base + 6], profiles[s, base + 2], a - half - profiles[s, base], along[s], s)
                 if rank == 0:
                     cover[n] = 100 + int(profiles[s, base + 3]) if a - half < profiles[s, base + 5] else 100
             parking = a < half + profiles[s, base]
@@ -198,11 +218,13 @@ def _look(points, segments, profiles, origin, rows, columns, starts, members):  
                 if rank < 5:
                     rank = 5
                     cover[n] = 1
-                    if profiles[s, 13] > 0:
-                        dash = along[s] % 9.0 < 4.0
-                        if (a < 0.07 and dash) or (abs(a - half + 0.3) < 0.06 and half > 3.3):
-                            cover[n] = 2
-                        if half > 5.5 and abs(a - 2.0) < 0.08 and dash:
+                    lanes = profiles[s, 15]
+                    if lanes > 0:
+                        line = a * lanes / (2.0 * half) + 0.5 * (lanes % 2)
+                        gap = abs(line - np.round(line)) * 2.0 * half / lanes
+                        if (gap < 0.07 and a < half - 1.0 and along[s] % 9.0 < 4.0) or (
+                            abs(a - half + 0.3) < 0.06 and half > 3.3
+                        ):
                             cover[n] = 2
                 else:
                     cover[n] = 1
@@ -216,11 +238,20 @@ def _look(points, segments, profiles, origin, rows, columns, starts, members):  
                 rank, cover[n] = 3, 4
         if cover[n] == 100 and edge[n] > 2.0:
             wild = np.sin(0.23 * x + 1.7 * np.sin(0.11 * y)) + np.sin(0.29 * y + 1.3 * np.sin(0.13 * x))
-            if wild + 0.35 * np.sin(1.9 * x) * np.sin(2.3 * y) > -0.3:
+            if wild + 0.35 * np.sin(1.9 * x) * np.sin(2.3 * y) > -0.7:
                 cover[n] = 108
         if edge[n] > 31.9:
             edge[n] = 32.0
-    return cover, edge, bank
+    return cover, edge, bank, kerb
+
+
+@njit(cache=True, nogil=True)
+def _kerb(height, walk, beyond, along, street):  # type: ignore[no-untyped-def]
+    """Kerb over the usual 0.12 m, ``beyond`` metres behind it; beside a walk lowered for a drive every 13 to 21 m."""
+    kerb = height / 0.12
+    if walk > 0.0 and (along + 5.0 * street) % (13.0 + (7.0 * street) % 9.0) < 3.6:
+        kerb *= min(max(0.15 + 0.7 * beyond, 0.15), 1.0)
+    return kerb
 
 
 @dataclass(frozen=True)
@@ -301,8 +332,8 @@ def _tiles(plan: Plan, ground: GroundMap, corner: Floats, size: float) -> Mesh:
     ids = ((key[:, None] + offsets) * [wide, 1]).sum(axis=2)
     unique, inverse = np.unique(ids.ravel(), return_inverse=True)
     xy = ground.lower + np.stack([unique // wide, unique % wide], 1) * size
-    _, edge, bank = plan.look(xy)
-    z = plan._height(xy, ground.at(*xy.T), edge, bank)
+    _, edge, bank, kerb = plan.look(xy)
+    z = plan._height(xy, ground.at(*xy.T), edge, bank, kerb)
     quads = inverse.reshape(-1, 4)
     faces = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
     return build(np.column_stack([xy, z]), faces, Material.GROUND)

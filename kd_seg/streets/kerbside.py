@@ -8,7 +8,7 @@ from kd_seg.streets.materials import Cover
 from kd_seg.streets.network import Street
 from kd_seg.streets.site import Site, section
 
-LAMPS = {"city": 50.0, "residential": 68.0, "industrial": 70.0, "country": 130.0, "motorway": 100.0}
+LAMPS = {"city": 42.0, "arterial": 45.0, "residential": 56.0, "industrial": 58.0, "country": 130.0, "motorway": 100.0}
 """Metres from lamp to lamp by style."""
 FURNITURE = {
     "sign": 66.0, "post": 240.0, "bin": 110.0, "cabinet": 170.0, "light": 260.0, "planter": 220.0, "bench": 260.0,
@@ -30,7 +30,7 @@ def _park(site: Site, street: Street, side: int) -> None:
     rng, strip = site.rng, section(street, side).parking
     against = np.pi if side > 0 else 0.0
     if strip > 0:
-        s, busy = rng.uniform(2, 8), rng.uniform(0.4, 0.85)
+        s, busy = rng.uniform(2, 8), rng.uniform(0.5, 0.9)
         while s < street.length():
             place, heading = street.at(s, side * (street.half + strip / 2 + rng.normal(0, 0.06)))
             if site.cover(place) == Cover.PARKING and rng.random() < busy:
@@ -41,7 +41,7 @@ def _park(site: Site, street: Street, side: int) -> None:
         s = rng.uniform(5, 20)
         while s < street.length():
             place, heading = street.at(s, side * (street.half - 0.75))
-            if street.half > 2.9 and _clear(site, street, s) and rng.random() < 0.9:
+            if street.half > 3.4 and _clear(site, street, s) and rng.random() < 0.9:
                 site.park(place, float(heading) + against + rng.normal(0, 0.02))
             s += rng.uniform(5.6, 20.0)
 
@@ -83,7 +83,7 @@ def _trees(site: Site, street: Street, side: int) -> None:
     every, s = rng.uniform(11, 22), rng.uniform(0, 10)
     while s < street.length():
         place, _ = street.at(s, side * (street.half + own.parking + 0.8))
-        if site.cover(place) in (Cover.SIDEWALK, Cover.GRASS) and rng.random() < 0.8:
+        if site.cover(place) in (Cover.SIDEWALK, Cover.GRASS) and site.off_path(place) and rng.random() < 0.8:
             stretch = (0.85, 0.85, float(rng.uniform(0.9, 1.3)))
             site.put("tree", place, rng.uniform(-3, 3), 0.4, 0.4, lots=False, stretch=stretch)
         s += every * rng.uniform(0.8, 1.3)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from kd_seg.streets.estates import background, city_lot, median, open_lot, yard_lot
+from kd_seg.streets.estates import arterial_lot, background, city_lot, median, open_lot, yard_lot
 from kd_seg.streets.gardens import residential_lot
 from kd_seg.streets.ground import Plan
 from kd_seg.streets.kerbside import furnish_kerb
@@ -18,6 +18,7 @@ LOTS: dict[str, Callable[[Site, Street, int, float], float]] = {
     "residential": residential_lot,
     "city": city_lot,
     "industrial": yard_lot,
+    "arterial": arterial_lot,
     "country": open_lot,
     "motorway": open_lot,
 }

@@ -18,7 +18,7 @@ REACH = 100.0
 @dataclass(frozen=True)
 class Side:
     """Cross-section from the edge of the road outwards, metres; ``lot`` covers what lies beyond, grass after ``deep``
-    metres.
+    metres; a walk stands ``kerb`` metres above the road, everything else raised in proportion (materials.GROUNDS).
     """
 
     parking: float
@@ -27,6 +27,7 @@ class Side:
     lot: Cover
     bank: float = 0.0
     deep: float = 200.0
+    kerb: float = 0.12
 
     def width(self) -> float:
         """From the edge of the road to the lots."""
@@ -38,7 +39,7 @@ class Style:
     """What kind of place a street runs through.
 
     Attributes:
-        name: residential, city, country, motorway or industrial.
+        name: residential, city, arterial, country, motorway or industrial.
         speed: metres per second that the sensor aims at.
         curve: largest curvature, 1/m.
         hills: metres of height by which the land varies.
@@ -53,10 +54,15 @@ class Style:
 STYLES: dict[str, Style] = {
     "residential": Style("residential", 7.5, 1 / 180, 3.5),
     "city": Style("city", 8.0, 1 / 160, 2.5),
+    "arterial": Style("arterial", 11.0, 1 / 300, 2.0),
     "country": Style("country", 12.5, 1 / 130, 3.0),
     "motorway": Style("motorway", 15.0, 1 / 500, 2.0),
     "industrial": Style("industrial", 9.0, 1 / 150, 2.0),
 }
+
+
+SIDE_STREETS = {"arterial": "residential"}
+"""Style of the streets that cross without being driven, where it is another."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,7 @@ def lay(rng: np.random.Generator, style: Style, distance: float) -> Network:
     position, heading = np.zeros(2), float(rng.uniform(-np.pi, np.pi))
     position = position - REACH * np.array([np.cos(heading), np.sin(heading)])
     left_over = distance + 10.0
+    kerb = float(rng.uniform(0.03, 0.15))
     streets: list[Floats] = []
     legs: list[tuple[Floats, float, Floats | None]] = []
     line = [position]
@@ -120,7 +127,7 @@ def lay(rng: np.random.Generator, style: Style, distance: float) -> Network:
     turned = 0
     while True:
         crossing = style.name not in ("motorway",) and not (style.name == "country" and rng.random() < 0.5)
-        leg = float(rng.uniform(30.0, 95.0)) if crossing else left_over + 40.0
+        leg = float(rng.uniform(35.0, 110.0)) if crossing else left_over + 40.0
         line, heading = _extend(rng, line, heading, leg + (REACH if len(line) == 1 else 0.0), style.curve)
         corner = line[-1]
         if leg >= left_over:
@@ -143,10 +150,12 @@ def lay(rng: np.random.Generator, style: Style, distance: float) -> Network:
         streets.append(np.array(through))
         legs.append((np.array(line), start, corner))
         line, heading, start = reverse[:0:-1] + [corner], tilt, REACH
-    built = [_street(rng, s, style) for s in streets]
+    driven = [any(np.array_equal(s[: len(leg[0])], leg[0]) for leg in legs) for s in streets]
+    aside = STYLES[SIDE_STREETS.get(style.name, style.name)]
+    built = [_street(rng, s, style if on else aside, kerb) for s, on in zip(streets, driven, strict=True)]
     if style.name == "motorway":
-        built = _carriageways(built[0], rng)
-    main = [b for b in built if any(np.array_equal(b.line[: len(leg[0])], leg[0]) for leg in legs)]
+        built, driven = _carriageways(built[0], rng), [True, False]
+    main = [street for street, on in zip(built, driven, strict=True) if on]
     path, corners = _drive(legs, main)
     return Network(tuple(built), path, corners, style)
 
@@ -163,44 +172,74 @@ def _extend(
     return line, heading
 
 
-def _street(rng: np.random.Generator, line: Floats, style: Style) -> Street:
+def _street(rng: np.random.Generator, line: Floats, style: Style, kerb: float) -> Street:
     def side(parking: float, verge: float, walk: float, lot: Cover, deep: float = 200.0) -> Side:
         wide = float(rng.uniform(1.8, 2.1)) if rng.random() < parking else 0.0
         strip = float(rng.uniform(0.6, 1.8)) if rng.random() < verge else 0.0
-        return Side(wide, strip, walk, lot, float(rng.uniform(*slope)), deep)
+        return Side(wide, strip, walk, lot, float(rng.uniform(*slope)), deep, _kerb(rng, kerb))
 
     slope = {"residential": (-1.3, 1.5), "industrial": (-1.0, 1.0)}.get(style.name, (-0.5, 0.5))
     if style.name == "residential":
-        half = float(rng.uniform(2.8, 3.7))
+        half = float(rng.uniform(2.8, 3.7) if rng.random() < 0.8 else rng.uniform(3.7, 5.0))
         yards = [Cover.SIDEWALK if rng.random() < 0.25 else Cover.GRASS for _ in range(2)]
-        strips = ((0.65, yards[0]), (0.06, yards[1]))
+        strips = ((0.55, yards[0]), (0.06, yards[1]))
         sides = [side(p, 0.08, float(rng.uniform(1.5, 3.0)), y, float(rng.uniform(8, 22))) for p, y in strips]
     elif style.name == "city":
-        half = float(rng.uniform(3.2, 5.0))
+        half = float(rng.uniform(3.2, 6.6))
         deep = float(rng.uniform(4, 12))
-        sides = [side(p, 0.25, float(rng.uniform(1.8, 3.2)), Cover.SIDEWALK, deep) for p in (0.9, 0.2)]
+        sides = [side(p, 0.25, float(rng.uniform(1.8, 3.2)), Cover.SIDEWALK, deep) for p in (0.7, 0.2)]
+    elif style.name == "arterial":
+        half = float(rng.uniform(6.4, 10.0))
+        sides = [_open_side(rng, kerb) for _ in range(2)]
     elif style.name == "industrial":
-        half = float(rng.uniform(3.4, 4.6))
+        half = float(rng.uniform(3.4, 6.0))
         sides = [side(p, 0.4, float(rng.uniform(1.6, 2.8)), Cover.GRASS) for p in (0.5, 0.3)]
     else:
-        half = float(rng.uniform(2.9, 3.8))
+        half = float(rng.uniform(2.9, 3.8) if rng.random() < 0.7 else rng.uniform(3.8, 5.2))
         banks = rng.uniform(-1.2, 2.6, 2)
         walk = 1.8 if rng.random() < 0.3 else 0.0
         sides = [
-            Side(0.0, float(rng.uniform(0.6, 2.2)), walk if k else 0.0, Cover.GRASS, float(banks[k])) for k in range(2)
+            Side(0.0, float(rng.uniform(0.8, 3.0)), walk if k else 0.0, Cover.GRASS, float(banks[k]), 200.0, kerb)
+            for k in range(2)
         ]
-    lane = half * (0.36 if style.name == "residential" else 0.5)
-    lanes = ((-lane, 1), (lane, -1))
-    return Street(line, half, sides[0], sides[1], style, bool(half > 3.0 or rng.random() < 0.3), lanes)
+    marked = bool(half > 3.0 or rng.random() < 0.3)
+    return Street(line, half, sides[0], sides[1], style, marked, _lanes(rng, half, style))
+
+
+def _kerb(rng: np.random.Generator, usual: float) -> float:
+    """Height of one side's kerb where ``usual`` is the place's: some are flush."""
+    return 0.012 if rng.random() < 0.12 else float(np.clip(usual * rng.uniform(0.7, 1.3), 0.015, 0.17))
+
+
+def _open_side(rng: np.random.Generator, kerb: float) -> Side:
+    """Beside a wide road: a broad verge, a walk behind it now and then, a walk at the road, or a paved strip."""
+    use = str(rng.choice(["verge", "verge and walk", "walk", "paved"], p=[0.35, 0.3, 0.2, 0.15]))
+    verge = float(rng.uniform(1.5, 5.0)) if "verge" in use else 0.0
+    walk = float(rng.uniform(1.6, 2.8)) if "walk" in use else 0.0
+    lot = Cover.PAVED if use == "paved" else Cover.GRASS
+    return Side(0.0, verge, walk, lot, float(rng.uniform(-0.8, 1.8)), float(rng.uniform(1.5, 3.5)), _kerb(rng, kerb))
+
+
+def _lanes(rng: np.random.Generator, half: float, style: Style) -> tuple[tuple[float, int], ...]:
+    """Lanes to either side of the centre, traffic keeping right; which of its side's the sensor drives comes first."""
+    count = max(round(half / 3.3), 1)
+    if count == 1:
+        lane = half * (0.36 if style.name == "residential" else 0.5)
+        return (-lane, 1), (lane, -1)
+    offsets = (np.arange(count) + 0.5) * half / count
+    order = offsets if rng.random() < 0.6 else rng.permutation(offsets)
+    own = [(-float(o), 1) for o in order]
+    return *own, *((float(o), -1) for o in offsets)
 
 
 def _carriageways(street: Street, rng: np.random.Generator) -> list[Street]:
     """Two one-way roads of three lanes side by side."""
-    half, gap = 6.0, float(rng.uniform(15.5, 19.0))
+    half = float(rng.uniform(5.4, 6.8))
+    gap = 2 * half + float(rng.uniform(3.5, 7.0))
     other, _ = street.at(street.arc, gap)
     low = Side(0.0, 1.0, 0.0, Cover.GRASS, 0.0)
     outer = [Side(0.0, 1.5, 0.0, Cover.GRASS, float(b)) for b in rng.uniform(-1.5, 3.0, 2)]
-    lanes = ((-3.4, 1), (0.3, 1), (3.9, 1))
+    lanes = tuple((o * half, 1) for o in (-0.57, 0.05, 0.65))
     back = tuple((o, -1) for o, _ in lanes)
     return [
         Street(street.line, half, low, outer[0], street.style, True, lanes),

@@ -55,18 +55,18 @@ class Wanted:
 
 
 WANTED: tuple[Wanted, ...] = (
-    Wanted(18, "truck", 2.063e-3, 20000, 8.0, (8.5, 2.6), "kerb", (0, 0)),
-    Wanted(20, "other-vehicle", 1.622e-3, 16000, 6.0, (6.0, 2.4), "kerb", (0, 0)),
+    Wanted(18, "truck", 2.063e-3, 20000, 7.3, (8.5, 2.6), "kerb", (0, 0)),
+    Wanted(20, "other-vehicle", 1.622e-3, 16000, 5.8, (6.0, 2.4), "kerb", (0, 0)),
     Wanted(13, "bus", 2.788e-5, 1500, 14.0, (12.0, 2.7), "kerb", (0, 0)),
-    Wanted(11, "bicycle", 1.661e-4, 1500, 0.42, (1.8, 0.6), "walk", (0, 0)),
-    Wanted(15, "motorcycle", 3.984e-4, 3000, 0.75, (2.1, 0.8), "walk", (0, 0)),
-    Wanted(30, "person", 1.770e-4, 1500, 0.66, (0.6, 0.6), "near", (0, 0)),
+    Wanted(11, "bicycle", 1.661e-4, 1500, 0.37, (1.8, 0.6), "walk", (0, 0)),
+    Wanted(15, "motorcycle", 3.984e-4, 3000, 1.05, (2.1, 0.8), "walk", (0, 0)),
+    Wanted(30, "person", 1.770e-4, 1500, 0.85, (0.6, 0.6), "near", (0, 0)),
     Wanted(252, "car", 1.789e-3, 9000, 3.3, (4.9, 2.0), "lane", (5.0, 12.0), False),
     Wanted(258, "truck", 1.016e-4, 4000, 9.0, (8.5, 2.6), "lane", (5.0, 10.0)),
     Wanted(257, "bus", 1.135e-4, 6000, 12.0, (12.0, 2.7), "lane", (4.0, 9.0)),
     Wanted(259, "other-vehicle", 4.384e-5, 2400, 5.0, (6.0, 2.4), "lane", (3.0, 7.0)),
-    Wanted(254, "person", 1.606e-4, 1500, 0.66, (0.6, 0.6), "walk", (0.8, 1.8)),
-    Wanted(253, "bicyclist", 1.271e-4, 1500, 0.75, (1.8, 0.6), "edge", (3.0, 6.5)),
+    Wanted(254, "person", 1.606e-4, 1500, 0.85, (0.6, 0.6), "walk", (0.8, 1.8)),
+    Wanted(253, "bicyclist", 1.271e-4, 1500, 0.66, (1.8, 0.6), "edge", (3.0, 6.5)),
     Wanted(255, "motorcyclist", 3.746e-5, 1100, 0.75, (2.1, 0.8), "lane", (5.0, 12.0)),
 )
 """Shares as in SemanticKITTI's training set (methods.md 5)."""
@@ -172,7 +172,7 @@ def _moving(
             lane = side * (street.half + section.parking + section.verge + 0.5 * max(section.walk, 1.0))
             way = int(rng.choice([-1, 1]))
         elif wanted.where == "edge":
-            lane = lane + np.sign(lane) * (street.half / 2 - 0.6)
+            lane = np.sign(lane) * min(abs(lane) + street.half / 2 - 0.6, street.half - 0.6)
         line, _ = street.at(np.arange(0, street.length(), 1.0)[::way], lane)
         travelled = speed * PERIOD * frames
         if ahead:

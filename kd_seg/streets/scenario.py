@@ -10,10 +10,12 @@ import numpy as np
 from kd_seg.geometry import Matrix, rigid, rotation_z
 from kd_seg.streets.catalogue import Item
 from kd_seg.streets.ground import Plan, survey
+from kd_seg.streets.hdl64 import Calibration, draw_calibration
 from kd_seg.streets.layout import furnish
 from kd_seg.streets.mesh import Floats
 from kd_seg.streets.network import STYLES, Network, lay
 from kd_seg.streets.rare import populate
+from kd_seg.streets.surfaces import Surfaces, draw_surfaces
 from kd_seg.streets.traffic import PERIOD, Ego, Track, drive
 
 PLACES = (
@@ -25,7 +27,7 @@ PLACES = (
     "residential",
     "industrial",
     "residential",
-    "city",
+    "arterial",
     "residential",
     "residential",
 )
@@ -41,6 +43,8 @@ class Scenario:
     ego: Ego
     items: list[Item]
     tracks: list[Track]
+    surfaces: Surfaces
+    calibration: Calibration
 
     @cached_property
     def standing(self) -> list[tuple[Item, Matrix, Floats]]:
@@ -65,4 +69,5 @@ def compose(seed: int, sequence: int, scans: int, rare: float) -> Scenario:
     site = furnish(network, plan, rng, base=sequence)
     plan = site.plan
     items, tracks = populate(site, network, ego, seed, sequence, rare)
-    return Scenario(network, plan, ego, site.items + items, tracks)
+    own = np.random.default_rng([seed, sequence, 3])
+    return Scenario(network, plan, ego, site.items + items, tracks, draw_surfaces(own), draw_calibration(own))

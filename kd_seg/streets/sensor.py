@@ -10,22 +10,20 @@ from numba import njit
 
 from kd_seg.geometry import invert
 from kd_seg.streets import hdl64
-from kd_seg.streets.materials import GROUNDS, Cover, ground_table, table
+from kd_seg.streets.materials import GROUNDS, Cover, table
 from kd_seg.streets.mesh import Floats
+from kd_seg.streets.surfaces import Surfaces
 from kd_seg.streets.world import World
 
-RANGE_NOISE = 0.008
-"""Metres (1 sigma) of the sensor itself; roughness of the surface comes on top."""
-BASE_LOSS = 0.0015
+BASE_LOSS = 0.0045
 """Share of rays lost whatever they meet."""
 FLOOR = 0.03
 """Remission below this (and 0.0042 more for every metre from 20 to 48) reads as an exact zero."""
 MIXED = (0.15, 3.0, 0.3)
 """Where the next shot ends 0.15 to 3 m nearer, this share of shots falls on both surfaces and is ranged between."""
 _SURFACE = np.stack([table(n) for n in ("speckle", "gloss", "roughness", "loss")], 1)
-_GROUND = np.column_stack([ground_table(n) for n in ("albedo", "speckle", "roughness", "slant")])
 _RAW = np.array([GROUNDS[c].raw for c in Cover], dtype=np.uint32)
-_LIMITS = np.array([hdl64.NEAREST, hdl64.CUT, hdl64.LABELLED, RANGE_NOISE, BASE_LOSS, FLOOR, *MIXED], dtype=np.float32)
+_LIMITS = np.array([hdl64.NEAREST, hdl64.CUT, hdl64.LABELLED, BASE_LOSS, FLOOR, *MIXED], dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,15 @@ def motion_at(poses: Floats, k: int) -> tuple[Floats, Floats]:
     return (last[:3, 3] - first[:3, 3]) / (after - before), axis / (after - before)
 
 
-def sweep(world: World, poses: Floats, k: int, rng: np.random.Generator, distort: bool = False) -> Sweep:
+def sweep(
+    world: World,
+    poses: Floats,
+    k: int,
+    rng: np.random.Generator,
+    calibration: hdl64.Calibration,
+    surfaces: Surfaces,
+    distort: bool = False,
+) -> Sweep:
     """One turn of the sensor about scan ``k``.
 
     Rays start where the moving sensor is when they are shot. Points are given in the LiDAR frame of the scan's pose
@@ -91,12 +97,15 @@ def sweep(world: World, poses: Floats, k: int, rng: np.random.Generator, distort
         poses: LiDAR to world of all scans [S, 4, 4].
         k: which scan.
         rng: source of the noise.
+        calibration: the sensor's errors.
+        surfaces: how the ground answers.
         distort: leave the distortion by the vehicle's motion in.
     """
     shift, turn = motion_at(poses, k)
     local, rays = _rays(
-        BEAMS.direction, BEAMS.height, BEAMS.time, shift.astype(np.float32), turn.astype(np.float32),
-        poses[k, :3, :3].astype(np.float32), (poses[k, :3, 3] - world.centre).astype(np.float32),
+        BEAMS.direction, BEAMS.height, BEAMS.time, BEAMS.ring, calibration.lift,
+        shift.astype(np.float32), turn.astype(np.float32), poses[k, :3, :3].astype(np.float32),
+        (poses[k, :3, 3] - world.centre).astype(np.float32),
     )  # fmt: skip
     hits = world.meet(rays, k)
     count = len(rays)
@@ -106,7 +115,8 @@ def sweep(world: World, poses: Floats, k: int, rng: np.random.Generator, distort
     points, words, kept = _respond(
         _still() if distort else local, BEAMS.hidden, BEAMS.ring, rays, hits.distance, hits.triangle, hits.cosine,
         world.material, world.albedo, world.word, ground.cover, (ground.lower - world.centre[:2]).astype(np.float32),
-        noise, chance, hdl64.CONTRAST, _SURFACE, _GROUND, _RAW, _LIMITS,
+        world.centre[:2], noise, chance, calibration.reach, calibration.contrast, np.float32(calibration.noise),
+        _SURFACE, surfaces.table, _RAW, _LIMITS,
     )  # fmt: skip
     return Sweep(points, words, BEAMS.ring[kept])
 
@@ -119,8 +129,10 @@ def _still() -> npt.NDArray[np.float32]:
 
 
 @njit(cache=True, nogil=True)
-def _rays(direction, height, time, shift, turn, rotation, place):  # type: ignore[no-untyped-def]
-    """Rays [R, 6] (start, unit direction) in the LiDAR frame of time 0, and in the world about its centre."""
+def _rays(direction, height, time, ring, lift, shift, turn, rotation, place):  # type: ignore[no-untyped-def]
+    """Rays [R, 6] (start, unit direction): as reported, in the LiDAR frame of time 0, and as they truly run, in the
+    world about its centre.
+    """
     count = len(direction)
     local = np.empty((count, 6), np.float32)
     world = np.empty((count, 6), np.float32)
@@ -135,6 +147,9 @@ def _rays(direction, height, time, shift, turn, rotation, place):  # type: ignor
         oy = shift[1] * t - wx * height[n]
         oz = shift[2] * t + height[n]
         local[n, 0], local[n, 1], local[n, 2], local[n, 3], local[n, 4], local[n, 5] = ox, oy, oz, ux, uy, uz
+        uz += lift[ring[n]]
+        size = np.sqrt(ux * ux + uy * uy + uz * uz)
+        ux, uy, uz = ux / size, uy / size, uz / size
         for i in range(3):
             world[n, i] = rotation[i, 0] * ox + rotation[i, 1] * oy + rotation[i, 2] * oz + place[i]
             world[n, i + 3] = rotation[i, 0] * ux + rotation[i, 1] * uy + rotation[i, 2] * uz
@@ -142,9 +157,34 @@ def _rays(direction, height, time, shift, turn, rotation, place):  # type: ignor
 
 
 @njit(cache=True, nogil=True)
+def _texture(x, y):  # type: ignore[no-untyped-def]
+    """Patchiness of the ground at a place of the world: mean 0, standard deviation 1, in lumps of 0.4 and 1.8 m."""
+    return 1.85 * (_lumps(x * 2.5, y * 2.5) + _lumps(x * 0.55 + 31.0, y * 0.55 - 17.0))
+
+
+@njit(cache=True, nogil=True)
+def _lumps(x, y):  # type: ignore[no-untyped-def]
+    """Noise between -1 and 1 drawn at whole places and straight in between."""
+    i, j = np.floor(x), np.floor(y)
+    u, v = x - i, y - j
+    a, b = np.int64(i), np.int64(j)
+    low = (1.0 - u) * _chance(a, b) + u * _chance(a + 1, b)
+    high = (1.0 - u) * _chance(a, b + 1) + u * _chance(a + 1, b + 1)
+    return (1.0 - v) * low + v * high
+
+
+@njit(cache=True, nogil=True)
+def _chance(i, j):  # type: ignore[no-untyped-def]
+    mixed = (i * 73856093) ^ (j * 19349663)
+    mixed = (mixed ^ (mixed >> 13)) * 1274126177
+    mixed = mixed ^ (mixed >> 16)
+    return (mixed & 0xFFFF) / 32767.5 - 1.0
+
+
+@njit(cache=True, nogil=True)
 def _respond(  # type: ignore[no-untyped-def]
-    local, hidden, ring, rays, distance, triangle, cosine, material, albedo, word, cover, lower, noise, chance,
-    contrast, surface, covers, raws, limits,
+    local, hidden, ring, rays, distance, triangle, cosine, material, albedo, word, cover, lower, centre, noise,
+    chance, bias, contrast, blur, surface, covers, raws, limits,
 ):  # fmt: skip
     """Points, words and rows of the rays that give a return.
 
@@ -156,7 +196,7 @@ def _respond(  # type: ignore[no-untyped-def]
     kept = np.empty(count, np.int64)
     found = 0
     rows, columns = cover.shape
-    nearest, cut, labelled, blur, base, floor, near, far, mixed = limits
+    nearest, cut, labelled, base, floor, near, far, mixed = limits
     for n in range(count):
         tri = triangle[n]
         if tri < 0 or hidden[n]:
@@ -168,11 +208,13 @@ def _respond(  # type: ignore[no-untyped-def]
         kind = material[tri]
         label = word[tri]
         if kind == 0:
-            i = int((rays[n, 0] + reach * rays[n, 3] - lower[0]) * 10.0)
-            j = int((rays[n, 1] + reach * rays[n, 4] - lower[1]) * 10.0)
+            x, y = rays[n, 0] + reach * rays[n, 3], rays[n, 1] + reach * rays[n, 4]
+            i = int((x - lower[0]) * 10.0)
+            j = int((y - lower[1]) * 10.0)
             c = cover[min(max(i, 0), rows - 1), min(max(j, 0), columns - 1)]
             label = raws[c]
             bright, speckle, rough = covers[c, 0], covers[c, 1], covers[c, 2] / max(cos, 0.05)
+            bright *= 1.0 + covers[c, 5] * _texture(x + centre[0], y + centre[1])
             loss = 0.0
             smooth = covers[c, 3] > 0
             slant = min(max((cos - covers[c, 3]) / covers[c, 4], 0.0), 1.0)
@@ -197,7 +239,7 @@ def _respond(  # type: ignore[no-untyped-def]
                 reach -= 0.8 * step * luck / mixed
         if not smooth and abs(noise[0, n]) > 1.3:
             rough = 3.5 * rough
-        reach += noise[0, n] * np.sqrt(blur * blur + rough * rough)
+        reach += bias[ring[n]] + noise[0, n] * np.sqrt(blur * blur + rough * rough)
         x = local[n, 0] + reach * local[n, 3]
         y = local[n, 1] + reach * local[n, 4]
         z = local[n, 2] + reach * local[n, 5]

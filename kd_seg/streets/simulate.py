@@ -29,7 +29,7 @@ from kd_seg.streets.truth import ObjectTruth, truth_folder
 from kd_seg.streets.world import World
 from kd_seg.streets.writer import PART, write_picture, write_scan, write_sequence, write_truth
 
-GENERATION = 6
+GENERATION = 7
 """Raised whenever equal settings no longer give equal bytes, so that no folder is completed with other streets."""
 CHUNK = 40
 """Scans that share one world; fixed, so that the bytes do not depend on the number of workers."""
@@ -132,7 +132,7 @@ def _scenario(seed: int, sequence: int, scans: int, rare: float) -> Scenario:
 def _one(folder: Path, name: str, order: Order, scenario: Scenario, world: World, sequence: int, k: int) -> None:
     poses = scenario.ego.poses
     rng = np.random.default_rng([order.seed, sequence, k, 1])
-    scan = sweep(world, poses, k, rng, order.distort)
+    scan = sweep(world, poses, k, rng, scenario.calibration, scenario.surfaces, order.distort)
     seen = visible(world, poses[k], k, scan.points[:, :3])
     if order.images:
         weather = int(np.random.default_rng([order.seed, sequence, 2]).integers(1 << 31))

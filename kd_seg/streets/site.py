@@ -64,6 +64,10 @@ class Site:
         """Whether nothing stands on any of the places [K, 2]."""
         return self.taken.isdisjoint(_cells(places))
 
+    def off_path(self, place: Floats, reach: float = 1.8) -> bool:
+        """Whether a square ``reach`` metres about a place [2] is clear of the driven path, so that foliage is too."""
+        return self.path.isdisjoint(_cells(footprint(place, 0.0, 2 * reach, 2 * reach)))
+
     def sight(self, start: Floats, end: Floats) -> bool:
         """Whether nothing placed stands between two places [2]; what is within 2 m of either does not count."""
         gap = float(np.linalg.norm(end - start))
@@ -119,6 +123,8 @@ class Site:
         s = self.rng.uniform(low, high)
         stretch = (float(s), float(s * self.rng.uniform(0.9, 1.1)), float(s * self.rng.uniform(0.9, 1.1)))
         yaw = self.rng.uniform(-np.pi, np.pi)
+        if not self.off_path(np.asarray(place)):
+            return False
         return self.put(kind, place, yaw, clear, clear, take=False, shared=shared, stretch=stretch)
 
     def park(self, place: Floats, yaw: float, *, lots: bool = False, shared: bool = False) -> bool:
