@@ -8,26 +8,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from images_scene import HEIGHT, P2, TR, WIDTH, Scene, poses
+from images_frame import CLASSES, SAME, class_image, frame, quiet
+from images_scene import HEIGHT, WIDTH, Scene, poses
 
-from kd_seg.classes import load_classes
 from kd_seg.errors import ConfigError
-from kd_seg.images.class_maps import ClassMap, load_class_map
+from kd_seg.images.class_maps import load_class_map
 from kd_seg.images.clutter import ClutterSettings, above_ground, cut_depth, fit_ground
-from kd_seg.images.lifting import Frame, LiftSettings, lift_detections, lift_semantic
+from kd_seg.images.lifting import LiftSettings, lift_detections, lift_semantic
 from kd_seg.images.noise import Noise, NoiseSettings
 from kd_seg.images.partitions import components, erode, superpixels, tiles
-from kd_seg.images.projection import Optics
 from kd_seg.images.sampling import at_pixels, over_parts
 from kd_seg.images.teachers import Detections, SemanticMap
 from kd_seg.images.teachers.detections import suppress
 from kd_seg.images.units import Spoilt, UnitKind, gather
-from kd_seg.images.visibility import VisibilitySettings, see
-
-CLASSES = load_classes()
-SAME = load_class_map("same", CLASSES)
-OPTICS = Optics(P2, TR, WIDTH, HEIGHT)
-
 
 # ---------------------------------------------------------------- class maps
 
@@ -175,36 +168,6 @@ def test_ground_goes_on_a_slope() -> None:
 
 
 # ---------------------------------------------------------------- lifting
-
-
-def frame(scene: Scene, class_map: ClassMap = SAME) -> tuple[Frame, np.ndarray]:
-    points, words = scene.scan(poses(1)[0])
-    projected, mask = see(points, OPTICS, VisibilitySettings())
-    from kd_seg.images.cameras import pairs
-
-    found = pairs(projected, mask)
-    made = Frame(
-        points,
-        found,
-        found,
-        (HEIGHT, WIDTH),
-        lambda: scene.picture(poses(1)[0])[0],
-        class_map.mapped,
-        class_map.things(CLASSES),
-    )
-    return made, CLASSES.to_train(words, "scene")
-
-
-def class_image(scene: Scene) -> SemanticMap:
-    raw = scene.picture(poses(1)[0])[1]
-    train, _ = CLASSES.to_train_lenient(raw.astype(np.uint32))
-    classes = CLASSES.train_to_class(train)
-    classes[raw == 65535] = 255
-    return SemanticMap(classes, np.full(classes.shape, 0.8, dtype=np.float32))
-
-
-def quiet() -> Noise:
-    return Noise(NoiseSettings(), SAME.sets, ("00", 0, 0))
 
 
 def test_components_are_lifted_to_the_right_points() -> None:

@@ -11,7 +11,8 @@ from pydantic import Field
 
 from kd_seg.config import Settings
 from kd_seg.images.clutter import ClutterSettings, above_ground, cut_depth
-from kd_seg.images.noise import Noise
+from kd_seg.images.noise import Noise, Wrong
+from kd_seg.images.objects import ObjectSettings, split_objects
 from kd_seg.images.partitions import Components, components, describe, erode, superpixels
 from kd_seg.images.projection import Pairs
 from kd_seg.images.teachers.interface import Detections, SemanticMap
@@ -19,6 +20,7 @@ from kd_seg.images.units import Claim, UnitKind
 from kd_seg.scans import Points
 
 Picture = npt.NDArray[np.uint8]
+Rows = npt.NDArray[np.int64]
 
 
 class SuperpixelSettings(Settings):
@@ -41,10 +43,11 @@ class LiftSettings(Settings):
     min_score: float = Field(0.3, ge=0, le=1, description="boxes and masks of detectors below it are dropped")
     min_points: int = Field(1, ge=1, description="units with fewer visible points are dropped")
     erode_px: int = Field(2, ge=0, description="band dropped at the borders of masks and components")
-    max_points: int = Field(5000, ge=1, description="larger regions are split by superpixel")
+    max_points: int = Field(5000, ge=1, description="larger regions are split by superpixel, objects are not")
     soft: bool = Field(False, description="keep label distributions where the teacher gives them")
     superpixel: SuperpixelSettings = SuperpixelSettings()
     clutter: ClutterSettings = ClutterSettings()
+    objects: ObjectSettings = ObjectSettings()
 
 
 @dataclass(frozen=True)
@@ -69,27 +72,56 @@ class Frame:
 
 
 def lift_semantic(semantic: SemanticMap, frame: Frame, settings: LiftSettings, noise: Noise) -> list[Claim]:
-    """Claims of the connected components of a semantic map: eroded, things cut by depth, large ones split."""
+    """Claims of the connected components of a semantic map: eroded, things split into objects, large ones cut up."""
     found = components(semantic, frame.allowed, settings.min_confidence, settings.min_pixels)
     parts = erode(found.parts, settings.erode_px)
     parts, found = _split(parts, found, semantic, frame, settings)
     members = _members(parts, frame.pairs, len(found))
     claims = []
     for part in range(len(found)):
-        wrong = noise.draw(int(found.klass[part]), found.boxes[part])
-        if wrong.pixels_move:
-            pairs = frame.wrong_pairs if wrong.calibration else frame.pairs
-            mine = pairs.take(_inside(parts == part, pairs, wrong.shift))
-        else:
-            mine = frame.pairs.take(members[part])
-        claim = Claim(mine.rows, wrong.klass, float(found.confidence[part]), found.boxes[part], UnitKind.COMPONENT)
-        if frame.things[found.klass[part]]:
-            mine = mine.take(cut_depth(mine.depth, mine.pixels - wrong.shift, found.boxes[part], settings.clutter))
-        claim = replace(claim, rows=mine.rows, spoilt=wrong.kind)
-        if settings.soft and not wrong.klass_flips:
-            claim = replace(claim, probabilities=_distribution(semantic, frame.pairs.take(members[part]), frame.size))
-        claims.append(claim)
+        for rows, box in _objects(part, members[part], found, frame, settings):
+            klass = int(found.klass[part])
+            wrong = noise.draw(klass, box)
+            mine = frame.pairs.take(rows)
+            if wrong.pixels_move:
+                mine = _moved(parts == part, box, frame, wrong)
+            if frame.things[klass] and (wrong.pixels_move or not settings.objects.split):
+                mine = mine.take(cut_depth(mine.depth, mine.pixels - wrong.shift, box, settings.clutter))
+            claim = Claim(mine.rows, wrong.klass, float(found.confidence[part]), box, UnitKind.COMPONENT, wrong.kind)
+            if settings.soft and not wrong.klass_flips:
+                claim = replace(claim, probabilities=_distribution(semantic, frame.pairs.take(rows), frame.size))
+            claims.append(claim)
     return [c for c in claims if len(c.rows) >= settings.min_points]
+
+
+def _objects(
+    part: int, members: Rows, found: Components, frame: Frame, settings: LiftSettings
+) -> list[tuple[Rows, npt.NDArray[np.float32]]]:
+    """Pairs and box of each object of a component; the component itself where it is stuff, or one object."""
+    whole = found.boxes[part]
+    if not settings.objects.split or not frame.things[found.klass[part]]:
+        return [(members, whole)]
+    pairs = frame.pairs.take(members)
+    label = split_objects(frame.points[pairs.rows, :3], settings.objects)
+    objects = [np.flatnonzero(label == k) for k in range(int(label.max(initial=-1)) + 1)]
+    if len(objects) == 1:
+        return [(members[objects[0]], whole)]
+    return [(members[rows], _around(pairs.pixels[rows])) for rows in objects]
+
+
+def _around(pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Box of whole pixels around places [n, 2]."""
+    low, high = np.floor(pixels.min(axis=0)), np.floor(pixels.max(axis=0)) + 1.0
+    return np.concatenate([low, high]).astype(np.float32)
+
+
+def _moved(mask: npt.NDArray[np.bool_], box: npt.NDArray[np.float32], frame: Frame, wrong: Wrong) -> Pairs:
+    """What lies under the part of a mask within a box where both are shifted, or the calibration is wrong."""
+    left, top, right, bottom = box.astype(np.int64)
+    within = np.zeros_like(mask)
+    within[top:bottom, left:right] = mask[top:bottom, left:right]
+    pairs = frame.wrong_pairs if wrong.calibration else frame.pairs
+    return pairs.take(_inside(within, pairs, wrong.shift))
 
 
 def lift_detections(found: Detections, frame: Frame, settings: LiftSettings, noise: Noise) -> list[Claim]:
@@ -131,11 +163,15 @@ def _distribution(semantic: SemanticMap, under: Pairs, size: tuple[int, int]) ->
 def _split(
     parts: npt.NDArray[np.int32], found: Components, semantic: SemanticMap, frame: Frame, settings: LiftSettings
 ) -> tuple[npt.NDArray[np.int32], Components]:
-    """Cut regions of more than ``max_points`` visible points by superpixel, so that agreement is local."""
+    """Cut regions of more than ``max_points`` visible points by superpixel, so that agreement is local.
+
+    Those of classes with instances fall into objects instead.
+    """
     rows, columns = frame.pairs.cells()
     of_pair = parts[rows, columns]
     sizes = np.bincount(of_pair[of_pair >= 0], minlength=len(found))
-    large = np.flatnonzero(sizes > settings.max_points)
+    whole = frame.things[found.klass] & settings.objects.split
+    large = np.flatnonzero((sizes > settings.max_points) & ~whole)
     if len(large) == 0:
         return parts, found
     pieces = settings.superpixel.cut(frame.picture())
@@ -154,7 +190,7 @@ def _split(
     )
 
 
-def _members(parts: npt.NDArray[np.int32], pairs: Pairs, count: int) -> list[npt.NDArray[np.int64]]:
+def _members(parts: npt.NDArray[np.int32], pairs: Pairs, count: int) -> list[Rows]:
     """Pairs in each part, ascending, by one sort."""
     rows, columns = pairs.cells()
     of_pair = parts[rows, columns]
