@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,15 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from images_frame import CLASSES, SAME, class_image, frame, quiet
-from images_scene import BUILDING, CAR, Scene, poses
+from images_scene import BUILDING, CAR, Scene, poses, write_scene
 
+from kd_seg.benchmarks import unit_objects
 from kd_seg.config import validate
 from kd_seg.images.lifting import Frame, LiftSettings, lift_semantic
 from kd_seg.images.noise import Noise, NoiseSettings
 from kd_seg.images.objects import ObjectSettings, split_objects
 from kd_seg.images.partitions import components
 from kd_seg.images.teachers import SemanticMap
+from kd_seg.images.unit_cache import UnitSource
 from kd_seg.images.units import Claim, Spoilt
+from kd_seg.scans import SemanticKitti
 
 FREE = ObjectSettings(link_relative=0.0, least_points=1, least_share=0.0)
 """Links of 0.4 m everywhere, and no object too small."""
@@ -204,3 +208,38 @@ def test_each_object_has_its_own_distribution() -> None:
         assert float(claim.probabilities[car]) == pytest.approx((pixels[:, 0] < 165).mean(), abs=2e-3)
     first, second = (float(c.probabilities[car]) for c in claims if c.probabilities is not None)
     assert abs(first - second) > 0.2
+
+
+# ---------------------------------------------------------------- measuring it
+
+
+def test_the_measure_tells_both_ways_apart(tmp_path: Path) -> None:
+    data = SemanticKitti(write_scene(tmp_path, row_of_cars(), count=2))
+    source = validate(UnitSource, {"teacher": {"kind": "class_images"}, "class_map": "same"}, "test")
+    found = unit_objects.measure(source, data, data.keys(), CLASSES)
+    whole, split = found["whole"], found["split"]
+    assert (whole["units"], split["units"]) == (2, 4)  # in two scans
+    assert (whole["objects_found"], split["objects_found"]) == (0.5, 1.0)
+    assert whole["several_objects"] == split["several_objects"] == 0.0
+    assert whole["purity"] == split["purity"] == split["right"] == split["units_per_object"] == 1.0
+    assert split["points_covered"] > whole["points_covered"] + 0.05
+
+
+def test_units_of_several_objects_are_counted() -> None:
+    tally = unit_objects.Tally(
+        size=[100, 10, 50],
+        largest=[60, 10, 25],
+        right=[100, 10, 40],
+        objects=[2, 1, 2],
+        visible=[80, 9, 20, 30],
+        covered=[60, 9, 0, 25],
+        units=[2, 1, 0, 1],
+    )
+    row = tally.row()
+    assert row["several_objects"] == pytest.approx(2 / 3, abs=1e-4)
+    assert row["purity"] == pytest.approx((0.6 + 1.0 + 0.5) / 3, abs=1e-4)
+    assert row["right"] == pytest.approx(150 / 160, abs=1e-4)
+    assert row["points_covered"] == pytest.approx(94 / 139, abs=1e-4)
+    assert row["objects_found"] == pytest.approx(2 / 3, abs=1e-4)  # of three with ten points
+    assert row["units_per_object"] == 1.5
+    assert unit_objects.Tally().row()["units"] == 0

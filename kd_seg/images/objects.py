@@ -20,19 +20,15 @@ Labels = npt.NDArray[np.int32]
 class ObjectSettings(Settings):
     """How a component of a class with instances falls into objects.
 
-    Attributes:
-        split: False keeps one object of each component, the depth cluster that lies best in its box.
-        link_m, link_relative: points within max(link_m, link_relative * range) of each other, seen from above, belong
-            together; the range is that of the nearer point.
-        least_points, least_share: smallest object, max(points, share of the component's points); what is seen through
-            the windows of a car makes smaller ones.
+    The link's range is that of the nearer point. What is seen through the windows of a car makes clusters too, smaller
+    than ``least_share``.
     """
 
-    split: bool = True
-    link_m: float = Field(0.4, gt=0)
-    link_relative: float = Field(0.02, ge=0)
-    least_points: int = Field(5, ge=1)
-    least_share: float = Field(0.05, ge=0, le=1)
+    split: bool = Field(True, description="false: one object per component, the depth cluster amid its box")
+    link_m: float = Field(0.4, gt=0, description="points closer than this in plan view belong together")
+    link_relative: float = Field(0.02, ge=0, description="the same as a share of the range; the larger counts")
+    least_points: int = Field(5, ge=1, description="smaller clusters are dropped")
+    least_share: float = Field(0.05, ge=0, le=1, description="the same as a share of the component's points")
 
 
 def split_objects(points: Points, settings: ObjectSettings) -> Labels:
