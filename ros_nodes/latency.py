@@ -31,6 +31,7 @@ from ros_nodes import compat
 from ros_nodes.health import percentile
 from ros_nodes.probe import Course, Probe, first_frame, spread
 from ros_nodes.started_node import StartedNode
+from ros_nodes.transport import largest_receive_buffer
 
 KEPT = 8
 """Different clouds that are sent in turn."""
@@ -134,7 +135,7 @@ def measure(probe: Probe, clouds: list[PointCloud2], asked: argparse.Namespace, 
         "node_rss_mb": course.memory(),
         "counters_before": before,
         "counters": dict(probe.counters),
-        "rmem_max": _rmem_max(),
+        "rmem_max": largest_receive_buffer(),
         "load_average": os.getloadavg()[0],
     }
 
@@ -151,13 +152,6 @@ def gmacs(checkpoint: str, path: Path | None) -> float:
     encoding = student.spec.encoding
     encoded = encode(read_points(sorted(path.glob("*.bin"))[0]), None, encoding)
     return 1e-9 * multiply_adds(student.network, collate([encoded], encoding.grid))
-
-
-def _rmem_max() -> int | None:
-    try:
-        return int(Path("/proc/sys/net/core/rmem_max").read_text())
-    except (OSError, ValueError):
-        return None
 
 
 def _without_nan(value: Any) -> Any:

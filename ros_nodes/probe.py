@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
@@ -21,7 +21,12 @@ from ros_nodes.health import percentile
 FIGURES = ("since_reception", "total", "network", "outside_network", "publish")
 """Times of every frame that the node publishes while somebody listens."""
 
-LOOK_S = 10.0
+LOOK_S = 1.0
+"""Memory goes up and down by a tenth within a frame, so that a few looks decide nothing."""
+
+SHOWN = 10
+"""Of so many looks one is reported."""
+
 SETTLED_S = 300.0
 """From here on memory must not grow; in shorter runs from the first quarter on."""
 
@@ -120,7 +125,7 @@ class Course:
         self._seen: list[tuple[float, float]] = []
 
     def look(self) -> None:
-        """Note the memory, every ten seconds."""
+        """Note the memory, every second."""
         now = time.monotonic()
         if now - self._looked >= LOOK_S:
             self._looked = now
@@ -133,11 +138,18 @@ class Course:
     def memory(self) -> dict[str, object]:
         """Resident MiB at start, end and in between.
 
-        ``growth_percent``: median of the last tenth of the course against that of the tenth after five minutes.
+        ``growth_percent``: mean of the last tenth of the course against that of the tenth after five minutes.
+        ``peak_growth_percent``: the same of the largest values.
         """
         length = self._seen[-1][0] if self._seen else 0.0
         settled = [mb for at, mb in self._seen if at >= min(SETTLED_S, length / 4)]
         part = max(1, len(settled) // 10)
-        growth = 100 * (median(settled[-part:]) / median(settled[:part]) - 1) if settled else float("nan")
+        first, last = settled[:part], settled[-part:]
         end = process_figures(self._pid)[1]
-        return {"start": self._first_mb, "end": end, "growth_percent": growth, "course": self._seen}
+        return {
+            "start": self._first_mb,
+            "end": end,
+            "growth_percent": 100 * (fmean(last) / fmean(first) - 1) if settled else float("nan"),
+            "peak_growth_percent": 100 * (max(last) / max(first) - 1) if settled else float("nan"),
+            "course": self._seen[::SHOWN],
+        }

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
-import signal
 import sys
 import threading
 import time
@@ -13,11 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Float64, String
 
@@ -31,6 +26,8 @@ from ros_nodes.descriptors import quality
 from ros_nodes.health import Input, Life, Model, Snapshot, Stopwatch, Thresholds, report
 from ros_nodes.mailbox import Counts, Mailbox
 from ros_nodes.node_parameters import NodeParameters
+from ros_nodes.process import serve
+from ros_nodes.transport import buffer_warning
 from ros_nodes.worker import Worker
 
 INPUT = "~/input/points"
@@ -38,12 +35,8 @@ CLOUDS = ("segmentation", "visualization", "filtered")
 STAGES = ("decode", "voxelize", "inference", "encode", "publish", "total")
 SHARES = ("network", "outside_network", "since_reception")
 TIMES = (*(f"processing_time/{stage}_ms" for stage in (*STAGES, *SHARES)), "pipeline_latency_ms", "cyclic_time_ms")
-SMALL_BUFFER = 2 * 2**20
 WARM_UP_LEAST = 1000
 """Points of the cloud that compiles the kernels even where ``warmup_frames`` is 0."""
-
-ONE_REQUEST_S = 1.0
-"""Signals to stop that come this close together are one."""
 
 SUCCESS, FAILURE, ERROR = (
     TransitionCallbackReturn.SUCCESS,
@@ -182,7 +175,9 @@ class SegmentationNode(LifecycleNode):
         self._labeller = labeller
         self._create_publishers(bool(values["output_reliable"]))
         self._publish_labels(segmenter)
-        self._check_buffer()
+        warning = buffer_warning()
+        if warning is not None:
+            self.get_logger().warning(warning)
         self._mailbox.reset()
         self._stopwatch.reset()
         self._lost = 0
@@ -214,16 +209,6 @@ class SegmentationNode(LifecycleNode):
         publisher = self.create_publisher(type(info), "~/label_info", quality(1, True, latched=True))
         publisher.publish(info)
         self._label_publishers.append(publisher)
-
-    def _check_buffer(self) -> None:
-        try:
-            size = int(Path("/proc/sys/net/core/rmem_max").read_text())
-        except (OSError, ValueError):
-            return
-        if size < SMALL_BUFFER:
-            self.get_logger().warning(
-                f"net.core.rmem_max is {size}; large clouds get lost below {SMALL_BUFFER}, see docs/vehicle.md"
-            )
 
     def _activate(self, state: LifecycleState) -> None:
         assert self._labeller is not None
@@ -404,51 +389,9 @@ class SegmentationNode(LifecycleNode):
         return ended
 
 
-def _handle_signals(stop: threading.Event) -> None:
-    """The first SIGINT or SIGTERM asks for an orderly end, a second ends at once with 130.
-
-    What follows within ``ONE_REQUEST_S`` is the same request: systemd signals the whole group, of which ros2 launch is
-    one that passes it on.
-    """
-    asked: list[float] = []
-
-    def handler(number: int, frame: Any) -> None:
-        asked.append(time.monotonic())
-        if asked[-1] - asked[0] > ONE_REQUEST_S:
-            os._exit(130)
-        stop.set()
-
-    signal.signal(signal.SIGINT, handler)
-    signal.signal(signal.SIGTERM, handler)
-
-
 def main(args: list[str] | None = None) -> int:
     """Entry point. Exit codes: 0 stopped, 2 wrong parameter, 3 autostart failed with exit_on_autostart_failure."""
-    stop = threading.Event()
-    _handle_signals(stop)
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    try:
-        node = SegmentationNode(stop)
-    except Exception as error:
-        print(f"segmentation node: {str(error).strip().splitlines()[0]}", file=sys.stderr)
-        rclpy.try_shutdown()
-        return 2
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    while rclpy.ok() and not stop.is_set() and node.exit_code is None:
-        executor.spin_once(timeout_sec=0.1)
-    stop.set()
-    ended = node.close()
-    code = node.exit_code or 0
-    executor.remove_node(node)
-    if not ended:
-        # The worker still holds the publishers: destroying them under it would crash, waiting for it has no end.
-        sys.stderr.flush()
-        os._exit(code)
-    executor.shutdown()
-    node.destroy_node()
-    rclpy.try_shutdown()
-    return code
+    return serve(SegmentationNode, args)
 
 
 if __name__ == "__main__":
