@@ -28,6 +28,8 @@ from kd_seg.pointcloud2 import Field, Packed, to_array
 from ros_nodes import compat
 
 ROOT = Path(__file__).resolve().parent.parent
+REMAP = ("-r", "~/input/points:=/points")
+OK, WARN, ERROR = 0, 1, 2
 TRANSITIONS = {
     "configure": Transition.TRANSITION_CONFIGURE,
     "activate": Transition.TRANSITION_ACTIVATE,
@@ -128,6 +130,11 @@ class Peer:
 
     def status(self, task: str) -> tuple[int, str, dict[str, str]]:
         return self.diagnostics.get(f"{self.target.lstrip('/')}: {task}", (-1, "", {}))
+
+    def counters(self) -> dict[str, int]:
+        values = {**self.status("input")[2], **self.status("inference")[2]}
+        names = ("received", "published", "dropped", "rejected", "in_flight")
+        return {name: int(values.get(name, -1)) for name in names}
 
     def listen(self, name: str, kind: Any = PointCloud2, latched: bool = False, reliable: bool = True) -> list[Any]:
         """Subscribe below the target node; the list fills by itself."""
