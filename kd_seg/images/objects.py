@@ -13,6 +13,7 @@ from pydantic import Field
 from kd_seg.config import Settings
 from kd_seg.scans import Points
 from kd_seg.voxels.compiled import kernel
+from kd_seg.voxels.disjoint import join, settle
 
 Labels = npt.NDArray[np.int32]
 
@@ -69,18 +70,6 @@ def _linked(x: np.ndarray, y: np.ndarray, reach: np.ndarray) -> np.ndarray:
             near = min(reach[i], reach[j])
             dx, dy = x[i] - x[j], y[i] - y[j]
             if dx * dx + dy * dy <= near * near:
-                a, b = i, j
-                while parent[a] != a:
-                    parent[a] = parent[parent[a]]
-                    a = parent[a]
-                while parent[b] != b:
-                    parent[b] = parent[parent[b]]
-                    b = parent[b]
-                if a != b:
-                    parent[max(a, b)] = min(a, b)
-    for i in range(count):
-        root = i
-        while parent[root] != root:
-            root = parent[root]
-        parent[i] = root
+                join(parent, i, j)
+    settle(parent)
     return parent

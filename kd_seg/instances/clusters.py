@@ -8,6 +8,7 @@ import numpy.typing as npt
 from kd_seg.geometry import transform
 from kd_seg.scans import KittiSequence, Scan
 from kd_seg.voxels.compiled import kernel
+from kd_seg.voxels.disjoint import join, settle
 
 CELL = 0.3
 STUFF = 1 << 56
@@ -75,17 +76,6 @@ def _components(cells: np.ndarray) -> np.ndarray:
                         continue
                     j = np.searchsorted(cells, cells[i] + step)
                     if j < len(cells) and cells[j] == cells[i] + step:
-                        a, b = i, j
-                        while parent[a] != a:
-                            parent[a] = parent[parent[a]]
-                            a = parent[a]
-                        while parent[b] != b:
-                            parent[b] = parent[parent[b]]
-                            b = parent[b]
-                        parent[max(a, b)] = min(a, b)
-    for i in range(len(cells)):
-        root = i
-        while parent[root] != root:
-            root = parent[root]
-        parent[i] = root
+                        join(parent, i, j)
+    settle(parent)
     return parent

@@ -1,0 +1,26 @@
+"""Disjoint sets in one array, for kernels that find connected things: entries lead to their set's least member."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kd_seg.voxels.compiled import kernel
+
+
+@kernel
+def join(parent: np.ndarray, a: int, b: int) -> None:
+    """Make one set of those of ``a`` and ``b``; ``parent`` [n] starts as arange(n)."""
+    while parent[a] != a:
+        parent[a] = parent[parent[a]]
+        a = parent[a]
+    while parent[b] != b:
+        parent[b] = parent[parent[b]]
+        b = parent[b]
+    parent[max(a, b)] = min(a, b)
+
+
+@kernel
+def settle(parent: np.ndarray) -> None:
+    """Let every entry be its set's least member."""
+    for i in range(len(parent)):
+        parent[i] = parent[parent[i]]
