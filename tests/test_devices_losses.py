@@ -68,6 +68,7 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "supervised.lovasz_softmax": (supervised.lovasz_softmax, (ONE, LABEL)),
     "logit.divergence": (logit.divergence, (ONE, OTHER, 2.0, WEIGHT)),
     "logit.corrected": (lambda s, t, y: logit.divergence(s, logit.corrected(t, y)), (ONE, OTHER, LABEL)),
+    "logit.jaccard_distance": (logit.jaccard_distance, (ONE, OTHER, LABEL)),
     "logit.released_divergence": (logit.released_divergence, (ONE, OTHER)),
     "feature.unit_rows": (feature.unit_rows, (ONE,)),
     "feature.feature_distance": (feature.feature_distance, (ONE, OTHER, WEIGHT)),

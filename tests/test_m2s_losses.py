@@ -14,7 +14,7 @@ from torch import Tensor
 from kd_seg.losses.affinity import class_affinity, gram_distance, instance_affinity, remember
 from kd_seg.losses.feature import feature_distance, released_feature_distance, unit_rows
 from kd_seg.losses.groups import Caps, Groups, rank_within, sample_groups
-from kd_seg.losses.logit import corrected, divergence, released_divergence
+from kd_seg.losses.logit import corrected, divergence, jaccard_distance, released_divergence
 from kd_seg.losses.zero import exact_zero, weighted_mean
 
 torch.set_num_threads(1)
@@ -41,6 +41,48 @@ def test_corrected_logits_answer_right_where_asked(seed: int, n: int, c: int) ->
     assert (mended[asked].argmax(1) + 1 == label[asked]).all()
     torch.testing.assert_close(mended[~asked], teacher[~asked], rtol=0, atol=0)
     torch.testing.assert_close(mended.sort(1).values, teacher.sort(1).values, rtol=0, atol=0)
+
+
+def test_jaccard_distance_by_hand() -> None:
+    """Two rows of two classes, p_S = (1/2, 1/2) and p_T = (3/4, 1/4): overlap 1/2 over 3/4, and 1/4 over 1/2."""
+    student, teacher = torch.zeros(2, 2), torch.tensor([[math.log(3.0), 0.0]] * 2)
+    value, count = jaccard_distance(student, teacher, torch.tensor([1, 2]))
+    assert value.item() == pytest.approx(((1 - 0.5 / 0.75) + (1 - 0.25 / 0.5)) / 2)
+    assert count == 2
+    value, count = jaccard_distance(student, teacher, torch.tensor([1, 0]))  # class 2 is no label here
+    assert value.item() == pytest.approx(1 - 0.5 / 0.75)
+    assert count == 1
+
+
+@settings(deadline=None)
+@given(st.integers(0, 1000), st.integers(1, 40), st.integers(2, 19))
+def test_jaccard_distance_is_a_distance_and_one_minus_iou_between_certain_answers(seed: int, n: int, c: int) -> None:
+    a, b, d = (rows(seed + i, n, c) * 3 for i in range(3))
+    label = torch.randint(1, c + 1, (n,), generator=torch.Generator().manual_seed(seed))
+
+    def of(x: Tensor, y: Tensor) -> float:
+        return jaccard_distance(x, y, label)[0].item()
+
+    assert of(a, a) == pytest.approx(0.0, abs=1e-6)
+    assert of(a, b) == pytest.approx(of(b, a), abs=1e-6)
+    assert of(a, d) <= of(a, b) + of(b, d) + 1e-6
+    sure, truth = 1e4 * torch.nn.functional.one_hot(a.argmax(1), c), 1e4 * torch.nn.functional.one_hot(label - 1, c)
+    iou = []
+    for k in torch.unique(label - 1).tolist():
+        said, true = a.argmax(1) == k, label - 1 == k
+        iou.append(((said & true).sum() / (said | true).sum()).item())
+    assert of(sure, truth) == pytest.approx(1 - sum(iou) / len(iou), abs=1e-6)
+
+
+def test_jaccard_distance_of_no_rows_is_an_exact_zero_and_the_teacher_gets_no_gradient() -> None:
+    s, t = rows(5, 4, 3).requires_grad_(), rows(6, 4, 3).requires_grad_()
+    value, count = jaccard_distance(s, t, torch.zeros(4, dtype=torch.long))
+    assert (value.item(), count) == (0.0, 0)
+    jaccard_distance(s, t, torch.tensor([1, 2, 3, 0]))[0].backward()
+    assert t.grad is None
+    assert s.grad is not None
+    assert s.grad[3].abs().sum() == 0  # a row that is left out
+    assert s.grad[:3].abs().sum() > 0
 
 
 def test_exact_zero_ignores_nan_and_keeps_the_path() -> None:

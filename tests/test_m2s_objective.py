@@ -21,6 +21,7 @@ from kd_seg.training import RunFolder, Trainer, read_experiment
 from kd_seg.training.loader import Batches
 from kd_seg.training.prepare import prepare
 
+JACCARD = "objectives.1.jaccard.weight=0.5"
 CONFIG = """
 data: {root: ROOT, train: ["00"]}
 grid: {voxel_size: 0.4}
@@ -109,10 +110,19 @@ def test_terms_of_each_teacher_reach_the_student(world, tmp_path, mode):
     assert output.logits.requires_grad
 
 
-def test_a_teacher_equal_to_the_student_on_equal_clouds_teaches_nothing(world, tmp_path):
-    made = trainer(world, tmp_path, "fusion.cloud.earlier=0", "objectives.1.trust=false")
+def test_overlap_teaches_beside_the_logits_or_without_them(world, tmp_path):
+    made = trainer(world, tmp_path, JACCARD, "objectives.1.logit.weight=0")
     terms, _, _ = terms_of(made)
-    for name in ("kd", "feature_enc1", "aff_within", "aff_between", "aff_row"):
+    assert "kd" not in terms
+    assert terms["kd_jaccard"].weight == 0.5
+    terms["kd_jaccard"].value.backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in made.student.parameters())
+
+
+def test_a_teacher_equal_to_the_student_on_equal_clouds_teaches_nothing(world, tmp_path):
+    made = trainer(world, tmp_path, "fusion.cloud.earlier=0", "objectives.1.trust=false", JACCARD)
+    terms, _, _ = terms_of(made)
+    for name in ("kd", "kd_jaccard", "feature_enc1", "aff_within", "aff_between", "aff_row"):
         assert float(terms[name].value.detach()) == pytest.approx(0.0, abs=1e-6), name
 
 
@@ -128,7 +138,8 @@ def test_trust_leaves_out_rows_on_which_the_teacher_is_wrong(world, tmp_path):
 def test_a_corrected_teacher_is_silent_on_no_row_that_it_would_get_wrong(world, tmp_path):
     everything, _, _ = terms_of(trainer(world, tmp_path, "objectives.1.trust=false"))
     trusted, _, _ = terms_of(trainer(world, tmp_path))
-    terms, _, _ = terms_of(trainer(world, tmp_path, "objectives.1.trust=corrected"))
+    terms, _, _ = terms_of(trainer(world, tmp_path, "objectives.1.trust=corrected", JACCARD))
+    assert terms["kd_jaccard"].count == terms["kd"].count
     assert terms["kd"].count == everything["kd"].count > trusted["kd"].count
     assert terms["not_taught"].count == everything["not_taught"].count
     assert terms["feature_enc1"].count == trusted["feature_enc1"].count

@@ -25,6 +25,28 @@ def divergence(
     return temperature**2 * value, count
 
 
+def jaccard_distance(student: Tensor, teacher: Tensor, label: Tensor) -> tuple[Tensor, int]:
+    """Mean over classes of ``1 - sum_i min(p_S,ic, p_T,ic) / sum_i max(p_S,ic, p_T,ic)``, and the rows' count.
+
+    Lovasz-softmax knows hard labels alone; this is a metric between two soft answers that is 0 only where they agree,
+    and the soft Jaccard loss where the teacher is certain (Wang et al., "Jaccard Metric Losses", arXiv 2302.05666, its
+    first form). Averaged over the classes that are present among the labels, as Lovasz-softmax is.
+
+    Args:
+        student, teacher: logits [n, C] of the same rows. label: [n] train ids 1..C, 0 for rows to leave out.
+    """
+    rows = label > 0
+    count = int(rows.sum())
+    if count == 0:
+        return exact_zero(student), 0
+    present = torch.unique(label[rows]).long() - 1
+    ours = torch.softmax(student[rows].float(), dim=1)[:, present]
+    theirs = torch.softmax(teacher[rows].detach().float(), dim=1)[:, present]
+    shared = torch.minimum(ours, theirs).sum(dim=0)
+    either = torch.maximum(ours, theirs).sum(dim=0)
+    return (1.0 - shared / either).mean(), count
+
+
 def corrected(teacher: Tensor, label: Tensor) -> Tensor:
     """The teacher's logits with those of its answer and of the label swapped where it is wrong.
 

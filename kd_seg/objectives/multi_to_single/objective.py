@@ -13,7 +13,7 @@ from kd_seg.instances.fusion import Fuser
 from kd_seg.losses.affinity import class_affinity, instance_affinity, remember
 from kd_seg.losses.feature import feature_distance, released_feature_distance
 from kd_seg.losses.groups import Caps, sample_groups
-from kd_seg.losses.logit import corrected, divergence, released_divergence
+from kd_seg.losses.logit import corrected, divergence, jaccard_distance, released_divergence
 from kd_seg.losses.supervised import cross_entropy, lovasz_softmax
 from kd_seg.networks import Batch, Level, Output
 from kd_seg.networks.correspondence import correspondence, find_rows
@@ -34,6 +34,7 @@ class Rows:
         pi: [V] the teacher's row of each. label: [V] train ids, 0 where a row teaches nothing.
         weight: [V] of the row. logit_weight: [V] of its logits; they teach on corrected rows too.
         corrected: [V] train ids where the teacher is wrong and its logits are mended, else 0.
+        spoken: [V] train ids of rows whose logits teach, else 0.
         dropped: labelled rows that were left out. labelled: of how many.
     """
 
@@ -42,6 +43,7 @@ class Rows:
     weight: Tensor
     logit_weight: Tensor
     corrected: Tensor
+    spoken: Tensor
     dropped: int
     labelled: int
 
@@ -93,7 +95,7 @@ class MultiToSingle(Objective):
         return [self.view]
 
     def terms(self, batch: Batch, output: Output, step: Step) -> dict[str, Term]:
-        """Terms "kd", "feature_<level>", "aff_*", for a shared teacher "teacher_ce" and "teacher_lovasz".
+        """Terms "kd", "kd_jaccard", "feature_<level>", "aff_*", for a shared teacher "teacher_ce" and "teacher_lovasz".
 
         "not_taught" has weight 0: the share of labelled voxels on which the teacher, by label or by error, is silent.
         """
@@ -109,6 +111,8 @@ class MultiToSingle(Objective):
         terms = self._teacher_terms(batch, view, answer, rows)
         if self.settings.logit.weight > 0:
             terms["kd"] = _term(self._logit(output, answer, rows), scale * self.settings.logit.weight)
+        if self.settings.jaccard.weight > 0:
+            terms["kd_jaccard"] = _term(self._jaccard(output, answer, rows), scale * self.settings.jaccard.weight)
         if self.settings.feature.weight > 0:
             terms |= self._features(batch, output, answer, rows, scale)
         if self.settings.affinity.weight > 0:
@@ -143,9 +147,10 @@ class MultiToSingle(Objective):
         if self.settings.fused_weight != 1.0:
             more = _points_per_voxel(view.teacher)[pi] > _points_per_voxel(batch)
             weight = weight * torch.where(more, self.settings.fused_weight, 1.0)
-        corrected = torch.where(spoken & ~taught, label, 0)
+        mended = torch.where(spoken & ~taught, label, 0)
+        told = torch.where(spoken, label, 0)
         label = torch.where(taught, label, 0)
-        return Rows(pi, label, weight * taught, weight, corrected, labelled - int(spoken.sum()), labelled)
+        return Rows(pi, label, weight * taught, weight, mended, told, labelled - int(spoken.sum()), labelled)
 
     # ------------------------------------------------------------------ terms
 
@@ -155,6 +160,10 @@ class MultiToSingle(Objective):
             taught = rows.logit_weight > 0
             return released_divergence(student[taught], teacher[taught])
         return divergence(student, teacher, self.settings.logit.temperature, rows.logit_weight)
+
+    @staticmethod
+    def _jaccard(output: Output, answer: Output, rows: Rows) -> tuple[Tensor, int]:
+        return jaccard_distance(output.logits, corrected(answer.logits[rows.pi], rows.corrected), rows.spoken)
 
     def _features(self, batch: Batch, output: Output, answer: Output, rows: Rows, scale: float) -> dict[str, Term]:
         settings = self.settings.feature

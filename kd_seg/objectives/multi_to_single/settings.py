@@ -43,6 +43,12 @@ class LogitSettings(Settings):
     temperature: float = Field(2.0, gt=0, description="kl")
 
 
+class JaccardSettings(Settings):
+    """Distillation of the logits' overlap per class."""
+
+    weight: float = Field(0.0, ge=0)
+
+
 class FeatureSettings(Settings):
     """Distillation of features."""
 
@@ -72,6 +78,7 @@ class MultiToSingleSettings(Settings):
     kind: Literal["multi_to_single"] = "multi_to_single"
     teacher: TeacherSettings
     logit: LogitSettings = LogitSettings()
+    jaccard: JaccardSettings = JaccardSettings()
     feature: FeatureSettings = FeatureSettings()
     affinity: AffinitySettings = AffinitySettings()
     trust: bool | Literal["corrected"] = Field(
