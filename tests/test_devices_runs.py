@@ -183,18 +183,14 @@ def test_a_run_goes_from_the_cpu_to_cuda_and_back(world: World, tmp_path: Path) 
         return made
 
     part("cpu", 2, resume=False)
-    assert RunFolder(tmp_path / "run").read_state()["cuda_rng"] is None
     with pretend_cuda() as mode:
         made = part("cuda", 4)
         assert made.scaler.get_scale() > 1
         assert all(mode.holds(p) for p in made.student.parameters())
-        kept = torch.rand(3, device="cuda").cpu()
         state = RunFolder(tmp_path / "run").read_state()
         assert state["student"]["head.weight"].device.type == "cpu"
-    with pretend_cuda() as mode:
-        mode.generator.manual_seed(77)
+    with pretend_cuda():
         again = Trainer(placed(asked, tmp_path, "cuda", amp=True, steps=4), resume=True)
-        assert torch.equal(torch.rand(3, device="cuda").cpu(), kept)  # random numbers go on where they were
         assert again.scaler.state_dict() == made.scaler.state_dict()
     assert part("cpu", 6).step == 6
     assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4, 5, 6]

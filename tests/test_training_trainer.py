@@ -83,6 +83,30 @@ def test_resume_after_any_stop_gives_the_same_weights(experiment, tmp_path, work
     assert lines == [2, 4, 6, 8]
 
 
+def test_each_process_draws_apart_and_the_same_again_when_resumed(experiment):
+    """What a loss draws at a step may depend on the process, never on what was drawn before."""
+    made = experiment("run.steps=3")
+
+    def draws(rank, resume=False):
+        trainer = Trainer(made, resume=resume, overwrite=not resume)
+        trainer.rank = rank
+        found = []
+        terms = trainer._terms
+        trainer._terms = lambda batch, output: found.append(torch.rand(2 + rank).tolist()) or terms(batch, output)
+        trainer.total = 3
+        trainer.fit()
+        return found
+
+    other = draws(1)  # a process that saves nothing
+    first = draws(0)
+    assert [a[:2] for a in first] != [b[:2] for b in other]
+    state = RunFolder(made.run.folder).read_state()
+    RunFolder(made.run.folder).save_state(state | {"step": 1})
+    assert draws(0, resume=True) == first[1:]
+    RunFolder(made.run.folder).save_state(state | {"step": 1})
+    assert draws(1, resume=True) == other[1:]
+
+
 @pytest.mark.slow
 def test_resume_after_sigkill(experiment, tmp_path, root):
     whole = experiment(f"run.folder={tmp_path / 'whole'}", "run.steps=24")

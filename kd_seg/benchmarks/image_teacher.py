@@ -36,7 +36,7 @@ def measure(
 ) -> dict[str, Any]:
     """Scores of the teacher, and of each student on the same points; labels are read, for scoring alone."""
     class_map = load_class_map(source.class_map, classes)
-    teacher = build_teacher(source.teacher, tools(data, classes, class_map.vocabulary))
+    teacher = build_teacher(source.teacher, tools(data, classes, "cpu", class_map.vocabulary))
     segmenters = {str(run): Segmenter(run, device="cpu") for run in students}
     matrices = {name: np.zeros((len(classes) + 1,) * 2, dtype=np.int64) for name in ("teacher", *segmenters)}
     inside = answered = right = 0

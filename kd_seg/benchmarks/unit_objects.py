@@ -82,7 +82,7 @@ def measure(
         objects = source.lift.objects.model_copy(update={"split": split})
         lift = source.lift.model_copy(update={"objects": objects})
         asked = source.model_copy(update={"lift": lift})
-        make = UnitMaker(asked, data, classes, tools(data, classes, class_map.vocabulary))
+        make = UnitMaker(asked, data, classes, tools(data, classes, "cpu", class_map.vocabulary))
         tally = Tally()
         for key in keys:
             words = data.scan(*key).labels

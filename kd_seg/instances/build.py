@@ -38,6 +38,7 @@ class Work:
         shard: (i, n): do the i-th of n parts, i from 1.
         workers: processes.
         rebuild: throw away what is there.
+        device: name of the torch device that image teachers run on.
     """
 
     progress: Progress
@@ -45,6 +46,7 @@ class Work:
     shard: tuple[int, int] = (1, 1)
     workers: int = 1
     rebuild: bool = False
+    device: str = "cpu"
 
     def mine(self, tasks: list[tuple[str, str, tuple[int, ...]]]) -> list[tuple[str, str, tuple[int, ...]]]:
         """The tasks of this part."""

@@ -38,9 +38,8 @@ def regime(provenance: dict[str, Any], context: Context) -> str:
     return "joint" if joint else "annotation-free"
 
 
-def tools(data: SemanticKitti, classes: ClassTable, prompts: tuple[str, ...] = ()) -> Tools:
+def tools(data: SemanticKitti, classes: ClassTable, device: str, prompts: tuple[str, ...] = ()) -> Tools:
     """What teachers are lent: root, classes, prompts, a reader for checkpoints of networks trained here, a device."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     return Tools(data.root, classes, prompts, load_image_network, device)
 
 

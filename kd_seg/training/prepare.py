@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kd_seg.classes import load_classes
 from kd_seg.instances.build import Work
 from kd_seg.instances.fusion import prepare_fusion
 from kd_seg.objectives import OBJECTIVES, Objective
 from kd_seg.training.experiment import Experiment
-from kd_seg.training.setup import cache_folder, training_data
+from kd_seg.training.setup import cache_folder, choose_device, training_data
 
 
 def needs_fusion(experiment: Experiment) -> bool:
@@ -29,6 +31,7 @@ def prepare(experiment: Experiment, work: Work) -> list[str]:
     for entry in experiment.objectives:
         objective = OBJECTIVES.get(entry.kind)
         if objective.prepare is not Objective.prepare:
-            objective.prepare(entry, data, classes, cache, work)
+            there = replace(work, device=str(choose_device(experiment.run.device)))
+            objective.prepare(entry, data, classes, cache, there)
             done.append(entry.kind)
     return done

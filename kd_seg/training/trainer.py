@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
@@ -153,6 +154,7 @@ class Trainer:
 
     def _optimise(self, batches: list[Batch]) -> tuple[float, dict[str, dict[str, float]], int]:
         """One optimiser step; returns its loss, its terms and the points it saw."""
+        self._seed_step()
         progress = self._progress()
         for group in self.optimiser.param_groups:
             group["lr"] = rate(progress, self.experiment.optim)
@@ -182,6 +184,11 @@ class Trainer:
         self.scaler.step(self.optimiser)
         self.scaler.update()
         return total, terms, points
+
+    def _seed_step(self) -> None:
+        """What losses draw depends on seed, process and step alone, so that a resumed run draws what it would have."""
+        words = np.random.SeedSequence([self.experiment.run.seed, 3, self.rank, self.step]).generate_state(1, np.uint64)
+        torch.manual_seed(int(words[0]))
 
     def _terms(self, batch: Batch, output: Any) -> dict[str, Term]:
         place = self._place()
@@ -296,8 +303,6 @@ class Trainer:
                 "optimiser": self.optimiser.state_dict(),
                 "objectives": [objective.state_dict() for objective in self.objectives],
                 "scaler": self.scaler.state_dict(),
-                "torch_rng": torch.get_rng_state(),
-                "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
             }
         )
 
@@ -316,9 +321,6 @@ class Trainer:
             objective.load_state_dict(own)
         if state["scaler"]:  # empty where the run was on a CPU until now
             self.scaler.load_state_dict(state["scaler"])
-        torch.set_rng_state(state["torch_rng"])
-        if self.device.type == "cuda" and state.get("cuda_rng") is not None:
-            torch.cuda.set_rng_state(state["cuda_rng"], self.device)
         if self.rank == 0:
             self.run.trim_metrics(self.step)
 

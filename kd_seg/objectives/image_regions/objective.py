@@ -52,7 +52,7 @@ class ImageRegions(Objective):
     ) -> None:
         """Build the cache of regions."""
         with work.progress("regions", len(data)) as advance:
-            lent = tools(data, classes)
+            lent = tools(data, classes, work.device)
             build_regions(settings.source(), cache, data, lent, how_to_build(work, advance))
 
     def views(self) -> list[View]:

@@ -70,7 +70,7 @@ class ImageUnits(Objective):
         settings: ImageUnitsSettings, data: SemanticKitti, classes: ClassTable, cache: Path, work: Work
     ) -> None:
         """Build the cache of units."""
-        lent = tools(data, classes, load_class_map(settings.class_map, classes).vocabulary)
+        lent = tools(data, classes, work.device, load_class_map(settings.class_map, classes).vocabulary)
         with work.progress("knowledge units", len(data)) as advance:
             build_units(settings.source(), cache, data, classes, lent, how_to_build(work, advance))
 
