@@ -37,7 +37,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def context_of(root: Path, cache: Path) -> Context:
-    return Context(CLASSES, ENCODING, Student(), SemanticKitti(root), torch.device("cpu"), cache)
+    data = SemanticKitti(root)
+    return Context(CLASSES, ENCODING, Student(), data, data, torch.device("cpu"), cache)
 
 
 def regions_objective(world: World, tmp_path: Path, **settings: Any) -> ImageRegions:

@@ -107,17 +107,18 @@ class Context:
         classes: the class table.
         encoding: the student's.
         student: the network to be trained (its ``channels`` name the widths of its levels).
-        data: the training scans.
+        data: the training scans. labelled_data: the sequences of them that have labels.
         device: where tensors live.
         cache: folder of the data root where ``kd-seg prepare`` keeps libraries and teacher caches.
         experiment: the whole resolved configuration, for the few objectives that must look beyond their own entry.
-        labelled: (sequence, scan) whose labels may be used, where ``data.labels`` leaves some out; None = all.
+        labelled: (sequence, scan) whose labels may be used, where some may not; None = all.
     """
 
     classes: ClassTable
     encoding: Encoding
     student: nn.Module
     data: SemanticKitti
+    labelled_data: SemanticKitti
     device: torch.device
     cache: Path
     experiment: Any = None
@@ -132,6 +133,11 @@ class Objective(nn.Module):
 
     needs_labels: bool = True
     """False where training must never open ``labels/``."""
+
+    @property
+    def learns_unlabelled(self) -> bool:
+        """Whether scans without labels teach it anything."""
+        return not self.needs_labels
 
     needs_fusion: bool = False
     """True where its view fuses scans: ``kd-seg prepare`` then builds what the ``fusion`` section describes."""

@@ -42,13 +42,17 @@ class DataSettings(Settings):
     )
     classes: str = Field("semantic_kitti_19", description="class table: a name in configs/classes, or a YAML file")
     labels: float = Field(1.0, gt=0, le=1, description="fraction of the training scans whose labels may be used")
+    unlabelled: list[str] = Field(
+        default_factory=list,
+        description="sequences to learn from without labels, which are never opened (SemanticKITTI: 11 to 21)",
+    )
     cache: str | None = Field(
         None, description="folder of libraries and teacher caches; default kd_seg_cache in root (give one if read-only)"
     )
     sensor: SensorSettings = SensorSettings()
     licence: str = Field("unspecified", description="licence that the weights inherit from the data")
 
-    @field_validator("train", "valid", "select", mode="before")
+    @field_validator("train", "valid", "select", "unlabelled", mode="before")
     @classmethod
     def _names(cls, value: Any) -> Any:
         """YAML reads 04 as a number; sequences are two-digit names."""

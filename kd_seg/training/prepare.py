@@ -9,7 +9,7 @@ from kd_seg.instances.build import Work
 from kd_seg.instances.fusion import prepare_fusion
 from kd_seg.objectives import OBJECTIVES, Objective
 from kd_seg.training.experiment import Experiment
-from kd_seg.training.setup import cache_folder, choose_device, training_data
+from kd_seg.training.setup import cache_folder, choose_device, labelled_data, training_data
 
 
 def needs_fusion(experiment: Experiment) -> bool:
@@ -26,7 +26,8 @@ def prepare(experiment: Experiment, work: Work) -> list[str]:
     done = []
     if needs_fusion(experiment):
         fusion = experiment.fusion
-        whole = prepare_fusion(cache, data, classes, fusion.library, fusion.registration, fusion.cloud, work)
+        labelled = labelled_data(experiment.data)
+        whole = prepare_fusion(cache, labelled, classes, fusion.library, fusion.registration, fusion.cloud, work)
         done.append("instance library and registrations" if whole else "this part of the instance library")
     for entry in experiment.objectives:
         objective = OBJECTIVES.get(entry.kind)

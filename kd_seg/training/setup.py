@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from kd_seg.classes import ClassTable, load_classes
-from kd_seg.errors import DataError, MissingDependencyError
+from kd_seg.errors import ConfigError, DataError, MissingDependencyError
 from kd_seg.instances.fusion import Fuser
 from kd_seg.instances.paste import Paster
 from kd_seg.networks import build_network
@@ -22,24 +22,43 @@ from kd_seg.training.mixing import build_mixer
 from kd_seg.voxels import feature_width
 
 
+Key = tuple[str, int]
+
+
 @dataclass(frozen=True)
 class Parts:
     """What ``assemble`` made."""
 
     device: torch.device
-    keys: tuple[tuple[str, int], ...]
+    keys: tuple[Key, ...]
     student: nn.Module
     objectives: list[Objective]
     pipeline: Pipeline
 
 
+def labelled_data(settings: DataSettings) -> SemanticKitti:
+    """The training sequences that have labels: those named, or all but valid, select and unlabelled."""
+    return _sequences(settings, _labelled_names(settings))
+
+
 def training_data(settings: DataSettings) -> SemanticKitti:
-    """The training sequences: those named, or all but valid and select."""
+    """The training sequences, those without labels last."""
+    names = _labelled_names(settings)
+    if twice := sorted({*settings.unlabelled} & {*names, *settings.valid, *settings.select}):
+        raise ConfigError(
+            f"data.unlabelled names {', '.join(twice)}, which data.train, valid or select has too; take it out of one."
+        )
+    return _sequences(settings, [*names, *settings.unlabelled])
+
+
+def _labelled_names(settings: DataSettings) -> list[str]:
     if settings.train is not None:
-        names = [name for name in settings.train if name not in settings.select]
-    else:
-        held = {*settings.valid, *settings.select}
-        names = [name for name in SemanticKitti(settings.root).sequences if name not in held]
+        return [name for name in settings.train if name not in settings.select]
+    held = {*settings.valid, *settings.select, *settings.unlabelled}
+    return [name for name in SemanticKitti(settings.root).sequences if name not in held]
+
+
+def _sequences(settings: DataSettings, names: list[str]) -> SemanticKitti:
     data = SemanticKitti(settings.root, names)
     if len(data) == 0:
         raise DataError(f"{settings.root} has no scans in sequences {', '.join(names) or 'at all'}; check data.train.")
@@ -57,27 +76,27 @@ def assemble(experiment: Experiment, rank: int) -> Parts:
     student = build_network(
         experiment.student.network, experiment.student.size, feature_width(encoding.features), len(classes)
     ).to(device)
-    keys = data.keys()
-    chosen = choose_labelled(keys, experiment.data.labels, experiment.run.seed)
-    few = chosen if experiment.data.labels < 1.0 else None
+    labelled = labelled_data(experiment.data)
+    chosen = choose_labelled(labelled.keys(), experiment.data.labels, experiment.run.seed)
+    few = chosen if len(chosen) < len(data) else None
     context = Context(
         classes=classes,
         encoding=encoding,
         student=student,
         data=data,
+        labelled_data=labelled,
         device=device,
         cache=cache_folder(experiment.data.root, experiment.data.cache),
         experiment=experiment,
         labelled=few,
     )
     objectives = [OBJECTIVES.get(s.kind)(s, context).to(device) for s in experiment.objectives]
-    labelled = chosen if any(objective.needs_labels for objective in objectives) else None
-    if few is not None and all(objective.needs_labels for objective in objectives):
-        keys = [key for key in keys if key in few]
+    opened = chosen if any(objective.needs_labels for objective in objectives) else None
+    keys = _learnt_from(experiment.data, data.keys(), chosen, objectives)
     fused_input = experiment.student.input != "own"
     twin = fused_input or any(view.name == "fused" for objective in objectives for view in objective.views())
     paste = experiment.augment.paste
-    fuser = open_fuser(experiment, data, classes, few) if fused_input or paste is not None else None
+    fuser = open_fuser(experiment, labelled, classes, few) if fused_input or paste is not None else None
     pipeline = Pipeline(
         data=data,
         keys=tuple(keys),
@@ -85,7 +104,7 @@ def assemble(experiment: Experiment, rank: int) -> Parts:
         encoding=encoding,
         settings=experiment.augment,
         views=(),
-        labelled=labelled,
+        labelled=opened,
         fuse=fuser.fuse if fuser is not None and fused_input else None,
         paste=Paster.build(fuser, classes, paste, twin) if fuser is not None and paste is not None else None,
         mix=build_mixer(experiment.augment.mix, classes) if experiment.augment.mix is not None else None,
@@ -94,8 +113,22 @@ def assemble(experiment: Experiment, rank: int) -> Parts:
     return Parts(device, tuple(keys), student, objectives, pipeline)
 
 
+def _learnt_from(
+    settings: DataSettings, keys: list[Key], labelled: frozenset[Key], objectives: list[Objective]
+) -> list[Key]:
+    """The scans that training draws from: all, or the labelled ones where no objective learns from others."""
+    if any(objective.learns_unlabelled for objective in objectives):
+        return keys
+    if settings.unlabelled:
+        raise ConfigError(
+            f"data.unlabelled names {', '.join(settings.unlabelled)}, but no objective learns from scans without labels; "
+            "set unlabelled: true for multi_to_single, or leave it out."
+        )
+    return [key for key in keys if key in labelled]
+
+
 def open_fuser(
-    experiment: Experiment, data: SemanticKitti, classes: ClassTable, allowed: frozenset[tuple[str, int]] | None
+    experiment: Experiment, data: SemanticKitti, classes: ClassTable, allowed: frozenset[Key] | None
 ) -> Fuser:
     """What fuses the training clouds; DataError names what is missing and the command that builds it."""
     fusion = experiment.fusion

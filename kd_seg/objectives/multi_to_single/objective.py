@@ -32,9 +32,9 @@ class Rows:
 
     Attributes:
         pi: [V] the teacher's row of each. label: [V] train ids, 0 where a row teaches nothing.
-        weight: [V] of the row. logit_weight: [V] of its logits; they teach on corrected rows too.
+        weight: [V] of the row. logit_weight: [V] of its logits; they teach on corrected and unlabelled rows too.
         corrected: [V] train ids where the teacher is wrong and its logits are mended, else 0.
-        spoken: [V] train ids of rows whose logits teach, else 0.
+        spoken: [V] train ids of rows whose logits teach (the teacher's answer where there is no label), else 0.
         dropped: labelled rows that were left out. labelled: of how many.
     """
 
@@ -67,7 +67,7 @@ class MultiToSingle(Objective):
         fusion = context.experiment.fusion
         fuser = Fuser.open(
             context.cache,
-            context.data,
+            context.labelled_data,
             context.classes,
             fusion.library,
             fusion.registration,
@@ -84,6 +84,11 @@ class MultiToSingle(Objective):
         self.register_buffer("class_weights", class_weights(context.classes, "cube_root"), persistent=False)
         self.register_buffer("row_weights", class_weights(context.classes, settings.row_weights), persistent=False)
         self._banks(settings, context, teacher)
+
+    @property
+    def learns_unlabelled(self) -> bool:
+        """Where ``unlabelled`` says so."""
+        return self.settings.unlabelled
 
     @property
     def teacher(self) -> Teacher:
@@ -132,25 +137,32 @@ class MultiToSingle(Objective):
     # ------------------------------------------------------------------ rows
 
     def _rows(self, batch: Batch, view: FusedBatch, answer: Output) -> Rows:
-        """Labelled student rows whose fused voxel has the same label and, with trust, whose teacher is right."""
+        """Labelled student rows whose fused voxel has the same label and, with trust, whose teacher is right.
+
+        Where ``unlabelled``, rows without a label too, with the teacher's answer in its place; their logits alone teach.
+        """
         pi = correspondence(batch.coordinates, view.teacher.coordinates)
         label = batch.labels
-        same = (label > 0) & (view.teacher.labels[pi] == label)
-        right = answer.logits.detach()[pi].argmax(dim=1) + 1 == label
-        taught = same & right if self.settings.trust else same
+        labelled = label > 0
+        same = labelled & (view.teacher.labels[pi] == label)
+        said = answer.logits.detach()[pi].argmax(dim=1) + 1
+        taught = same & (said == label) if self.settings.trust else same
         spoken = same if self.settings.trust == "corrected" else taught
-        labelled = int((label > 0).sum())
-        hard = torch.isin(label, label.new_tensor(self.hard))
+        dropped = int((labelled & ~spoken).sum())
+        mended = torch.where(spoken & ~taught, label, 0)
+        if self.settings.unlabelled:
+            spoken = spoken | ~labelled
+        told = torch.where(spoken, torch.where(labelled, label, said), 0)
+        hard = torch.isin(told, told.new_tensor(self.hard))
         weight = torch.where(hard, self.settings.hard_weight, 1.0) * spoken
         if isinstance(self.row_weights, Tensor):
-            weight = weight * self.row_weights[(label - 1).clamp_min(0)]
+            weight = weight * self.row_weights[(told - 1).clamp_min(0)]
         if self.settings.fused_weight != 1.0:
             more = _points_per_voxel(view.teacher)[pi] > _points_per_voxel(batch)
             weight = weight * torch.where(more, self.settings.fused_weight, 1.0)
-        mended = torch.where(spoken & ~taught, label, 0)
-        told = torch.where(spoken, label, 0)
-        label = torch.where(taught, label, 0)
-        return Rows(pi, label, weight * taught, weight, mended, told, labelled - int(spoken.sum()), labelled)
+        return Rows(
+            pi, torch.where(taught, label, 0), weight * taught, weight, mended, told, dropped, int(labelled.sum())
+        )
 
     # ------------------------------------------------------------------ terms
 

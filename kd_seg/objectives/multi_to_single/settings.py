@@ -86,6 +86,11 @@ class MultiToSingleSettings(Settings):
         description="true: rows on which the teacher is wrong teach nothing; corrected: there its logits of the label "
         "and of its answer are swapped, and features and affinities teach nothing; false: every row teaches",
     )
+    unlabelled: bool = Field(
+        False,
+        description="rows without a label learn from the teacher's logits too: with data.unlabelled, or data.labels "
+        "below 1, those scans take part",
+    )
     row_weights: Literal["none", "cube_root", "inverse"] = Field(
         "none", description="weights of rows by class in logit and feature terms, as supervised.class_weights has them"
     )
