@@ -51,8 +51,8 @@ def terms_of(made: Trainer, key: tuple[str, int]):
     pipeline = replace(made.parts.pipeline, views=views, keys=(key,))
     batch = Batches(pipeline, seed=0, batch=1, first=0, count=1)[0]
     output = made.student.train()(batch)
-    named = {name: t for o in made.objectives for name, t in o.terms(batch, output, Step(made.student, 1, 2, 0)).items()}
-    return named, batch
+    place = Step(made.student, 1, 2, 0)
+    return {name: t for o in made.objectives for name, t in o.terms(batch, output, place).items()}, batch
 
 
 def test_a_run_learns_from_a_sequence_that_has_points_alone(world, tmp_path):

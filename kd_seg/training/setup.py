@@ -21,7 +21,6 @@ from kd_seg.training.loader import Pipeline, choose_labelled
 from kd_seg.training.mixing import build_mixer
 from kd_seg.voxels import feature_width
 
-
 Key = tuple[str, int]
 
 
@@ -121,8 +120,8 @@ def _learnt_from(
         return keys
     if settings.unlabelled:
         raise ConfigError(
-            f"data.unlabelled names {', '.join(settings.unlabelled)}, but no objective learns from scans without labels; "
-            "set unlabelled: true for multi_to_single, or leave it out."
+            f"data.unlabelled names {', '.join(settings.unlabelled)}, but no objective learns from scans without "
+            "labels; set unlabelled: true for multi_to_single, or leave it out."
         )
     return [key for key in keys if key in labelled]
 

@@ -139,7 +139,7 @@ class MultiToSingle(Objective):
     def _rows(self, batch: Batch, view: FusedBatch, answer: Output) -> Rows:
         """Labelled student rows whose fused voxel has the same label and, with trust, whose teacher is right.
 
-        Where ``unlabelled``, rows without a label too, with the teacher's answer in its place; their logits alone teach.
+        Where ``unlabelled``, rows without a label too, with the teacher's answer in its place; only their logits teach.
         """
         pi = correspondence(batch.coordinates, view.teacher.coordinates)
         label = batch.labels
