@@ -111,7 +111,17 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     ),
     "units.scale_scores": (
         units.scale_scores,
-        (STRENGTH, torch.tensor([0, 0, 1]), torch.tensor([True, True, False]), 0.9, 1.0, 0.05, 0.1, 0.05),
+        (
+            STRENGTH,
+            STRENGTH.square(),
+            torch.tensor([0, 0, 1]),
+            torch.tensor([True, True, False]),
+            0.9,
+            1.0,
+            0.05,
+            0.1,
+            0.05,
+        ),
     ),
     "pooling of points to voxels": (pooled, (ONE, REGION - 1)),
     "projection heads": (heads, (ONE,)),

@@ -14,6 +14,7 @@ from images_runs import WORK, World, experiment, lines, units_entry, write_world
 from kd_seg.checkpoint import load_checkpoint, read_metadata
 from kd_seg.errors import DataError
 from kd_seg.images.unit_cache import read_units
+from kd_seg.losses.units import root_weights
 from kd_seg.networks import collate, encode
 from kd_seg.objectives.image_units.rescoring import settled
 from kd_seg.scans import SemanticKitti
@@ -63,12 +64,36 @@ def test_root_weights_count_the_whole_cache(world: World, tmp_path: Path) -> Non
         units = read_units(objective.store, key)
         for number in range(len(units)):
             counts[units.klass[number]] += len(units.rows(number))
-    np.testing.assert_array_equal(objective.claimed, counts)
+    klass, sizes = objective.claimed
+    np.testing.assert_array_equal(torch.bincount(klass, sizes, len(counts)), counts)
     assert counts.sum() > 1000
+    torch.testing.assert_close(
+        objective.root, root_weights(torch.from_numpy(counts), objective.usual, len(objective.context.classes))
+    )
     trainer.fit()
     terms = [line["terms"] for line in lines(tmp_path)]
     assert sum(t["units_lovasz"]["count"] for t in terms) == sum(t["units"]["count"] for t in terms) > 0
     assert all(0 <= t["units_lovasz"]["value"] <= 1.5 for t in terms)
+
+
+def test_root_weights_count_what_is_still_believed(world: World, tmp_path: Path) -> None:
+    """Once units are re-scored, a class whose claims are mostly doubted is a rare one and weighs more."""
+    backward = {"start_epoch": 1, "every": 1, "rounds": 1, "unknown_below": 0.0}
+    asked = experiment(world, tmp_path, [units_entry(world, class_weights="root", backward=backward)], run={"steps": 6})
+    prepare(asked, WORK)
+    trainer = Trainer(asked)
+    objective: Any = trainer.objectives[0]
+    before = objective.root.clone()
+    trainer.fit()
+    klass, sizes = objective.claimed
+    believed = torch.bincount(klass, sizes * objective.score, len(objective.class_map))
+    assert believed.sum() < sizes.sum()
+    torch.testing.assert_close(
+        objective.root, root_weights(believed, objective.usual, len(objective.context.classes)), check_dtype=False
+    )
+    assert not torch.equal(objective.root, before)
+    again: Any = Trainer(asked, resume=True).objectives[0]
+    torch.testing.assert_close(again.root, objective.root)
 
 
 def test_ratios_are_those_of_a_plain_loop(world: World, tmp_path: Path) -> None:

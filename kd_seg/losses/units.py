@@ -157,6 +157,7 @@ def _mean_by_unit(values: Tensor, unit_of_pair: Tensor, count: int) -> Tensor:
 
 def scale_scores(
     ratio: Tensor,
+    likely: Tensor,
     klass: Tensor,
     judged: Tensor,
     quantile: float,
@@ -169,19 +170,25 @@ def scale_scores(
 
     ``max(floor, min(1, r_u / q_c))^power`` with ``q_c`` the quantile of r among the judged units of its teacher class,
     so that rare classes survive; units that were not judged keep 1; judged ones whose unfloored ratio is below
-    ``drop_below`` get 0. Units of a class with ``q_c <= unknown_below`` keep 1 as well: a student that does not know a
-    class yet cannot judge it, and dropping all of its units would keep it from ever learning it.
+    ``drop_below`` get 0. A student that never says a class (``q_c <= unknown_below``) cannot agree with its units, but
+    it can tell the likely from the unlikely: there the mean probability takes the place of the agreement [ours]. Left
+    alone, wrong units of the classes that it knows least would be the only ones to count in full.
 
     Args:
-        ratio: [U] agreement r_u. klass: [U] teacher classes. judged: [U] bool.
+        ratio: [U] agreement r_u. likely: [U] mean probability of what each unit claims. klass: [U] teacher classes.
+        judged: [U] bool.
     """
     scores = torch.ones_like(ratio)
     for column in torch.unique(klass[judged]).tolist():
         mine = judged & (klass == column)
-        scale = torch.quantile(ratio[mine].double(), quantile).to(ratio.dtype)
+        agreement = ratio[mine]
+        scale = torch.quantile(agreement.double(), quantile).to(ratio.dtype)
         if scale <= unknown_below:
+            agreement = likely[mine]
+            scale = torch.quantile(agreement.double(), quantile).to(ratio.dtype)
+        if scale <= 0:
             continue
-        unfloored = ratio[mine] / scale
+        unfloored = agreement / scale
         factor = unfloored.clamp(floor, 1.0) ** power
         scores[mine] = torch.where(unfloored < drop_below, torch.zeros_like(factor), factor)
     return scores

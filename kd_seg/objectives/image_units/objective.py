@@ -55,9 +55,9 @@ class ImageUnits(Objective):
         self.register_buffer("likelihoods", likelihoods, persistent=False)
         usual = torch.from_numpy(self.class_map.usual)
         self.register_buffer("usual", usual, persistent=False)
-        self.register_buffer("root", root_weights(self.claimed, usual, len(context.classes)), persistent=False)
         self.register_buffer("ratio", torch.full((self.units,), torch.nan))
         self.register_buffer("score", torch.ones(self.units))
+        self.register_buffer("root", self._root_weights())
         self.ema: nn.Module | None = None
         if settings.backward is not None and settings.backward.student == "ema":
             self.ema = copy.deepcopy(context.student).requires_grad_(False)
@@ -75,17 +75,26 @@ class ImageUnits(Objective):
             build_units(settings.source(), cache, data, classes, lent, how_to_build(work, advance))
 
     def _number(self) -> dict[Key, int]:
-        """First unit of each scan in the numbering of the whole data set; counts claimed points where asked for."""
+        """First unit of each scan in the numbering of the whole data set; class and points of each where asked for."""
         first: dict[Key, int] = {}
-        self.units, self.claimed = 0, torch.zeros(len(self.class_map))
+        self.units = 0
+        klass, sizes = [torch.zeros(0, dtype=torch.int64)], [torch.zeros(0)]
         for key in self.context.data.keys():  # noqa: SIM118 - not a mapping
             first[key] = self.units
             self.units += self.store.lengths(key, "klass")
             if self.settings.class_weights == "root":
                 record = self.store.record(key, ("klass", "offsets"))
-                sizes = torch.from_numpy(record["offsets"]).diff().float()
-                self.claimed.index_add_(0, torch.from_numpy(record["klass"].astype("int64")), sizes)
+                sizes.append(torch.from_numpy(record["offsets"]).diff().float())
+                klass.append(torch.from_numpy(record["klass"].astype("int64")))
+        self.claimed = torch.cat(klass), torch.cat(sizes)
         return first
+
+    def _root_weights(self) -> Tensor:
+        """``root`` weight [C2] of each teacher class, by the points claimed, as far as they are believed."""
+        klass, sizes = self.claimed
+        believed = torch.zeros(len(self.class_map))
+        believed.index_add_(0, klass, sizes * self.score.cpu()[: len(sizes)])
+        return root_weights(believed, self.usual.cpu(), len(self.context.classes)).to(self.score.device)
 
     def views(self) -> list[View]:
         """The units of each sample."""
@@ -198,12 +207,13 @@ class ImageUnits(Objective):
         parallel = torch.distributed.is_initialized()
         if parallel:
             keys = keys[torch.distributed.get_rank() :: torch.distributed.get_world_size()]
-        ratio = judge.ratios(self.ema or bare(step.student), keys, self.view.first, self.units, self.round)
-        ratio = ratio.to(self.score.device)
+        ratios = judge.ratios(self.ema or bare(step.student), keys, self.view.first, self.units, self.round)
+        ratios = ratios.to(self.score.device)
         if parallel:
-            filled = torch.stack([torch.nan_to_num(ratio), (~torch.isnan(ratio)).float()])
+            filled = torch.stack([torch.nan_to_num(ratios), (~torch.isnan(ratios)).float()])
             torch.distributed.all_reduce(filled)
-            ratio = torch.where(filled[1] > 0, filled[0], torch.nan)
+            ratios = torch.where(filled[1] > 0, filled[0], torch.nan)
+        ratio, likely = ratios
         judged = ~torch.isnan(ratio)
         klass, spoilt = self._columns()
         plain = torch.where(judged, ratio, torch.ones_like(ratio))
@@ -213,6 +223,7 @@ class ImageUnits(Objective):
             self.score.copy_(
                 scale_scores(
                     plain,
+                    torch.nan_to_num(likely),
                     klass,
                     judged,
                     backward.quantile,
@@ -222,6 +233,7 @@ class ImageUnits(Objective):
                     backward.unknown_below,
                 )
             )
+            self.root.copy_(self._root_weights())
         self.ratio.copy_(ratio)
         self._write(klass.cpu(), spoilt.cpu(), judged.cpu())
 

@@ -52,12 +52,12 @@ class Judge:
     seed: int
 
     def ratios(self, network: nn.Module, keys: Iterable[Key], first: dict[Key, int], count: int, turn: int) -> Tensor:
-        """r_u of the units of some scans: [count] on the CPU, NaN for units that were not judged.
+        """r_u and the mean probability of the units of some scans: [2, count] on the CPU, NaN for those not judged.
 
         Args:
             network: put into eval mode for the time being. turn: number of the round, for the augmentation.
         """
-        ratios = torch.full((count,), torch.nan)
+        ratios = torch.full((2, count), torch.nan)
         was = network.training
         network.eval()
         try:
@@ -65,7 +65,7 @@ class Judge:
                 for key in keys:
                     units = read_units(self.store, key)
                     if len(units):
-                        ratios[first[key] : first[key] + len(units)] = self._scan(network, key, units, turn)
+                        ratios[:, first[key] : first[key] + len(units)] = self._scan(network, key, units, turn)
         finally:
             network.train(was)
         return ratios
@@ -81,8 +81,9 @@ class Judge:
         known = (point >= 0) & (probabilities[np.maximum(point, 0)].sum(dim=1) > 0).numpy()
         rows, unit_rows = torch.from_numpy(point[known]), torch.from_numpy(unit[known])
         measure = self.settings.measure
+        likely = mean_probability(probabilities[rows], unit_rows, claims)
         if measure == "probability":
-            ratio = mean_probability(probabilities[rows], unit_rows, claims)
+            ratio = likely
         elif measure == "precision":
             ratio = precision(probabilities[rows].argmax(dim=1), unit_rows, claims)
         else:
@@ -92,7 +93,7 @@ class Judge:
             sizes = torch.bincount(unit_rows, minlength=len(units))
             ratio = overlap(probabilities[around].argmax(dim=1), inside, holder, claims, sizes)
         judged = torch.bincount(unit_rows, minlength=len(units)) >= self.settings.min_points
-        return torch.where(judged, ratio, torch.full_like(ratio, torch.nan))
+        return torch.where(judged, torch.stack([ratio, likely]), torch.nan)
 
     def _predict(self, network: nn.Module, points: Points, seed: list[int]) -> Tensor:
         """Class probabilities [N, C] on the CPU, mean over the draws; 0 for points outside the grid."""
