@@ -7,17 +7,17 @@ name, never by position. What a cloud may look like and why one is refused: docs
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from kd_seg.answers import Answers
 from kd_seg.errors import DataError
+from kd_seg.pointcloud2_kernels import kept_are_finite, pack_segmentation, pack_visualization, take_words
 
 Float32 = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -353,70 +353,3 @@ def keep_mask(class_id: npt.NDArray[np.uint8], remove: Sequence[int]) -> npt.NDA
     table = np.ones(256, bool)
     table[list(remove)] = False
     return table[class_id]
-
-
-_EXPONENT = np.uint32(0x7F800000)
-
-
-def _kernel(function: Callable[..., Any]) -> Any:
-    return numba.njit(cache=True, nogil=True)(function)
-
-
-# Unsigned places with a constant distance from point to point, because Numba looks out for negative ones.
-_ONE, _TWO, _THREE, _HALF = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(32)
-
-
-@_kernel
-def take_words(words, places, xyz, intensity):  # type: ignore[no-untyped-def]
-    """Copy the bits of x, y, z into ``xyz`` [3 N] and of the intensity [N]; ``places`` as in ``Layout.words``."""
-    for i in range(np.uint64(len(intensity))):
-        point, at = places[4] * i, _THREE * i
-        xyz[at] = words[point + places[0]]
-        xyz[at + _ONE] = words[point + places[1]]
-        xyz[at + _TWO] = words[point + places[2]]
-        intensity[i] = words[point + places[3]]
-
-
-@_kernel
-def pack_segmentation(xyz, inverse, answers, out, class_id):  # type: ignore[no-untyped-def]
-    """Fill ``out`` uint64 [3 N] and ``class_id`` [N]; True if every coordinate is finite. Little-endian hosts only.
-
-    Args:
-        xyz: [3 N] bits of the coordinates.
-        inverse: [N] voxel of each point. answers: [2 (V + 1)] uint64, ``Answers.words`` two by two.
-    """
-    broken = False
-    last = np.uint64(len(answers) - 2)
-    for i in range(np.uint64(len(inverse))):
-        at, row = _THREE * i, _TWO * np.uint64(inverse[i]) if inverse[i] >= 0 else last
-        x, y, z = xyz[at], xyz[at + _ONE], xyz[at + _TWO]
-        first, second = answers[row], answers[row + _ONE]
-        out[at] = np.uint64(x) | np.uint64(y) << _HALF
-        out[at + _ONE] = np.uint64(z) | first << _HALF
-        out[at + _TWO] = first >> _HALF | second << _HALF
-        class_id[i] = first
-        broken |= ((x & _EXPONENT) == _EXPONENT) | ((y & _EXPONENT) == _EXPONENT) | ((z & _EXPONENT) == _EXPONENT)
-    return not broken
-
-
-@_kernel
-def pack_visualization(xyz, class_id, rgb, out):  # type: ignore[no-untyped-def]
-    """Fill ``out`` uint32 [N, 4] from bit patterns and colour words [256]; True if every coordinate is finite."""
-    dense = True
-    for i in range(len(xyz)):
-        for k in range(3):
-            word = xyz[i, k]
-            out[i, k] = word
-            dense = dense and (word & _EXPONENT) != _EXPONENT
-        out[i, 3] = rgb[class_id[i]]
-    return dense
-
-
-@_kernel
-def kept_are_finite(xyz, keep):  # type: ignore[no-untyped-def]
-    """Whether every coordinate, given as bit patterns [N, 3], of the points in ``keep`` [N] is finite."""
-    broken = False
-    for i in range(len(xyz)):
-        for k in range(3):
-            broken |= keep[i] & ((xyz[i, k] & _EXPONENT) == _EXPONENT)
-    return not broken

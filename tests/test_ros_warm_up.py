@@ -27,7 +27,7 @@ def test_no_kernel_gains_a_signature_after_the_warm_up(tmp_path: Path) -> None:
     labeller = Labeller(Segmenter(tiny_checkpoint(tmp_path / "c.safetensors"), "cpu", num_threads=1))
     labeller.warm_up(1000, 0, SensorSettings())
     before = signatures()
-    assert before["kd_seg.pointcloud2.pack_segmentation"] == 1
+    assert before["kd_seg.pointcloud2_kernels.pack_segmentation"] == 1
     live = [street(700), plain(0), plain(1)]
     for name in VENDORS:
         fields, step = vendor_fields(name)
