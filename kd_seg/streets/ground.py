@@ -12,6 +12,7 @@ from kd_seg.streets.materials import Cover, Material, ground_table
 from kd_seg.streets.mesh import Floats, Mesh, build, merge
 from kd_seg.streets.network import Network
 
+Covers = npt.NDArray[np.uint8]
 CELL = 0.1
 """Metres per cell of the cover raster."""
 _BIN = 9.0
@@ -36,7 +37,7 @@ class Plan:
     """Everything about the ground of a sequence that does not depend on a region.
 
     Attributes:
-        segments: [M, 7] float64: start x y, end x y, arc length at the start, street number, unused.
+        segments: [M, 7] float64: start x y, vector to the end x y, length, arc length at the start, street number.
         profiles: [S, 16] float64 per street: half width, left parking/verge/walk/lot/bank/deep/kerb, right the same,
             number of lanes marked.
         origin, bins: lower corner and CSR of segments per 9 m bin.
@@ -55,7 +56,7 @@ class Plan:
     crown: float = 0.022
     patches: tuple[Patch, ...] = ()
 
-    def look(self, xy: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.uint8], Floats, Floats, Floats]:
+    def look(self, xy: npt.NDArray[np.floating]) -> tuple[Covers, Floats, Floats, Floats]:
         """Cover without patches [N], metres beyond the nearest road's edge [N] (negative on it), bank height [N], and
         the kerb's height [N] over that of GROUNDS.
         """
@@ -82,7 +83,7 @@ class Plan:
         """Metres by which a road rises from its edge (``edge`` = 0) to its middle (negative)."""
         return np.asarray(self.crown * np.clip(-edge, 0.0, 4.0))
 
-    def _height(self, xy: Floats, cover: npt.NDArray[np.uint8], edge: Floats, bank: Floats, kerb: Floats) -> Floats:
+    def _height(self, xy: Floats, cover: Covers, edge: Floats, bank: Floats, kerb: Floats) -> Floats:
         rough = np.where((cover == Cover.GRASS) | (cover == Cover.SOIL), np.clip(edge / 4, 0, 1), 0.0)
         x, y = xy.T
         bumps = (
@@ -92,7 +93,7 @@ class Plan:
         wild = np.where(cover == Cover.WEEDS, 0.12 + 3.0 * bumps + 0.1 * np.sin(x * 4.3) * np.sin(y * 4.7), 0.0)
         return np.asarray(self.land(xy) + self._crown(edge) + bank + STEPS[cover] * kerb + rough * bumps + wild)
 
-    def patch(self, xy: Floats, cover: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    def patch(self, xy: Floats, cover: Covers) -> Covers:
         """Cover with the patches laid on the lots (grass, and the paving of plazas beyond 3 m)."""
         cover = cover.copy()
         for p in self.patches:
@@ -111,13 +112,11 @@ def survey(network: Network, rng: np.random.Generator) -> Plan:
     """The ground plan of a network, without patches."""
     rows = []
     for number, street in enumerate(network.streets):
-        count = len(street.line) - 1
-        rows.append(
-            np.column_stack(
-                [street.line[:-1], street.line[1:], street.arc[:-1], np.full(count, number), np.zeros(count)]
-            )
-        )
+        vector = np.diff(street.line, axis=0)
+        length = np.sqrt(vector[:, 0] * vector[:, 0] + vector[:, 1] * vector[:, 1])
+        rows.append(np.column_stack([street.line[:-1], vector, length, street.arc[:-1], np.full(len(vector), number)]))
     segments = np.concatenate(rows)
+    points = np.concatenate([street.line for street in network.streets])
     profiles = np.array([
         [
             s.half,
@@ -126,10 +125,10 @@ def survey(network: Network, rng: np.random.Generator) -> Plan:
         ]
         for s in network.streets
     ])  # fmt: skip
-    lower = segments[:, :4].reshape(-1, 2).min(axis=0) - _REACH - _BIN
-    upper = segments[:, :4].reshape(-1, 2).max(axis=0) + _REACH + _BIN
+    lower = points.min(axis=0) - _REACH - _BIN
+    upper = points.max(axis=0) + _REACH + _BIN
     shape = tuple(int(v) for v in np.ceil((upper - lower) / _BIN))
-    centre = (segments[:, :2] + segments[:, 2:4]) / 2
+    centre = np.concatenate([(street.line[:-1] + street.line[1:]) / 2 for street in network.streets])
     reach = int(np.ceil((_REACH + _BIN) / _BIN))
     home = np.floor((centre - lower) / _BIN).astype(int)
     bins, who = [], []
@@ -169,7 +168,7 @@ def _look(points, segments, profiles, origin, rows, columns, starts, members):  
     bank = np.empty(count, np.float64)
     kerb = np.empty(count, np.float64)
     best = np.empty(streets, np.float64)
-    offset = np.empty(streets, np.float64)
+    left = np.empty(streets, np.bool_)
     along = np.empty(streets, np.float64)
     for n in range(count):
         x, y = points[n, 0], points[n, 1]
@@ -181,26 +180,23 @@ def _look(points, segments, profiles, origin, rows, columns, starts, members):  
         for k in range(starts[i * columns + j], starts[i * columns + j + 1]):
             m = members[k]
             ax, ay = segments[m, 0], segments[m, 1]
-            ux, uy = segments[m, 2] - ax, segments[m, 3] - ay
-            size = np.sqrt(ux * ux + uy * uy)
+            ux, uy, size = segments[m, 2], segments[m, 3], segments[m, 4]
             t = ((x - ax) * ux + (y - ay) * uy) / (size * size)
             t = min(max(t, 0.0), 1.0)
             dx, dy = x - ax - t * ux, y - ay - t * uy
             distance = dx * dx + dy * dy
-            street = int(segments[m, 5])
+            street = int(segments[m, 6])
             if distance < best[street]:
                 best[street] = distance
-                side = ux * dy - uy * dx
-                offset[street] = np.sqrt(distance) if side >= 0 else -np.sqrt(distance)
-                along[street] = segments[m, 4] + t * size
+                left[street] = ux * dy - uy * dx >= 0
+                along[street] = segments[m, 5] + t * size
         rank = 0
         for s in range(streets):
             if best[s] > 1e8:
                 continue
             half = profiles[s, 0]
-            left = offset[s] >= 0
-            base = 1 if left else 8
-            a = abs(offset[s])
+            base = 1 if left[s] else 8
+            a = np.sqrt(best[s])
             if a - half < edge[n]:
                 edge[n] = a - half
                 rise = min(max((a - half) / 16.0, 0.0), 1.0)
@@ -259,10 +255,10 @@ class GroundMap:
     """Covers of a rectangle as a raster, and the mesh of its surface."""
 
     lower: Floats
-    cover: npt.NDArray[np.uint8]
+    cover: Covers
     mesh: Mesh
 
-    def at(self, x: npt.NDArray[np.floating], y: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
+    def at(self, x: npt.NDArray[np.floating], y: npt.NDArray[np.floating]) -> Covers:
         """Cover [N] at places in world coordinates; outside the raster the nearest cell."""
         i = np.clip(((x - self.lower[0]) / CELL).astype(np.int32), 0, self.cover.shape[0] - 1)
         j = np.clip(((y - self.lower[1]) / CELL).astype(np.int32), 0, self.cover.shape[1] - 1)
@@ -274,7 +270,7 @@ def pave(plan: Plan, near: Floats, margin: float = 90.0) -> GroundMap:
     block = 3.0
     lower = np.floor((near.min(axis=0) - margin) / block) * block
     counts = np.ceil((near.max(axis=0) + margin - lower) / block).astype(int)
-    cover = _raster(plan, lower, counts * round(block / CELL))
+    cover = _raster(plan, lower, counts * round(block / CELL), near, margin + 3 * block)
     ground = GroundMap(lower, cover, build(np.zeros((3, 3)), [[0, 1, 2]], Material.GROUND))
     corner = lower + block * np.stack(np.meshgrid(*(np.arange(c) for c in counts), indexing="ij"), -1).reshape(-1, 2)
     gap = np.min(np.linalg.norm(corner[:, None] + block / 2 - near[None, :: max(len(near) // 40, 1)], axis=2), axis=1)
@@ -291,14 +287,20 @@ def pave(plan: Plan, near: Floats, margin: float = 90.0) -> GroundMap:
     return GroundMap(lower, cover, merge(parts))
 
 
-def _raster(plan: Plan, lower: Floats, shape: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-    cover = np.empty(tuple(shape), dtype=np.uint8)
+def _raster(plan: Plan, lower: Floats, shape: npt.NDArray[np.int64], near: Floats, reach: float) -> Covers:
+    """Covers [shape] of cells from ``lower`` on; beyond ``reach`` metres of the places ``near``, where no mesh lies,
+    they may stay lots.
+    """
+    cover = np.full(tuple(shape), LOT, dtype=np.uint8)
     y = lower[1] + (np.arange(shape[1]) + 0.5) * CELL
-    band = 256
+    band = 64
     for first in range(0, shape[0], band):
         x = lower[0] + (np.arange(first, min(first + band, shape[0])) + 0.5) * CELL
-        points = np.stack(np.meshgrid(x, y, indexing="ij"), -1).reshape(-1, 2)
-        cover[first : first + band] = plan.look(points)[0].reshape(len(x), -1)
+        aside = np.abs(near[:, 0] - np.clip(near[:, 0], x[0], x[-1]))
+        wide = np.sqrt(np.maximum(reach**2 - aside**2, 0.0))
+        low, high = np.searchsorted(y, [np.min(near[:, 1] - wide), np.max(near[:, 1] + wide)])
+        points = np.stack(np.meshgrid(x, y[low:high], indexing="ij"), -1).reshape(-1, 2)
+        cover[first : first + band, low:high] = plan.look(points)[0].reshape(len(x), -1)
     for p in plan.patches:
         radius = np.hypot(p.length, p.width) / 2
         low = np.maximum(np.floor((np.array([p.x, p.y]) - radius - lower) / CELL).astype(int), 0)

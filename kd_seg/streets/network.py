@@ -81,10 +81,13 @@ class Street:
     marked: bool
     lanes: tuple[tuple[float, int], ...]
     arc: Floats = field(init=False)
+    corner: Floats = field(init=False)
+    """Heading [P] of the line at its points."""
 
     def __post_init__(self) -> None:
         steps = np.linalg.norm(np.diff(self.line, axis=0), axis=1)
         object.__setattr__(self, "arc", np.concatenate([[0.0], np.cumsum(steps)]))
+        object.__setattr__(self, "corner", np.arctan2(*np.gradient(self.line, axis=0).T[::-1]))
 
     def length(self) -> float:
         """Metres."""
@@ -97,9 +100,8 @@ class Street:
         delta = self.line[k + 1] - self.line[k]
         size = np.linalg.norm(delta, axis=-1)
         place = self.line[k] + delta * ((s - self.arc[k]) / size)[..., None]
-        corner = np.arctan2(*np.gradient(self.line, axis=0).T[::-1])
-        turn = np.angle(np.exp(1j * (corner[k + 1] - corner[k])))
-        heading = corner[k] + turn * ((s - self.arc[k]) / size)
+        turn = np.angle(np.exp(1j * (self.corner[k + 1] - self.corner[k])))
+        heading = self.corner[k] + turn * ((s - self.arc[k]) / size)
         normal = np.stack([-np.sin(heading), np.cos(heading)], axis=-1)
         return place + normal * np.asarray(offset, dtype=np.float64)[..., None], heading
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
@@ -211,11 +212,17 @@ class Lot:
 
 def footprint(place: Floats, yaw: float, length: float, width: float) -> Floats:
     """Places [K, 2] that cover a rectangle about ``place`` at steps of about GRAIN."""
-    a = np.linspace(-length / 2, length / 2, max(int(length / GRAIN) + 1, 2))
-    b = np.linspace(-width / 2, width / 2, max(int(width / GRAIN) + 1, 2))
-    u, v = (m.ravel() for m in np.meshgrid(a, b))
+    u, v = _steps(length), _steps(width)[:, None]
     c, s = np.cos(yaw), np.sin(yaw)
-    return np.stack([place[0] + c * u - s * v, place[1] + s * u + c * v], 1)
+    places = np.empty((len(v), len(u), 2))
+    places[..., 0] = place[0] + c * u - s * v
+    places[..., 1] = place[1] + s * u + c * v
+    return places.reshape(-1, 2)
+
+
+@lru_cache(maxsize=1024)
+def _steps(length: float) -> Floats:
+    return np.linspace(-length / 2, length / 2, max(int(length / GRAIN) + 1, 2))
 
 
 def section(street: Street, side: int) -> Side:
