@@ -33,6 +33,13 @@ def test_readme_names_every_command_and_config() -> None:
         assert (ROOT / name).is_file(), name
 
 
+def test_every_config_that_is_named_anywhere_exists() -> None:
+    sources = [*(ROOT / "kd_seg").rglob("*.py"), *(ROOT / "configs").rglob("*.yaml"), *PAGES]
+    named = {name for path in sources for name in re.findall(r"configs/[\w/]+\.yaml", path.read_text(encoding="utf-8"))}
+    patterns = {"configs/classes/NAME.yaml", "configs/experiments/NAME.yaml"}
+    assert [name for name in sorted(named - patterns) if not (ROOT / name).is_file()] == []
+
+
 def test_sweep_of_the_documentation_is_valid() -> None:
     from kd_seg.config import validate
     from kd_seg.experiments import Sweep

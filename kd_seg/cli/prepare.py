@@ -22,7 +22,7 @@ def command(
 ) -> None:
     """Build the instance library, registrations and teacher caches that a configuration's training will read.
 
-    Example: kd-seg prepare configs/m2s_distilled.yaml data.root=DATA --workers 2
+    Example: kd-seg prepare configs/m2s_student.yaml data.root=DATA --workers 2
 
     An interrupted build goes on where it stopped. With --shard registrations follow once all parts of the library are
     there: run the array of jobs, then the same array again.

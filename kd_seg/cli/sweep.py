@@ -23,7 +23,7 @@ def command(
 ) -> None:
     """Run configurations x seeds, go on after a kill, and write one table with intervals and paired differences.
 
-    Example: kd-seg sweep configs/experiments/multi_to_single.yaml --jobs 2 --docs docs/results.md
+    Example: kd-seg sweep configs/experiments/m2s_first_look.yaml --jobs 2 --docs docs/results.md
     """
     from kd_seg.experiments import array_script, collect, plan, read_sweep, run_sweep, write_results
     from kd_seg.experiments.table import markdown
