@@ -104,6 +104,17 @@ def test_few_labels_leave_the_other_scans_to_the_teacher(world, tmp_path):
     assert len(trainer(world, tmp_path, *few, "objectives.1.unlabelled=false").parts.keys) == 2
 
 
+@pytest.mark.parametrize(("share", "labelled"), [(0.0, 1), (0.5, 3), (0.7, 7), (0.8, 12)])
+def test_labelled_scans_are_drawn_as_often_as_asked(world, tmp_path, share, labelled):
+    """One labelled scan beside three: 3 of 6 are half, 7 of 10 are 0.7, 12 of 15 are 0.8."""
+    few = ("data.train=['00']", "data.unlabelled=[]", "data.labels=0.25", f"data.labelled_share={share}")
+    made = trainer(world, tmp_path, *few)
+    (known,) = made.parts.pipeline.labelled
+    assert made.parts.keys.count(known) == labelled
+    assert len(made.parts.keys) == 3 + labelled
+    assert made.spec.training["data"]["scans"] == 4
+
+
 def test_labels_of_unlabelled_sequences_are_never_opened(world, tmp_path):
     root = tmp_path / "world"
     shutil.copytree(world.root, root)

@@ -46,6 +46,13 @@ class DataSettings(Settings):
         default_factory=list,
         description="sequences to learn from without labels, which are never opened (SemanticKITTI: 11 to 21)",
     )
+    labelled_share: float = Field(
+        0.5,
+        ge=0,
+        lt=1,
+        description="least share of labelled scans among those drawn, where others are learnt from too; "
+        "they come as often as it takes",
+    )
     cache: str | None = Field(
         None, description="folder of libraries and teacher caches; default kd_seg_cache in root (give one if read-only)"
     )

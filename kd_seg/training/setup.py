@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,15 +116,24 @@ def assemble(experiment: Experiment, rank: int) -> Parts:
 def _learnt_from(
     settings: DataSettings, keys: list[Key], labelled: frozenset[Key], objectives: list[Objective]
 ) -> list[Key]:
-    """The scans that training draws from: all, or the labelled ones where no objective learns from others."""
+    """The scans that training draws from: all, or the labelled ones where no objective learns from others.
+
+    Where both kinds are, labelled ones stand in the list as often as ``labelled_share`` asks for: a tenth of the scans
+    would otherwise have a tenth of the steps.
+    """
+    known = [key for key in keys if key in labelled]
     if any(objective.learns_unlabelled for objective in objectives):
-        return keys
+        if not any(objective.needs_labels for objective in objectives):
+            return keys
+        others = len(keys) - len(known)
+        times = math.ceil(settings.labelled_share / (1.0 - settings.labelled_share) * others / len(known) - 1e-9)
+        return keys + known * max(times - 1, 0)
     if settings.unlabelled:
         raise ConfigError(
             f"data.unlabelled names {', '.join(settings.unlabelled)}, but no objective learns from scans without "
             "labels; set unlabelled: true for multi_to_single, or leave it out."
         )
-    return [key for key in keys if key in labelled]
+    return known
 
 
 def open_fuser(

@@ -344,7 +344,7 @@ class Trainer:
             training={
                 "config": digest(experiment.to_plain()),
                 "purpose": experiment.purpose,
-                "data": {"sequences": sorted({s for s, _ in self.parts.keys}), "scans": len(self.parts.keys)},
+                "data": {"sequences": sorted({s for s, _ in self.parts.keys}), "scans": len(set(self.parts.keys))},
                 "input": experiment.student.input,
                 "objectives": [objective.describe() for objective in self.parts.objectives],
                 "init": init,
