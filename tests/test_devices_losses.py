@@ -104,7 +104,7 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     ),
     "units.heaviest_claim": (units.heaviest_claim, (PAIR, UNIT, STRENGTH, torch.tensor([3, 1, 2]), 8)),
     "units.precision": (units.precision, (SAID, UNIT, CLAIMS)),
-    "units.mean_probability": (units.mean_probability, (ONE[:5].softmax(1), UNIT, CLAIMS, 3)),
+    "units.mean_probability": (units.mean_probability, (ONE[:5].softmax(1), UNIT, CLAIMS)),
     "units.overlap": (
         units.overlap,
         (SAID, INSIDE, UNIT, CLAIMS, torch.tensor([2, 1, 3])),
@@ -113,10 +113,9 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
         units.scale_scores,
         (
             STRENGTH,
-            STRENGTH[:, None] * torch.tensor([0.5, 1.0]),
+            STRENGTH.square(),
             torch.tensor([0, 0, 1]),
             torch.tensor([True, True, False]),
-            ~torch.eye(2, dtype=torch.bool),
             0.9,
             1.0,
             0.05,

@@ -164,8 +164,7 @@ def test_scores_by_hand() -> None:
     predicted = torch.tensor([0, 0, 0, 1, 2, 0])
     assert precision(predicted, units, claims).tolist() == [0.75, 0.5, 0.0]
     probabilities = torch.tensor([[0.6, 0.2, 0.2]] * 6)
-    belief = mean_probability(probabilities, units, claims, 3)
-    np.testing.assert_allclose(belief, [[0.6, 0.4, 0.6], [0.6, 0.4, 0.6], [0, 0, 0]], atol=1e-6)
+    np.testing.assert_allclose(mean_probability(probabilities, units, claims), [0.6, 0.4, 0.0], atol=1e-6)
     # around unit 0: its four points and two more, of which one is predicted 0 as well
     around = torch.tensor([0, 0, 0, 1, 0, 2])
     inside = torch.tensor([True, True, True, True, False, False])
@@ -178,28 +177,23 @@ def test_scaled_scores_by_hand() -> None:
     ratio = torch.tensor([0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 0.3, 0.1, 0.9, 0.5])
     klass = torch.tensor([0] * 6 + [1, 1] + [2, 0])
     judged = torch.tensor([True] * 8 + [False, False])
-    belief, rivals = torch.rand(10, 3), ~torch.eye(3, dtype=torch.bool)  # asked for classes alone that it does not know
-    found = scale_scores(ratio, belief, klass, judged, rivals, 0.9, 1.0, 0.05, 0.1)
+    likely = torch.rand(10)  # is asked for classes alone that the student does not know
+    found = scale_scores(ratio, likely, klass, judged, 0.9, 1.0, 0.05, 0.1)
     expected = [0.0, 0.2 / 0.9, 0.4 / 0.9, 0.6 / 0.9, 0.8 / 0.9, 1.0, 1.0, 0.1 / 0.28, 1.0, 1.0]
     np.testing.assert_allclose(found, expected, atol=1e-6)
-    floored = scale_scores(ratio, belief, klass, judged, rivals, 0.9, 1.0, 0.05, 0.0)
-    assert floored[0].item() == pytest.approx(0.05)
-    squared = scale_scores(ratio, belief, klass, judged, rivals, 0.9, 2.0, 0.05, 0.1)
+    assert scale_scores(ratio, likely, klass, judged, 0.9, 1.0, 0.05, 0.0)[0].item() == pytest.approx(0.05)  # the floor
+    squared = scale_scores(ratio, likely, klass, judged, 0.9, 2.0, 0.05, 0.1)
     assert squared[1].item() == pytest.approx((0.2 / 0.9) ** 2)
 
 
-def test_units_of_a_class_that_the_student_never_says_are_dropped_where_it_firmly_believes_another() -> None:
-    """Class 0 is never said; of class 1 it believes 0.7 in the mean at that class's units; class 2 may mean class 0."""
-    ratio = torch.tensor([0.0, 0.04, 0.0, 0.0, 0.9, 0.3, 0.8])
-    klass, judged = torch.tensor([0, 0, 0, 0, 1, 1, 2]), torch.tensor([True] * 3 + [False] + [True] * 3)
-    belief = torch.tensor(
-        [[0.1, 0.69, 0.2], [0.1, 0.7, 0.2], [0.1, 0.1, 0.8], [0, 1, 0], [0, 0.9, 0], [0, 0.5, 0], [0, 0, 0.6]]
-    )
-    rivals = torch.tensor([[False, True, False], [True, False, True], [False, True, False]])
-    found = scale_scores(ratio, belief, klass, judged, rivals, 0.9, 1.0, 0.05, 0.1, unknown_below=0.05)
-    np.testing.assert_allclose(found, [1.0, 0.0, 1.0, 1.0, 1.0, 0.3 / 0.84, 1.0], atol=1e-6)
-    nothing = scale_scores(torch.zeros(7), belief, klass, judged, rivals, 0.9, 1.0, 0.05, 0.1)
-    assert nothing.tolist() == [1.0] * 7  # a student that says nothing believes nothing firmly
+def test_units_of_a_class_that_the_student_never_says_are_judged_by_its_probability() -> None:
+    """Class 0: agreement at most 0.04, q90 of the probabilities (0.001, 0.02, 0.1, 0.02) is 0.076; class 1 is known."""
+    ratio, likely = torch.tensor([0.0, 0.04, 0.0, 0.0, 0.9, 0.3]), torch.tensor([0.001, 0.02, 0.1, 0.02, 0.0, 0.9])
+    klass, judged = torch.tensor([0, 0, 0, 0, 1, 1]), torch.ones(6, dtype=torch.bool)
+    found = scale_scores(ratio, likely, klass, judged, 0.9, 1.0, 0.05, 0.1, unknown_below=0.05)
+    np.testing.assert_allclose(found, [0.0, 0.02 / 0.076, 1.0, 0.02 / 0.076, 1.0, 0.3 / 0.84], atol=1e-6)
+    nothing = scale_scores(torch.zeros(6), torch.zeros(6), klass, judged, 0.9, 1.0, 0.05, 0.1)
+    assert nothing.tolist() == [1.0] * 6  # nor a hint
 
 
 # ---------------------------------------------------------------- regions

@@ -64,6 +64,7 @@ def measure(run: Path) -> list[dict[str, Any]]:
 
 def _row(name: str, table: Table) -> dict[str, Any]:
     dropped = table[:, 3] == 0
+    points = table[:, 1] * table[:, 2]
     return {
         "units": name,
         "count": len(table),
@@ -72,6 +73,7 @@ def _row(name: str, table: Table) -> dict[str, Any]:
         "right": _share(table, table[:, 1]),
         "right_weighted": _share(table, table[:, 1] * table[:, 3]),
         "right_dropped": _share(table, table[:, 1] * dropped),
+        "right_kept": round(float(np.average(table[:, 3], weights=points)), 3) if points.sum() > 0 else None,
     }
 
 

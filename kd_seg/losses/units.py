@@ -127,13 +127,13 @@ def precision(predicted: Tensor, unit_of_pair: Tensor, claims: Tensor) -> Tensor
     return _mean_by_unit(agrees.float(), unit_of_pair, len(claims))
 
 
-def mean_probability(probabilities: Tensor, unit_of_pair: Tensor, sets: Tensor, count: int) -> Tensor:
-    """Mean probability that the student gives to what each teacher class may mean: [U, C2], 0 for empty units.
+def mean_probability(probabilities: Tensor, unit_of_pair: Tensor, claims: Tensor) -> Tensor:
+    """Mean probability that the student gives to what a unit claims: [U], 0 for empty units.
 
     Args:
-        probabilities: [P, C] of each pair's point. sets: [C2, C] bool. count: number of units U.
+        probabilities: [P, C] of each pair's point.
     """
-    return _mean_by_unit(probabilities, unit_of_pair, count) @ sets.to(probabilities.dtype).T
+    return _mean_by_unit((probabilities * claims[unit_of_pair]).sum(dim=1), unit_of_pair, len(claims))
 
 
 def overlap(predicted: Tensor, inside: Tensor, around_unit: Tensor, claims: Tensor, sizes: Tensor) -> Tensor:
@@ -151,17 +151,15 @@ def overlap(predicted: Tensor, inside: Tensor, around_unit: Tensor, claims: Tens
 
 
 def _mean_by_unit(values: Tensor, unit_of_pair: Tensor, count: int) -> Tensor:
-    total = torch.zeros((count, *values.shape[1:]), device=values.device).index_add(0, unit_of_pair, values)
-    size = torch.bincount(unit_of_pair, minlength=count).clamp_min(1)
-    return total / size.reshape(-1, *(1,) * (values.ndim - 1))
+    total = torch.zeros(count, device=values.device).index_add(0, unit_of_pair, values)
+    return total / torch.bincount(unit_of_pair, minlength=count).clamp_min(1)
 
 
 def scale_scores(
     ratio: Tensor,
-    belief: Tensor,
+    likely: Tensor,
     klass: Tensor,
     judged: Tensor,
-    rivals: Tensor,
     quantile: float,
     power: float,
     floor: float,
@@ -173,29 +171,24 @@ def scale_scores(
     ``max(floor, min(1, r_u / q_c))^power`` with ``q_c`` the quantile of r among the judged units of its teacher class,
     so that rare classes survive; units that were not judged keep 1; judged ones whose unfloored ratio is below
     ``drop_below`` get 0. A student that never says a class (``q_c <= unknown_below``) cannot agree with its units, but
-    it can contradict them: those that it believes of a rival class as firmly as it usually does of that class's units
-    get 0, the others keep 1 (after the thresholds of confident learning, Northcutt et al. 2021). Left alone, wrong
-    units of the classes that it knows least would be the only ones to count in full.
+    it can tell the likely from the unlikely: there the mean probability takes the place of the agreement [ours]. Left
+    alone, wrong units of the classes that it knows least would be the only ones to count in full.
 
     Args:
-        ratio: [U] agreement r_u. belief: [U, C2], see ``mean_probability``. klass: [U] teacher classes.
-        judged: [U] bool. rivals: [C2, C2] bool, pairs of teacher classes that never mean the same.
+        ratio: [U] agreement r_u. likely: [U] mean probability of what each unit claims. klass: [U] teacher classes.
+        judged: [U] bool.
     """
     scores = torch.ones_like(ratio)
-    usual = torch.full_like(belief[:1], torch.inf).squeeze(0)
-    unknown = []
     for column in torch.unique(klass[judged]).tolist():
         mine = judged & (klass == column)
-        scale = torch.quantile(ratio[mine].double(), quantile).to(ratio.dtype)
+        agreement = ratio[mine]
+        scale = torch.quantile(agreement.double(), quantile).to(ratio.dtype)
         if scale <= unknown_below:
-            unknown.append(column)
+            agreement = likely[mine]
+            scale = torch.quantile(agreement.double(), quantile).to(ratio.dtype)
+        if scale <= 0:
             continue
-        usual[column] = belief[mine, column].mean()
-        unfloored = ratio[mine] / scale
+        unfloored = agreement / scale
         factor = unfloored.clamp(floor, 1.0) ** power
         scores[mine] = torch.where(unfloored < drop_below, torch.zeros_like(factor), factor)
-    for column in unknown:
-        mine = judged & (klass == column)
-        firm = (belief[mine] >= usual) & (belief[mine] > belief[mine, column, None]) & rivals[column]
-        scores[mine] = 1.0 - firm.any(dim=1).to(scores.dtype)
     return scores

@@ -213,7 +213,7 @@ class ImageUnits(Objective):
             filled = torch.stack([torch.nan_to_num(ratios), (~torch.isnan(ratios)).float()])
             torch.distributed.all_reduce(filled)
             ratios = torch.where(filled[1] > 0, filled[0], torch.nan)
-        ratio, belief = ratios[:, 0], ratios[:, 1:]
+        ratio, likely = ratios
         judged = ~torch.isnan(ratio)
         klass, spoilt = self._columns()
         plain = torch.where(judged, ratio, torch.ones_like(ratio))
@@ -223,10 +223,9 @@ class ImageUnits(Objective):
             self.score.copy_(
                 scale_scores(
                     plain,
-                    torch.nan_to_num(belief),
+                    torch.nan_to_num(likely),
                     klass,
                     judged,
-                    ~(self.sets.float() @ self.sets.float().T > 0),
                     backward.quantile,
                     backward.power,
                     backward.floor,

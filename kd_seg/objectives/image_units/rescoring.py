@@ -52,13 +52,12 @@ class Judge:
     seed: int
 
     def ratios(self, network: nn.Module, keys: Iterable[Key], first: dict[Key, int], count: int, turn: int) -> Tensor:
-        """r_u and the belief in every teacher class at the units of some scans: [count, 1 + C2] on the CPU, NaN for
-        those not judged.
+        """r_u and the mean probability of the units of some scans: [2, count] on the CPU, NaN for those not judged.
 
         Args:
             network: put into eval mode for the time being. turn: number of the round, for the augmentation.
         """
-        ratios = torch.full((count, 1 + len(self.sets)), torch.nan)
+        ratios = torch.full((2, count), torch.nan)
         was = network.training
         network.eval()
         try:
@@ -66,7 +65,7 @@ class Judge:
                 for key in keys:
                     units = read_units(self.store, key)
                     if len(units):
-                        ratios[first[key] : first[key] + len(units)] = self._scan(network, key, units, turn)
+                        ratios[:, first[key] : first[key] + len(units)] = self._scan(network, key, units, turn)
         finally:
             network.train(was)
         return ratios
@@ -77,15 +76,14 @@ class Judge:
         probabilities = self._predict(network, cloud.points, [self.seed, turn, key[1]])
         where = np.full(len(scan.points), -1, dtype=np.int64)
         where[cloud.source] = np.arange(len(cloud))
-        klass = torch.from_numpy(units.klass.astype(np.int64))
-        claims = self.sets[klass]
+        claims = self.sets[torch.from_numpy(units.klass.astype(np.int64))]
         point, unit = where[units.points], units.unit_of_pair()
         known = (point >= 0) & (probabilities[np.maximum(point, 0)].sum(dim=1) > 0).numpy()
         rows, unit_rows = torch.from_numpy(point[known]), torch.from_numpy(unit[known])
         measure = self.settings.measure
-        belief = mean_probability(probabilities[rows], unit_rows, self.sets, len(units))
+        likely = mean_probability(probabilities[rows], unit_rows, claims)
         if measure == "probability":
-            ratio = belief.gather(1, klass[:, None]).squeeze(1)
+            ratio = likely
         elif measure == "precision":
             ratio = precision(probabilities[rows].argmax(dim=1), unit_rows, claims)
         else:
@@ -95,7 +93,7 @@ class Judge:
             sizes = torch.bincount(unit_rows, minlength=len(units))
             ratio = overlap(probabilities[around].argmax(dim=1), inside, holder, claims, sizes)
         judged = torch.bincount(unit_rows, minlength=len(units)) >= self.settings.min_points
-        return torch.where(judged[:, None], torch.cat([ratio[:, None], belief], dim=1), torch.nan)
+        return torch.where(judged, torch.stack([ratio, likely]), torch.nan)
 
     def _predict(self, network: nn.Module, points: Points, seed: list[int]) -> Tensor:
         """Class probabilities [N, C] on the CPU, mean over the draws; 0 for points outside the grid."""

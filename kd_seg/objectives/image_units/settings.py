@@ -41,7 +41,7 @@ class BackwardSettings(Settings):
     drop_below: float = Field(default=0.1, ge=0, description="units whose unfloored r_u / q90 is below get weight 0")
     quantile: float = Field(default=0.9, gt=0, le=1)
     unknown_below: float = Field(
-        default=0.05, ge=0, description="classes whose q90 is not above are unknown: units can only be contradicted"
+        default=0.05, ge=0, description="classes whose q90 is not above are unknown: judged by mean probability"
     )
     floor: float = Field(default=0.05, ge=0, le=1)
     power: float = Field(default=1.0, gt=0, description="g: how strongly agreement counts")
