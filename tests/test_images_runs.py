@@ -71,11 +71,8 @@ def test_joint_with_labels(world: World, tmp_path: Path) -> None:
     prepare(asked, WORK)
     trainer = Trainer(asked)
     trainer.fit()
-    assert sorted(trainer.parts.keys.count(key) for key in set(trainer.parts.keys)) == [
-        1,
-        1,
-        2,
-    ]  # labels of one, pictures of all
+    times = sorted(trainer.parts.keys.count(key) for key in set(trainer.parts.keys))
+    assert times == [1, 1, 2]  # labels of one, pictures of all
     assert {"ce", "lovasz", "units", "regions"} <= set(lines(tmp_path)[0]["terms"])
     described = read_metadata(tmp_path / "run/checkpoints/last.safetensors")["training"]["objectives"]
     assert described[1]["regime"] == "joint"

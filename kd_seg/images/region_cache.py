@@ -19,9 +19,9 @@ from kd_seg.images.lifting import SuperpixelSettings
 from kd_seg.images.memory import Remembering
 from kd_seg.images.partitions import PartMap, components, erode, tiles, whole
 from kd_seg.images.sampling import over_parts
-from kd_seg.images.store import Build, Header, Key, Record, Store, build_store, cache_path, fingerprint
+from kd_seg.images.store import Build, Header, Record, Store, build_store, cache_path, fingerprint
 from kd_seg.images.teachers import IMAGE_TEACHERS, Answer, Tools, build_teacher, teacher_settings
-from kd_seg.scans import SemanticKitti
+from kd_seg.scans import Key, SemanticKitti
 
 CONTENT = "regions"
 _EMPTY: dict[str, tuple[type, tuple[int, ...]]] = {

@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from kd_seg.config import digest
 from kd_seg.errors import DataError
-from kd_seg.scans import KittiSequence, SemanticKitti
+from kd_seg.scans import Key, KittiSequence, SemanticKitti
 
 VERSION = 1
 BLOCK = 50
@@ -34,7 +34,6 @@ BLOCK = 50
 OPEN_SHARDS = 64
 """Shards kept open at a time; each holds one file descriptor."""
 
-Key = tuple[str, int]
 Record = dict[str, npt.NDArray[Any]]
 Make = Callable[[Key], Record]
 

@@ -20,11 +20,11 @@ from kd_seg.images.class_maps import ClassMap, load_class_map
 from kd_seg.images.lifting import Frame, LiftSettings, lift_detections, lift_semantic
 from kd_seg.images.memory import Remembering
 from kd_seg.images.noise import Noise, NoiseSettings
-from kd_seg.images.store import Build, Header, Key, Record, Store, build_store, cache_path, fingerprint
+from kd_seg.images.store import Build, Header, Record, Store, build_store, cache_path, fingerprint
 from kd_seg.images.teachers import IMAGE_TEACHERS, Answer, Tools, build_teacher, teacher_settings
 from kd_seg.images.units import Claim, Units, gather
 from kd_seg.images.visibility import see
-from kd_seg.scans import SemanticKitti
+from kd_seg.scans import Key, SemanticKitti
 
 CONTENT = "units"
 _ARRAYS = tuple(field.name for field in fields(Units))

@@ -15,7 +15,7 @@ from kd_seg.classes import ClassTable
 from kd_seg.instances.build import Work
 from kd_seg.networks.batch import Batch, Encoded, Encoding, Output
 from kd_seg.registry import Registry
-from kd_seg.scans import Cloud, Scan, SemanticKitti
+from kd_seg.scans import Cloud, Key, Scan, SemanticKitti
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Context:
     device: torch.device
     cache: Path
     experiment: Any = None
-    labelled: frozenset[tuple[str, int]] | None = None
+    labelled: frozenset[Key] | None = None
 
 
 class Objective(nn.Module):

@@ -5,7 +5,7 @@ from kd_seg.scans.calibration import Calibration, read_calibration, read_poses, 
 from kd_seg.scans.cloud import Cloud, Kind, stack
 from kd_seg.scans.point_files import BAG_SUFFIXES, is_bag, read_points
 from kd_seg.scans.scan import Camera, Scan, read_words
-from kd_seg.scans.semantic_kitti import SPLITS, KittiSequence, SemanticKitti
+from kd_seg.scans.semantic_kitti import SPLITS, Key, KittiSequence, SemanticKitti
 
 __all__ = [
     "BAG_SUFFIXES",
@@ -13,6 +13,7 @@ __all__ = [
     "Calibration",
     "Camera",
     "Cloud",
+    "Key",
     "Kind",
     "KittiSequence",
     "Points",

@@ -20,6 +20,8 @@ SPLITS: dict[str, tuple[str, ...]] = {
     "test": tuple(f"{n:02d}" for n in range(11, 22)),
 }
 """The official splits."""
+Key = tuple[str, int]
+"""Sequence and scan number."""
 
 
 class KittiSequence:
@@ -140,7 +142,7 @@ class SemanticKitti:
     def __getitem__(self, position: int) -> Scan:
         return self.scan(*self._keys[position])
 
-    def keys(self) -> list[tuple[str, int]]:
+    def keys(self) -> list[Key]:
         """(sequence, scan number) of every scan, in order."""
         return list(self._keys)
 

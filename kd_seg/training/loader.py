@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from kd_seg.classes import ClassTable
 from kd_seg.networks import Batch, Encoding, collate, encode
 from kd_seg.objectives import Sample, View
-from kd_seg.scans import Cloud, Scan, SemanticKitti
+from kd_seg.scans import Cloud, Key, Scan, SemanticKitti
 from kd_seg.training.augment import augment
 from kd_seg.training.experiment import AugmentSettings
 
@@ -33,18 +33,18 @@ class Pipeline:
     """
 
     data: SemanticKitti
-    keys: tuple[tuple[str, int], ...]
+    keys: tuple[Key, ...]
     classes: ClassTable
     encoding: Encoding
     settings: AugmentSettings
     views: tuple[View, ...]
-    labelled: frozenset[tuple[str, int]] | None
+    labelled: frozenset[Key] | None
     fuse: Fuse | None
     paste: Paste | None
     mix: Mix | None
     fused_share: float = 1.0
 
-    def cloud(self, key: tuple[str, int], rng: np.random.Generator, fuse: Fuse | None) -> tuple[Any, Cloud]:
+    def cloud(self, key: Key, rng: np.random.Generator, fuse: Fuse | None) -> tuple[Any, Cloud]:
         """Scan and cloud before augmentation: own rows, fused ones, pasted instances, and what views add."""
         scan = self.data.scan(*key)
         cloud = Cloud.of_scan(scan, with_labels=self.labelled is not None and key in self.labelled)
@@ -56,7 +56,7 @@ class Pipeline:
             cloud = self.paste(cloud, rng)
         return scan, cloud
 
-    def sample(self, key: tuple[str, int], rng: np.random.Generator) -> tuple[Sample, list[Any]]:
+    def sample(self, key: Key, rng: np.random.Generator) -> tuple[Sample, list[Any]]:
         """One augmented, encoded sample and its views."""
         fuse = self.fuse if self.fused_share == 1.0 or rng.random() < self.fused_share else None
         scan, cloud = self.cloud(key, rng, fuse)
@@ -104,7 +104,7 @@ class Batches(Dataset[Batch]):
         }
         return replace(batch, views=views)
 
-    def _key(self, position: int) -> tuple[str, int]:
+    def _key(self, position: int) -> Key:
         """Scans in a new random order each time all have been seen."""
         total = len(self.pipeline.keys)
         order = np.random.default_rng([self.seed, 0, position // total]).permutation(total)
@@ -129,7 +129,7 @@ def stream(batches: Batches, workers: int) -> Iterator[Batch]:
     return iter(loader)
 
 
-def choose_labelled(keys: list[tuple[str, int]], fraction: float, seed: int) -> frozenset[tuple[str, int]]:
+def choose_labelled(keys: list[Key], fraction: float, seed: int) -> frozenset[Key]:
     """The scans whose labels may be used: at least one, drawn by seed, nested (1 % lies within 10 %)."""
     order = np.random.default_rng([seed, 2]).permutation(len(keys))
     count = max(1, round(fraction * len(keys)))

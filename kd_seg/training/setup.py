@@ -16,13 +16,11 @@ from kd_seg.instances.fusion import Fuser
 from kd_seg.instances.paste import Paster
 from kd_seg.networks import build_network
 from kd_seg.objectives import OBJECTIVES, Context, Objective
-from kd_seg.scans import SemanticKitti
+from kd_seg.scans import Key, SemanticKitti
 from kd_seg.training.experiment import DataSettings, Experiment
 from kd_seg.training.loader import Pipeline, choose_labelled
 from kd_seg.training.mixing import build_mixer
 from kd_seg.voxels import feature_width
-
-Key = tuple[str, int]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from kd_seg.classes import ClassTable
 from kd_seg.images.class_maps import load_class_map
-from kd_seg.images.store import Key
 from kd_seg.images.unit_cache import build_units, open_units
 from kd_seg.instances.build import Work
 from kd_seg.losses.supervised import lovasz_softmax
@@ -24,7 +23,7 @@ from kd_seg.objectives.image_units.rescoring import Judge, settled
 from kd_seg.objectives.image_units.settings import BackwardSettings, ImageUnitsSettings
 from kd_seg.objectives.image_units.view import UnitBatch, UnitsView
 from kd_seg.objectives.interface import OBJECTIVES, Context, Objective, Step, Term, View
-from kd_seg.scans import SemanticKitti
+from kd_seg.scans import Key, SemanticKitti
 
 
 @OBJECTIVES.register("image_units")

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from kd_seg.geometry import rotation_z
 from kd_seg.images.cameras import ProjectionSettings, SeenView, look
-from kd_seg.images.store import Key, Store
+from kd_seg.images.store import Store
 from kd_seg.images.unit_cache import read_units
 from kd_seg.images.units import Units
 from kd_seg.losses.units import mean_probability, overlap, precision
 from kd_seg.networks import Encoding, collate, encode
 from kd_seg.objectives.image_units.settings import BackwardSettings
-from kd_seg.scans import Cloud, Points, SemanticKitti
+from kd_seg.scans import Cloud, Key, Points, SemanticKitti
 
 
 def settled(history: list[float], window: int, tolerance: float, least: int) -> bool:
