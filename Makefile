@@ -43,7 +43,7 @@ setup:
 	echo "== torch first, then the rest; the first time this downloads for some minutes"
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
-	$(BIN)/python -m kd_seg.system_libraries
+	$(BIN)/python -m kd_seg.core.system_libraries
 	echo "$$digest" > $(VENV)/kd_seg.stamp
 	echo "== ready: $(BIN)/kd-seg --help"
 

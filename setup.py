@@ -86,7 +86,7 @@ setup(
         "console_scripts": [
             "kd-seg = kd_seg.cli.main:main",
             "segmentation_node = ros_nodes.segmentation_node:main",
-            "replay_latency = ros_nodes.latency:main",
+            "replay_latency = ros_nodes.measure.latency:main",
         ]
     },
     classifiers=[

@@ -17,7 +17,7 @@ from torch import nn
 
 import kd_seg
 from kd_seg.classes import ClassTable
-from kd_seg.errors import CheckpointError, KdSegError
+from kd_seg.core.errors import CheckpointError, KdSegError
 from kd_seg.networks import Encoding, build_network
 from kd_seg.scans import Points
 from kd_seg.voxels import feature_width, grid_from_json

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kd_seg.config import Settings, find_config, read_yaml, validate
-from kd_seg.errors import ConfigError, DataError
+from kd_seg.core.config import Settings, find_config, read_yaml, validate
+from kd_seg.core.errors import ConfigError, DataError
 
 INVALID = 255
 """Class id of a point that has no class: outside the grid, not finite, or ignored."""

@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from kd_seg.errors import KdSegError
+from kd_seg.core.errors import KdSegError
 
 _GIGABYTE = 1024**3
 
@@ -119,10 +119,10 @@ def convolve(device: str) -> None:
 
 
 def _open3d() -> tuple[bool, str]:
-    from kd_seg.open3d_import import SYSTEM_LIBRARIES
-    from kd_seg.system_libraries import missing_libraries
+    from kd_seg.core.open3d import SYSTEM_LIBRARIES
+    from kd_seg.core.system_libraries import missing_libraries
 
-    ended = _ended("from kd_seg.open3d_import import open3d; open3d().t.geometry.RaycastingScene()")
+    ended = _ended("from kd_seg.core.open3d import open3d; open3d().t.geometry.RaycastingScene()")
     if ended is None:
         return True, f"Open3D {_version('open3d')} imports and makes a scene to cast rays in"
     packages = [SYSTEM_LIBRARIES[name] for name in missing_libraries()]
@@ -133,8 +133,8 @@ def _open3d() -> tuple[bool, str]:
 def _kernels() -> tuple[bool, str]:
     import numpy as np
 
+    from kd_seg.core.kernels import kernel
     from kd_seg.voxels import CartesianGrid, voxelize
-    from kd_seg.voxels.compiled import kernel
 
     add: Any = kernel(_add)
 
@@ -174,7 +174,7 @@ def _fonts() -> tuple[bool, str]:
 
 
 def _checkpoint() -> tuple[bool, str]:
-    from kd_seg.segmenter import Segmenter, made_up_cloud
+    from kd_seg.serving.segmenter import Segmenter, made_up_cloud
 
     student = Segmenter(device="cpu")
     answer = student.segment(made_up_cloud(2000, 0))
@@ -183,7 +183,7 @@ def _checkpoint() -> tuple[bool, str]:
 
 
 def _configs() -> tuple[bool, str]:
-    from kd_seg.config import config_folders
+    from kd_seg.core.config import config_folders
 
     folders = config_folders()
     if not folders:

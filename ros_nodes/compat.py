@@ -14,7 +14,7 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import qos_policy_name_from_kind
 from sensor_msgs.msg import PointCloud2, PointField
 
-from kd_seg.pointcloud2 import Field, Packed
+from kd_seg.serving.pointcloud2 import Field, Packed
 from ros_nodes.health import Status
 
 try:  # Jazzy

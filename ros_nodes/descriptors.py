@@ -6,7 +6,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.qos import QoSDurabilityPolicy, QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
 
-from kd_seg.parameters import Parameter
+from kd_seg.serving.parameters import Parameter
 
 ROS_KINDS = {
     "string": RosParameter.Type.STRING,

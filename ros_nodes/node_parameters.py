@@ -9,9 +9,9 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode
 from rclpy.parameter import Parameter as RosParameter
 
-from kd_seg.errors import ConfigError
-from kd_seg.labelling import filter_ids
-from kd_seg.parameters import BY_NAME, PARAMETERS, cloud_settings
+from kd_seg.core.errors import ConfigError
+from kd_seg.serving.labeller import filter_ids
+from kd_seg.serving.parameters import BY_NAME, PARAMETERS, cloud_settings
 from ros_nodes import compat
 from ros_nodes.descriptors import descriptor
 from ros_nodes.worker import FrameSettings

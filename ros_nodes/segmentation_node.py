@@ -16,11 +16,11 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Float64, String
 
-from kd_seg.errors import ConfigError
-from kd_seg.labelling import Labeller, filter_ids, label_info_json, label_pairs, summary
-from kd_seg.parameters import PARAMETERS, cloud_settings
-from kd_seg.pointcloud2 import Packed
-from kd_seg.segmenter import Segmenter
+from kd_seg.core.errors import ConfigError
+from kd_seg.serving.labeller import Labeller, filter_ids, label_info_json, label_pairs, summary
+from kd_seg.serving.parameters import PARAMETERS, cloud_settings
+from kd_seg.serving.pointcloud2 import Packed
+from kd_seg.serving.segmenter import Segmenter
 from ros_nodes import compat
 from ros_nodes.descriptors import quality
 from ros_nodes.health import Input, Life, Model, Snapshot, Stopwatch, Thresholds, report

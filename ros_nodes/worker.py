@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from kd_seg.labelling import Labelled, Labeller, summary
-from kd_seg.parameters import CloudSettings
-from kd_seg.pointcloud2 import CloudRejectedError, Packed
-from kd_seg.sensor_input import FrameFigures, SensorWatch
+from kd_seg.serving.labeller import Labelled, Labeller, summary
+from kd_seg.serving.parameters import CloudSettings
+from kd_seg.serving.pointcloud2 import CloudRejectedError, Packed
+from kd_seg.serving.sensor_input import FrameFigures, SensorWatch
 from ros_nodes.health import Frame, Stopwatch
 from ros_nodes.mailbox import Mailbox, Parcel
 

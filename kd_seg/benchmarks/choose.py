@@ -13,9 +13,9 @@ import torch
 
 import kd_seg
 from kd_seg.benchmarks.timing import BenchRow
-from kd_seg.errors import UsageError
+from kd_seg.core.errors import UsageError
 from kd_seg.scans import Points, SemanticKitti, read_points
-from kd_seg.segmenter import on_device, pick_device
+from kd_seg.serving.segmenter import on_device, pick_device
 
 
 @dataclass(frozen=True)

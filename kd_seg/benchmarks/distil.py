@@ -17,10 +17,10 @@ import torch
 from kd_seg.benchmarks.timing import BenchRow, Rival, compare
 from kd_seg.checkpoint import Spec, save_checkpoint
 from kd_seg.classes import load_classes
-from kd_seg.config import validate
+from kd_seg.core.config import validate
 from kd_seg.instances.build import Work
 from kd_seg.objectives import Step
-from kd_seg.training.experiment import Experiment
+from kd_seg.training.config import Experiment
 from kd_seg.training.loader import Batches
 from kd_seg.training.optimisation import build_optimiser
 from kd_seg.training.prepare import prepare

@@ -28,7 +28,7 @@ from kd_seg.objectives.interface import Sample
 from kd_seg.objectives.multi_to_single.view import FusedView
 from kd_seg.scans import Cloud, Scan, SemanticKitti
 from kd_seg.training.augment import augment
-from kd_seg.training.experiment import AugmentSettings
+from kd_seg.training.config import AugmentSettings
 from kd_seg.voxels import CartesianGrid
 
 SCANS = 4

@@ -18,11 +18,11 @@ from kd_seg.benchmarks.distil import _finite, _silent, _Steps
 from kd_seg.benchmarks.timing import BenchRow, Rival, compare
 from kd_seg.checkpoint import Spec, save_checkpoint
 from kd_seg.classes import load_classes
-from kd_seg.config import validate
+from kd_seg.core.config import validate
 from kd_seg.instances.build import Work
-from kd_seg.objectives.image_labels import ImageLabelsSettings
+from kd_seg.objectives.image_labels.objective import ImageLabelsSettings
 from kd_seg.objectives.interface import View
-from kd_seg.training.experiment import Experiment
+from kd_seg.training.config import Experiment
 from kd_seg.training.prepare import prepare
 from kd_seg.training.setup import assemble
 

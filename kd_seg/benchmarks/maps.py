@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kd_seg.benchmarks.timing import BenchRow, Rival, compare
-from kd_seg.errors import DataError
+from kd_seg.core.errors import DataError
 from kd_seg.networks import Batch, Encoding, build_network, collate, encode
 from kd_seg.sparse import Down, Submanifold, Up
 from kd_seg.sparse.backend import spconv

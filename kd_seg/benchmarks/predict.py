@@ -13,7 +13,7 @@ from kd_seg.benchmarks.timing import BenchRow, Rival, compare, wait_for
 from kd_seg.networks import collate, encode
 from kd_seg.networks.work import multiply_adds
 from kd_seg.scans import Points
-from kd_seg.segmenter import Segmenter
+from kd_seg.serving.segmenter import Segmenter
 
 
 def rows(points: Points, repeats: int, checkpoint: Path | None = None, device: str = "cpu") -> list[BenchRow]:

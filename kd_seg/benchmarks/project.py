@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from kd_seg.benchmarks.timing import BenchRow, Rival, compare
-from kd_seg.geometry import Matrix
-from kd_seg.images.projection import Optics, project
-from kd_seg.images.visibility import VisibilitySettings, see
+from kd_seg.core.geometry import Matrix
+from kd_seg.images.projection.project import Optics, project
+from kd_seg.images.projection.visibility import VisibilitySettings, see
 from kd_seg.scans import Points
 
 KITTI_P2: Matrix = np.array(

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kd_seg.benchmarks.timing import BenchRow, Rival, compare
-from kd_seg.errors import DataError
+from kd_seg.core.errors import DataError
 from kd_seg.voxels import CartesianGrid, Voxels, voxelize
 
 HEIGHT = (-6.4, 6.4)
@@ -106,8 +106,8 @@ def _uniques(cells: npt.NDArray[np.int32], grid: CartesianGrid, expected: Voxels
 
 def _open3d(cells: npt.NDArray[np.int32], voxels: int) -> list[Rival]:
     """Open3D's hash set of cells; left out with a warning where Open3D is missing."""
-    from kd_seg.errors import MissingDependencyError
-    from kd_seg.open3d_import import open3d
+    from kd_seg.core.errors import MissingDependencyError
+    from kd_seg.core.open3d import open3d
 
     try:
         core = open3d().core

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from kd_seg.errors import KdSegError
+from kd_seg.core.errors import KdSegError
 
 T = TypeVar("T")
 err = Console(stderr=True, highlight=False, soft_wrap=True)

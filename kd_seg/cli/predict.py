@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kd_seg.cli.console import print_json, progress, say, tracked
-from kd_seg.errors import DataError
+from kd_seg.core.errors import DataError
 
 
 def command(
@@ -43,9 +43,9 @@ def command(
 
              kd-seg predict drive.mcap --topic /points --out labelled.mcap
     """
-    from kd_seg.parameters import cloud_settings, read_parameters
     from kd_seg.scans import is_bag
-    from kd_seg.segmenter import Segmenter
+    from kd_seg.serving.parameters import cloud_settings, read_parameters
+    from kd_seg.serving.segmenter import Segmenter
 
     values = read_parameters(params, set_ or [])
 
@@ -58,7 +58,7 @@ def command(
         return segmenter
 
     if is_bag(source):
-        from kd_seg.bags import BagOptions, count_messages, label_bag
+        from kd_seg.serving.bags import BagOptions, count_messages, label_bag
 
         names = tuple(name.strip() for name in outputs.split(",") if name.strip())
         options = BagOptions(topic, storage, names, copy_all, cloud_settings(values))
@@ -66,7 +66,7 @@ def command(
             summary = label_bag(source, out, load(), options, advance)
     else:
         from kd_seg.evaluation import read_shard
-        from kd_seg.predicting import label_files, plan, sensor_of
+        from kd_seg.serving.label_files import label_files, plan, sensor_of
 
         tasks = plan(source, out, *read_shard(shard))
         settings = sensor_of(source, values)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from kd_seg.cli.console import print_json, progress, say
-from kd_seg.errors import UsageError
+from kd_seg.core.errors import UsageError
 
 
 def command(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kd_seg.cli.console import say, tracked
-from kd_seg.errors import UsageError
+from kd_seg.core.errors import UsageError
 
 
 def command(

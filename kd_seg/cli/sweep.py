@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kd_seg.cli.console import print_json, say
-from kd_seg.errors import DataError, UsageError
+from kd_seg.core.errors import DataError, UsageError
 
 
 def command(
@@ -25,8 +25,8 @@ def command(
 
     Example: kd-seg sweep configs/experiments/m2s_first_look.yaml --jobs 2 --docs docs/results.md
     """
-    from kd_seg.experiments import array_script, collect, plan, read_sweep, run_sweep, write_results
-    from kd_seg.experiments.table import markdown
+    from kd_seg.sweeps import array_script, collect, plan, read_sweep, run_sweep, write_results
+    from kd_seg.sweeps.table import markdown
 
     sweep = read_sweep(experiment)
     planned = plan(sweep)

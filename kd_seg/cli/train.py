@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from kd_seg.cli.console import err, print_json, say
-from kd_seg.errors import UsageError
+from kd_seg.core.errors import UsageError
 
 
 def command(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from kd_seg.errors import DataError
+from kd_seg.core.errors import DataError
 
 Matrix = npt.NDArray[np.int64]
 TrainIds = npt.NDArray[np.uint8]

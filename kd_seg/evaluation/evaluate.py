@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kd_seg.errors import DataError, UsageError
+from kd_seg.core.errors import DataError, UsageError
 from kd_seg.evaluation.confusion import confusion, confusion_by_distance
 from kd_seg.evaluation.predictors import Predictor
 from kd_seg.evaluation.result import Evaluation

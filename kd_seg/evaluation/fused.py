@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from kd_seg.classes import ClassTable
-from kd_seg.config import validate
-from kd_seg.errors import DataError
+from kd_seg.core.config import validate
+from kd_seg.core.errors import DataError
 from kd_seg.instances.build import Progress, Work
 from kd_seg.instances.fusion import Fuser, prepare_fusion
 from kd_seg.scans import Cloud, Scan, SemanticKitti
-from kd_seg.training.experiment import FusedSettings
+from kd_seg.training.config import FusedSettings
 from kd_seg.training.setup import cache_folder
 
 

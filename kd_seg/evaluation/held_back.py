@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kd_seg.evaluation.evaluate import evaluate, select
 from kd_seg.evaluation.predictors import Network
-from kd_seg.training.experiment import DataSettings
+from kd_seg.training.config import DataSettings
 
 
 def score_of(data: DataSettings) -> Callable[[Path], float] | None:
@@ -17,7 +17,7 @@ def score_of(data: DataSettings) -> Callable[[Path], float] | None:
     scans = select(Path(data.root), data.select, None)
 
     def score(checkpoint: Path) -> float:
-        from kd_seg.segmenter import Segmenter
+        from kd_seg.serving.segmenter import Segmenter
 
         return evaluate(Network(Segmenter(checkpoint)), scans).scores.miou_present or 0.0
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from kd_seg.classes import ClassTable
-from kd_seg.errors import DataError
+from kd_seg.core.errors import DataError
 from kd_seg.evaluation.confusion import TrainIds
 from kd_seg.scans import Cloud, Scan, read_words
 
 if TYPE_CHECKING:
-    from kd_seg.segmenter import Segmenter
+    from kd_seg.serving.segmenter import Segmenter
 
 
 @dataclass(frozen=True)

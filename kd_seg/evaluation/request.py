@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kd_seg.classes import load_classes
-from kd_seg.config import read_yaml
-from kd_seg.errors import DataError, UsageError
+from kd_seg.core.config import read_yaml
+from kd_seg.core.errors import DataError, UsageError
 from kd_seg.evaluation.evaluate import Selection, evaluate, select
 from kd_seg.evaluation.predictors import FusedNetwork, LabelFolder, Network, Predictor
 from kd_seg.evaluation.result import Evaluation, read_evaluation
@@ -147,7 +147,7 @@ def _predictor(request: Request, selection: Selection, progress: Progress) -> Pr
         folder = LabelFolder(what, load_classes(request.classes))
         folder.check(selection.stems())
         return folder
-    from kd_seg.segmenter import Segmenter
+    from kd_seg.serving.segmenter import Segmenter
 
     segmenter = Segmenter(what, device=request.device, num_threads=request.num_threads)
     if request.input == "own":

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kd_seg.classes import ClassTable
-from kd_seg.errors import DataError
+from kd_seg.core.errors import DataError
 from kd_seg.evaluation.confusion import DISTANCES, Matrix
 from kd_seg.evaluation.metrics import Scores, scores
 

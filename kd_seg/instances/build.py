@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from kd_seg.classes import ClassTable
-from kd_seg.errors import DataError
+from kd_seg.core.errors import DataError
 from kd_seg.instances.clusters import Clusters, stuff_rows
-from kd_seg.instances.clutter import clutter_keys
+from kd_seg.instances.decoys import clutter_keys
 from kd_seg.instances.fingerprint import difference, fingerprint
 from kd_seg.instances.library import FORMAT, RECORD, Header, Role, library_folder, read_header, shard_names
 from kd_seg.instances.settings import LibrarySettings

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from kd_seg.geometry import transform
+from kd_seg.core.geometry import transform
+from kd_seg.core.kernels import kernel
 from kd_seg.scans import KittiSequence, Scan
-from kd_seg.voxels.compiled import kernel
 from kd_seg.voxels.disjoint import join, settle
 
 CELL = 0.3

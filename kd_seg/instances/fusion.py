@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kd_seg.classes import ClassTable
-from kd_seg.geometry import transform
+from kd_seg.core.geometry import transform
 from kd_seg.instances.build import Work, build_library
 from kd_seg.instances.library import InstanceLibrary, Role, SequenceInstances, missing_shards
 from kd_seg.instances.nearness import keep_fused

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from kd_seg.voxels.compiled import kernel
+from kd_seg.core.kernels import kernel
 
 Xyz = npt.NDArray[np.float64]
 

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kd_seg.classes import ClassTable
-from kd_seg.config import digest
-from kd_seg.errors import DataError
+from kd_seg.core.config import digest
+from kd_seg.core.errors import DataError
 from kd_seg.instances.fingerprint import difference, fingerprint
 from kd_seg.instances.settings import LibrarySettings
 from kd_seg.scans import Points, SemanticKitti

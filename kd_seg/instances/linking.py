@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from kd_seg.geometry import transform
+from kd_seg.core.geometry import transform
 
 NEAR_VEHICLE, NEAR_OTHER = 1.0, 0.6
 LARGEST_GAP = 3

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kd_seg.voxels.compiled import kernel
+from kd_seg.core.kernels import kernel
 
 COARSE = 0.5
 """Cells in metres of the bitmap that finds the own points worth a closer look."""

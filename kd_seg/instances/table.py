@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from kd_seg.classes import ClassTable
-from kd_seg.config import digest
-from kd_seg.errors import DataError
-from kd_seg.geometry import Matrix, invert, transform
+from kd_seg.core.config import digest
+from kd_seg.core.errors import DataError
+from kd_seg.core.geometry import Matrix, invert, transform
 from kd_seg.instances.build import Work, run_tasks, write_arrays, write_text
 from kd_seg.instances.icp import Motion, Target, Xyz
 from kd_seg.instances.library import InstanceLibrary, Role, SequenceInstances, shard_names

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from kd_seg.core.kernels import kernel
 from kd_seg.scans import Points
 from kd_seg.voxels import Grid, Voxels, majority_labels, point_features, voxelize
-from kd_seg.voxels.compiled import kernel
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kd_seg.errors import ConfigError
+from kd_seg.core.errors import ConfigError
 from kd_seg.networks.batch import Batch, Level, Output, move
 from kd_seg.networks.registry import NETWORKS
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from kd_seg.registry import Registry
+from kd_seg.core.registry import Registry
 
 NETWORKS: Registry[Any] = Registry("network", "kd_seg.networks")
 """Network by name: ``build(size, features, classes) -> nn.Module`` with ``channels: dict[level, width]``."""

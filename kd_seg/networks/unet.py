@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from kd_seg.errors import ConfigError
+from kd_seg.core.errors import ConfigError
 from kd_seg.networks.batch import Batch, Level, Output
 from kd_seg.networks.registry import NETWORKS
 from kd_seg.sparse import Down, SparseTensor, Submanifold, Up, pool_rows, sparse_tensor

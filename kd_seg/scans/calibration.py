@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from kd_seg.errors import DataError
-from kd_seg.geometry import Matrix, check_rigid, invert
+from kd_seg.core.errors import DataError
+from kd_seg.core.geometry import Matrix, check_rigid, invert
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
-from kd_seg.errors import DataError
+from kd_seg.core.errors import DataError
 from kd_seg.scans.arrays import Points, Words
 from kd_seg.scans.scan import Scan
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from kd_seg.errors import DataError
+from kd_seg.core.errors import DataError
 from kd_seg.scans.arrays import Points
 
 READERS: dict[str, Callable[[Path], Points]] = {}
 """Reader by file suffix; each returns points [N, 4] float32, intensity as the file has it (0 where it has none)."""
 
 BAG_SUFFIXES = (".mcap", ".db3", ".bag")
-"""Files that hold many clouds, read by kd_seg.bag_files."""
+"""Files that hold many clouds, read by kd_seg.serving.bag_io."""
 
 
 def is_bag(path: Path) -> bool:
@@ -71,7 +71,7 @@ def read_npy(path: Path) -> Points:
 @reader(".ply")
 def read_open3d(path: Path) -> Points:
     """.pcd and .ply through Open3D; ``intensity`` (or i, reflectivity, remission, scalar_*) is kept where present."""
-    from kd_seg.open3d_import import open3d
+    from kd_seg.core.open3d import open3d
 
     cloud = open3d().t.io.read_point_cloud(str(path))
     if "positions" not in cloud.point or len(cloud.point.positions) == 0:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from kd_seg.errors import DataError
-from kd_seg.geometry import Matrix
+from kd_seg.core.errors import DataError
+from kd_seg.core.geometry import Matrix
 from kd_seg.scans.arrays import Points, Words
 from kd_seg.scans.point_files import read_bin
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from kd_seg.errors import DataError
+from kd_seg.core.errors import DataError
 from kd_seg.scans.calibration import Calibration, read_calibration, read_poses, read_times
 from kd_seg.scans.scan import Camera, Scan
 

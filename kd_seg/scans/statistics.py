@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kd_seg.classes import ClassTable, load_classes
-from kd_seg.errors import DataError
+from kd_seg.core.errors import DataError
 from kd_seg.scans.arrays import Points, Words
 from kd_seg.scans.scan import Scan
 from kd_seg.scans.semantic_kitti import SemanticKitti

@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 import torch
 
-from kd_seg.errors import MissingDependencyError
+from kd_seg.core.errors import MissingDependencyError
 
 
 @lru_cache

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kd_seg.errors import DataError
+from kd_seg.core.errors import DataError
 from kd_seg.sparse.backend import spconv
 from kd_seg.sparse.kernel_maps import FLAT, Rows, Wraps, strided_map, submanifold_map
 from kd_seg.sparse.pooling import mean_rows

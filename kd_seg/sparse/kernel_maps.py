@@ -13,8 +13,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from kd_seg.errors import DataError
-from kd_seg.voxels.compiled import kernel
+from kd_seg.core.errors import DataError
+from kd_seg.core.kernels import kernel
 from kd_seg.voxels.sorting import sort_columns, sort_digits
 
 Rows = npt.NDArray[np.int32]

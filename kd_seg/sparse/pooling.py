@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from kd_seg.voxels.compiled import kernel
+from kd_seg.core.kernels import kernel
 
 
 @kernel

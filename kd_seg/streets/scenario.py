@@ -7,16 +7,16 @@ from functools import cached_property
 
 import numpy as np
 
-from kd_seg.geometry import Matrix, rigid, rotation_z
-from kd_seg.streets.catalogue import Item
-from kd_seg.streets.ground import Plan, survey
-from kd_seg.streets.hdl64 import Calibration, draw_calibration
-from kd_seg.streets.layout import furnish
-from kd_seg.streets.mesh import Floats
-from kd_seg.streets.network import STYLES, Network, lay
-from kd_seg.streets.rare import populate
-from kd_seg.streets.surfaces import Surfaces, draw_surfaces
-from kd_seg.streets.traffic import PERIOD, Ego, Track, drive
+from kd_seg.core.geometry import Matrix, rigid, rotation_z
+from kd_seg.streets.layout.ground import Plan, survey
+from kd_seg.streets.layout.layout import furnish
+from kd_seg.streets.layout.network import STYLES, Network, lay
+from kd_seg.streets.layout.rare import populate
+from kd_seg.streets.layout.surfaces import Surfaces, draw_surfaces
+from kd_seg.streets.layout.traffic import PERIOD, Ego, Track, drive
+from kd_seg.streets.objects.catalogue import Item
+from kd_seg.streets.objects.mesh import Floats
+from kd_seg.streets.sensors.hdl64 import Calibration, draw_calibration
 
 PLACES = (
     "residential",

@@ -16,17 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from kd_seg.errors import UsageError
-from kd_seg.geometry import invert
-from kd_seg.open3d_import import open3d
-from kd_seg.streets.camera import picture, visible
-from kd_seg.streets.catalogue import shape
-from kd_seg.streets.mesh import Floats
+from kd_seg.core.errors import UsageError
+from kd_seg.core.geometry import invert
+from kd_seg.core.open3d import open3d
+from kd_seg.scans.truth import ObjectTruth, truth_folder
+from kd_seg.streets.layout.traffic import PERIOD
+from kd_seg.streets.layout.world import World
+from kd_seg.streets.objects.catalogue import shape
+from kd_seg.streets.objects.mesh import Floats
 from kd_seg.streets.scenario import Scenario, compose
-from kd_seg.streets.sensor import sweep
-from kd_seg.streets.traffic import PERIOD
-from kd_seg.streets.truth import ObjectTruth, truth_folder
-from kd_seg.streets.world import World
+from kd_seg.streets.sensors.camera import picture, visible
+from kd_seg.streets.sensors.lidar import sweep
 from kd_seg.streets.writer import PART, write_picture, write_scan, write_sequence, write_truth
 
 GENERATION = 7

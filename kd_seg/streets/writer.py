@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from kd_seg.geometry import Matrix, invert
-from kd_seg.streets.rig import PROJECTIONS, TR
-from kd_seg.streets.sensor import Sweep
-from kd_seg.streets.truth import ObjectTruth, truth_folder
+from kd_seg.core.geometry import Matrix, invert
+from kd_seg.scans.truth import ObjectTruth, truth_folder
+from kd_seg.streets.sensors.lidar import Sweep
+from kd_seg.streets.sensors.rig import PROJECTIONS, TR
 
 PART = ".part"
 """Suffix of a file that is being written."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from kd_seg.geometry import rotation_z
+from kd_seg.core.geometry import rotation_z
 from kd_seg.scans import Cloud, Points
-from kd_seg.training.experiment import AugmentSettings
+from kd_seg.training.config import AugmentSettings
 
 
 def augment(cloud: Cloud, settings: AugmentSettings, rng: np.random.Generator) -> Cloud:

@@ -15,7 +15,7 @@ from kd_seg.networks import Batch, Encoding, collate, encode
 from kd_seg.objectives import Sample, View
 from kd_seg.scans import Cloud, Key, Scan, SemanticKitti
 from kd_seg.training.augment import augment
-from kd_seg.training.experiment import AugmentSettings
+from kd_seg.training.config import AugmentSettings
 
 Fuse = Callable[[Scan, Cloud, np.random.Generator], Cloud]
 Paste = Callable[[Cloud, np.random.Generator], Cloud]

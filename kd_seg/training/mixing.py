@@ -11,8 +11,8 @@ import numpy.typing as npt
 from pydantic import Field
 
 from kd_seg.classes import ClassTable
-from kd_seg.config import Settings
-from kd_seg.geometry import rotation_z
+from kd_seg.core.config import Settings
+from kd_seg.core.geometry import rotation_z
 from kd_seg.scans import Cloud, Words, stack
 
 Mask = npt.NDArray[np.bool_]

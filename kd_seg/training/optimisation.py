@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from kd_seg.training.experiment import OptimSettings
+from kd_seg.training.config import OptimSettings
 
 
 def build_optimiser(modules: Iterable[nn.Module], settings: OptimSettings) -> torch.optim.Optimizer:

@@ -8,7 +8,7 @@ from kd_seg.classes import load_classes
 from kd_seg.instances.build import Work
 from kd_seg.instances.fusion import prepare_fusion
 from kd_seg.objectives import OBJECTIVES, Objective
-from kd_seg.training.experiment import Experiment
+from kd_seg.training.config import Experiment
 from kd_seg.training.setup import cache_folder, choose_device, labelled_data, training_data
 
 

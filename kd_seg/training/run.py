@@ -16,9 +16,9 @@ import yaml
 
 import kd_seg
 from kd_seg.checkpoint import write_whole
-from kd_seg.config import read_yaml, validate
-from kd_seg.errors import DataError, UsageError
-from kd_seg.training.experiment import Experiment
+from kd_seg.core.config import read_yaml, validate
+from kd_seg.core.errors import DataError, UsageError
+from kd_seg.training.config import Experiment
 
 _PACKAGES = ("torch", "numpy", "numba", "spconv-cu120", "spconv-cu121", "cumm-cu120", "scipy", "open3d", "safetensors")
 

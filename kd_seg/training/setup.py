@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from kd_seg.classes import ClassTable, load_classes
-from kd_seg.errors import ConfigError, DataError, MissingDependencyError
+from kd_seg.core.errors import ConfigError, DataError, MissingDependencyError
 from kd_seg.instances.fusion import Fuser
 from kd_seg.instances.paste import Paster
 from kd_seg.networks import build_network
 from kd_seg.objectives import OBJECTIVES, Context, Objective
 from kd_seg.scans import Key, SemanticKitti
-from kd_seg.training.experiment import DataSettings, Experiment
+from kd_seg.training.config import DataSettings, Experiment
 from kd_seg.training.loader import Pipeline, choose_labelled
 from kd_seg.training.mixing import build_mixer
 from kd_seg.voxels import feature_width

@@ -19,12 +19,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 import kd_seg
 from kd_seg.checkpoint import Sensor, Spec, initialise, read_spec, resolve, save_checkpoint, write_whole
-from kd_seg.config import digest
-from kd_seg.errors import KdSegError
+from kd_seg.core.config import digest
+from kd_seg.core.errors import KdSegError
 from kd_seg.losses.zero import exact_zero
 from kd_seg.networks import Batch
 from kd_seg.objectives import Objective, Step, Term
-from kd_seg.training.experiment import Experiment
+from kd_seg.training.config import Experiment
 from kd_seg.training.loader import Batches, stream
 from kd_seg.training.optimisation import build_optimiser, rate
 from kd_seg.training.run import RunFolder

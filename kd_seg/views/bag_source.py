@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from kd_seg.bag_files import cloud_connections, open_bag
 from kd_seg.classes import ClassTable
-from kd_seg.errors import DataError, UsageError
-from kd_seg.pointcloud2 import DEFAULT_INTENSITY_FIELDS, Decoder
+from kd_seg.core.errors import DataError, UsageError
+from kd_seg.serving.bag_io import cloud_connections, open_bag
+from kd_seg.serving.pointcloud2 import DEFAULT_INTENSITY_FIELDS, Decoder
 from kd_seg.views.source import Shot
 
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from kd_seg.errors import UsageError
+from kd_seg.core.errors import UsageError
 from kd_seg.scans import KittiSequence, SemanticKitti, is_bag
 
 Contents = dict[str, Any]
@@ -48,7 +48,7 @@ def of_checkpoint(path: Path) -> Contents:
 
 def of_bag(path: Path) -> Contents:
     """Topics, counts and times of a bag, and the layout of each PointCloud2 topic's first message."""
-    from kd_seg.bag_files import CLOUD, open_bag
+    from kd_seg.serving.bag_io import CLOUD, open_bag
 
     with open_bag(path) as reader:
         topics = []

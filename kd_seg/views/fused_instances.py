@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from kd_seg.classes import ClassTable
-from kd_seg.errors import DataError
+from kd_seg.core.errors import DataError
 from kd_seg.evaluation.confusion import TrainIds
 from kd_seg.instances.build import Work
 from kd_seg.instances.fusion import Fuser, prepare_fusion

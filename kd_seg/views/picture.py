@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kd_seg.classes import ClassTable, load_classes
-from kd_seg.errors import UsageError
+from kd_seg.core.errors import UsageError
 from kd_seg.evaluation.confusion import TrainIds
 from kd_seg.scans import KittiSequence, Scan, SemanticKitti, is_bag
 from kd_seg.scans.point_files import READERS

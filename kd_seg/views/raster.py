@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from kd_seg.images.projection import Optics
-from kd_seg.images.visibility import VisibilitySettings, see
+from kd_seg.images.projection.project import Optics
+from kd_seg.images.projection.visibility import VisibilitySettings, see
 from kd_seg.scans import Camera, Points
 from kd_seg.views.colours import GROUND, Colours
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from kd_seg.errors import KdSegError
+from kd_seg.core.errors import KdSegError
 from kd_seg.views.colours import GROUND, LINE, MUTED, TEXT, Colours, css
 from kd_seg.views.raster import Image
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from kd_seg.classes import ClassTable
-from kd_seg.errors import DataError, UsageError
+from kd_seg.core.errors import DataError, UsageError
 from kd_seg.evaluation.confusion import TrainIds
 from kd_seg.scans import Camera, KittiSequence, Points, Scan, SemanticKitti, read_points, read_words
 
@@ -122,7 +122,7 @@ def predicted(path: Path, shot: Shot, classes: ClassTable) -> TrainIds:
 
 def answered(path: Path, shot: Shot, classes: ClassTable, intensity_range: str) -> TrainIds:
     """What a checkpoint or run says of a shot's points."""
-    from kd_seg.segmenter import Segmenter
+    from kd_seg.serving.segmenter import Segmenter
 
     segmenter = Segmenter(path)
     if segmenter.classes.names != classes.names:

@@ -19,8 +19,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from kd_seg.errors import ConfigError
-from kd_seg.voxels.compiled import kernel
+from kd_seg.core.errors import ConfigError
+from kd_seg.core.kernels import kernel
 from kd_seg.voxels.grids import CylindricalGrid, Grid, as_rows, cylindrical
 from kd_seg.voxels.voxelize import Voxels
 

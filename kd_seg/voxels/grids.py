@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kd_seg.errors import ConfigError
-from kd_seg.voxels.compiled import kernel
+from kd_seg.core.errors import ConfigError
+from kd_seg.core.kernels import kernel
 
 Triple = tuple[float, float, float]
 Cells = tuple[int, int, int]

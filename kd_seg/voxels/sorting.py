@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kd_seg.voxels.compiled import kernel
+from kd_seg.core.kernels import kernel
 
 _DIGIT = 14
 """Most bits sorted per pass: 16384 counters stay in the second-level cache."""

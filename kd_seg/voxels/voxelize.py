@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kd_seg.voxels.compiled import kernel
+from kd_seg.core.kernels import kernel
 from kd_seg.voxels.grids import CylindricalGrid, Grid, as_rows, cylindrical
 from kd_seg.voxels.sorting import sort_columns, sort_digits
 

@@ -10,11 +10,11 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from kd_seg.config import Settings
-from kd_seg.errors import DataError
-from kd_seg.images.cameras import Shot
+from kd_seg.core.config import Settings
+from kd_seg.core.errors import DataError
+from kd_seg.images.projection.cameras import Shot
 from kd_seg.images.teachers.interface import IMAGE_TEACHERS, NO_ANSWER, Answer, Provenance, SemanticMap, Tools
-from kd_seg.streets.truth import read_class_image
+from kd_seg.scans.truth import read_class_image
 
 
 class ClassImagesSettings(Settings):

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from kd_seg.config import Settings
-from kd_seg.errors import DataError, MissingDependencyError
-from kd_seg.images.cameras import Shot
-from kd_seg.images.store import file_digest
+from kd_seg.caches.store import file_digest
+from kd_seg.core.config import Settings
+from kd_seg.core.errors import DataError, MissingDependencyError
+from kd_seg.images.projection.cameras import Shot
 from kd_seg.images.teachers.detections import merge_tiles, suppress
 from kd_seg.images.teachers.interface import IMAGE_TEACHERS, Answer, Detections, Provenance, SemanticMap, Tools
 

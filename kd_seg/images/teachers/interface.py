@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from kd_seg.classes import ClassTable
-from kd_seg.config import Settings, validate
-from kd_seg.errors import ConfigError
-from kd_seg.images.cameras import Shot
-from kd_seg.registry import Registry
+from kd_seg.core.config import Settings, validate
+from kd_seg.core.errors import ConfigError
+from kd_seg.core.registry import Registry
+from kd_seg.images.projection.cameras import Shot
 
 NO_ANSWER = 255
 """Teacher class of a pixel that the teacher says nothing about."""

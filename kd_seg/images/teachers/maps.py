@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from kd_seg.config import Settings
-from kd_seg.errors import DataError
-from kd_seg.images.cameras import Shot
+from kd_seg.core.config import Settings
+from kd_seg.core.errors import DataError
+from kd_seg.images.projection.cameras import Shot
 from kd_seg.images.teachers.interface import IMAGE_TEACHERS, NO_ANSWER, Answer, Provenance, SemanticMap, Tools
 
 

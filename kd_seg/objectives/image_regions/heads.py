@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kd_seg.errors import ConfigError
+from kd_seg.core.errors import ConfigError
 
 
 class NormalisedHead(nn.Module):

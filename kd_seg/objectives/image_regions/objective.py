@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from kd_seg.classes import ClassTable
-from kd_seg.errors import ConfigError
-from kd_seg.images.region_cache import build_regions, open_regions
+from kd_seg.core.errors import ConfigError
+from kd_seg.images.regions.cache import build_regions, open_regions
 from kd_seg.instances.build import Work
 from kd_seg.losses.contrastive import info_nce
 from kd_seg.losses.regions import align, pool_attention, pool_max, pool_mean, unit
@@ -19,8 +19,8 @@ from kd_seg.networks import Batch, Output
 from kd_seg.objectives.image_regions.heads import build_head
 from kd_seg.objectives.image_regions.settings import ImageRegionsSettings
 from kd_seg.objectives.image_regions.view import RegionBatch, RegionsView
-from kd_seg.objectives.image_teaching import MEND, how_to_build, level_rows, regime, tools
 from kd_seg.objectives.interface import OBJECTIVES, Context, Objective, Step, Term, View
+from kd_seg.objectives.shared.image_teaching import MEND, how_to_build, level_rows, regime, tools
 from kd_seg.scans import SemanticKitti
 
 

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from kd_seg.config import Settings, merge
-from kd_seg.images.region_cache import RegionSource
+from kd_seg.core.config import Settings, merge
+from kd_seg.images.regions.cache import RegionSource
 from kd_seg.losses.regions import Pooling
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from kd_seg.images.region_cache import RegionView, read_regions
-from kd_seg.images.sampling import at_pixels
-from kd_seg.images.store import Store
+from kd_seg.caches.store import Store
+from kd_seg.images.regions.cache import RegionView, read_regions
+from kd_seg.images.regions.sampling import at_pixels
 from kd_seg.networks import Batch, move
 from kd_seg.objectives.image_units.view import check_points, rows_of_scan
 from kd_seg.objectives.interface import Sample

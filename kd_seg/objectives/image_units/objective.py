@@ -11,18 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from kd_seg.classes import ClassTable
-from kd_seg.images.class_maps import load_class_map
-from kd_seg.images.unit_cache import build_units, open_units
+from kd_seg.images.units.cache import build_units, open_units
+from kd_seg.images.units.class_maps import load_class_map
 from kd_seg.instances.build import Work
 from kd_seg.losses.supervised import lovasz_softmax
 from kd_seg.losses.units import class_weights, forward_distillation, heaviest_claim, root_weights, scale_scores
 from kd_seg.losses.zero import exact_zero
 from kd_seg.networks import Batch, Output
-from kd_seg.objectives.image_teaching import MEND, how_to_build, regime, tools
 from kd_seg.objectives.image_units.rescoring import Judge, settled
 from kd_seg.objectives.image_units.settings import BackwardSettings, ImageUnitsSettings
 from kd_seg.objectives.image_units.view import UnitBatch, UnitsView
 from kd_seg.objectives.interface import OBJECTIVES, Context, Objective, Step, Term, View
+from kd_seg.objectives.shared.image_teaching import MEND, how_to_build, regime, tools
 from kd_seg.scans import Key, SemanticKitti
 
 

@@ -10,11 +10,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from kd_seg.geometry import rotation_z
-from kd_seg.images.cameras import ProjectionSettings, SeenView, look
-from kd_seg.images.store import Store
-from kd_seg.images.unit_cache import read_units
-from kd_seg.images.units import Units
+from kd_seg.caches.store import Store
+from kd_seg.core.geometry import rotation_z
+from kd_seg.images.projection.cameras import ProjectionSettings, SeenView, look
+from kd_seg.images.units.cache import read_units
+from kd_seg.images.units.units import Units
 from kd_seg.losses.units import mean_probability, overlap, precision
 from kd_seg.networks import Encoding, collate, encode
 from kd_seg.objectives.image_units.settings import BackwardSettings

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from kd_seg.config import Settings, merge
-from kd_seg.images.unit_cache import UnitSource
+from kd_seg.core.config import Settings, merge
+from kd_seg.images.units.cache import UnitSource
 from kd_seg.losses.units import Measure
 
 RELEASED: dict[str, Any] = {

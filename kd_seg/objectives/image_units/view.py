@@ -10,9 +10,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from kd_seg.errors import DataError
-from kd_seg.images.store import Store
-from kd_seg.images.unit_cache import read_units
+from kd_seg.caches.store import Store
+from kd_seg.core.errors import DataError
+from kd_seg.images.units.cache import read_units
 from kd_seg.networks import Batch, move
 from kd_seg.objectives.interface import Sample
 from kd_seg.scans import Cloud, Key, Scan

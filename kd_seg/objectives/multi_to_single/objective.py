@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kd_seg.errors import ConfigError
+from kd_seg.core.errors import ConfigError
 from kd_seg.instances.fusion import Fuser
 from kd_seg.losses.affinity import class_affinity, instance_affinity, remember
 from kd_seg.losses.feature import feature_distance, released_feature_distance
@@ -21,7 +21,7 @@ from kd_seg.objectives.interface import OBJECTIVES, Context, Objective, Step, Te
 from kd_seg.objectives.multi_to_single.settings import MultiToSingleSettings
 from kd_seg.objectives.multi_to_single.teachers import EmaTeacher, SeparateTeacher, SharedTeacher, Teacher
 from kd_seg.objectives.multi_to_single.view import FusedBatch, FusedView
-from kd_seg.objectives.supervised import class_weights
+from kd_seg.objectives.supervised.objective import class_weights
 
 MEND = "kd-seg prepare CONFIG, with the config of this run"
 

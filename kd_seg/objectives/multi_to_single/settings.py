@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from kd_seg.config import Settings
+from kd_seg.core.config import Settings
 
 
 class TeacherSettings(Settings):

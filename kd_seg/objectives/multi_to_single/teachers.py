@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from kd_seg.checkpoint import load_checkpoint, resolve
-from kd_seg.errors import ConfigError
+from kd_seg.core.errors import ConfigError
 from kd_seg.networks import Batch, Encoding, Output
 from kd_seg.objectives.interface import Context, Step
 

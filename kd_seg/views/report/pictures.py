@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from kd_seg.classes import ClassTable
-from kd_seg.errors import KdSegError
+from kd_seg.core.errors import KdSegError
 from kd_seg.evaluation.confusion import TrainIds, confusion
 from kd_seg.evaluation.metrics import scores
 from kd_seg.scans import Scan, SemanticKitti
-from kd_seg.segmenter import Segmenter
+from kd_seg.serving.segmenter import Segmenter
 from kd_seg.views.colours import Colours, class_colours, error_colours
 from kd_seg.views.raster import Image, birds_eye, camera_overlay
 from kd_seg.views.report.runs import Run

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from kd_seg.checkpoint import read_metadata, read_tensors
-from kd_seg.config import read_yaml
-from kd_seg.errors import DataError
+from kd_seg.core.config import read_yaml
+from kd_seg.core.errors import DataError
 from kd_seg.evaluation import Evaluation, read_evaluation
 
 

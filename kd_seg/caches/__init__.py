@@ -1,0 +1,1 @@
+"""What is prepared on disk: headers, fingerprints and shards."""

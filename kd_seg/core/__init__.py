@@ -1,0 +1,1 @@
+"""The bottom: errors, configuration, registries, geometry, kernels and the machine."""

@@ -1,0 +1,220 @@
+"""YAML to validated, typed configuration: inheritance, overrides and errors that name file, key and the mend."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from kd_seg.core.errors import ConfigError
+
+
+class Settings(BaseModel):
+    """Base of every settings model: unknown keys are errors, values are frozen once validated."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+S = TypeVar("S", bound=BaseModel)
+
+
+def find_config(name: str | Path) -> Path:
+    """Path of a config: as given, else in the checkout's ``configs/``, else in an installed ``share/kd_seg/configs``.
+
+    The suffix ``.yaml`` and a leading ``configs/`` may be left out. Raises ConfigError listing near names.
+    """
+    asked = Path(name)
+    names = [asked, asked.with_name(asked.name + ".yaml")]
+    for candidate in names:
+        if candidate.is_file():
+            return candidate
+    folders = config_folders()
+    inner = [Path(*n.parts[1:]) if n.parts[:1] == ("configs",) and len(n.parts) > 1 else n for n in names]
+    for folder in folders:
+        for candidate in inner:
+            if (folder / candidate).is_file():
+                return folder / candidate
+    known = [str(p.relative_to(f)) for f in folders for p in f.rglob("*.yaml")]
+    near = difflib.get_close_matches(str(inner[-1]), known, n=3, cutoff=0.4)
+    hint = f" Near names: {', '.join(near)}." if near else ""
+    raise ConfigError(f"There is no config {str(name)!r} here or among the shipped ones.{hint}")
+
+
+def config_folders() -> list[Path]:
+    """Folders that hold shipped configs: the checkout's, then any ``share/kd_seg/configs`` above the package."""
+    package = Path(__file__).resolve().parents[1]
+    candidates = [package.parent / "configs"]
+    candidates += [parent / "share" / "kd_seg" / "configs" for parent in package.parents]
+    return [c for c in candidates if (c / "classes").is_dir()]
+
+
+def read_yaml(path: Path, inherit: bool = True) -> dict[str, Any]:
+    """Read a YAML mapping; ``base: other.yaml`` (relative to the file, else a shipped config) is read first and merged.
+
+    Mappings merge key by key, everything else (lists too) is replaced. With ``inherit=False`` ``base`` is a key like
+    any other. Raises ConfigError naming file and line.
+    """
+    return _read(path, ()) if inherit else _load(path)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}); check the path.") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8 text; give a YAML file.") from None
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", None)
+        place = f"{path}, line {line + 1}" if line is not None else str(path)
+        problem = getattr(error, "problem", None) or "not YAML"
+        raise ConfigError(f"{place}: {problem}; mend the YAML.") from None
+    except ValueError as error:  # a date that is none
+        raise ConfigError(f"{path}: {error}; mend the YAML.") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: nested too deeply; mend the YAML.") from None
+    if content is None:
+        content = {}
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"{path} holds a {type(content).__name__}, not a mapping of sections; see configs/ for examples."
+        )
+    return content
+
+
+def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    content = _load(path)
+    base = content.pop("base", None)
+    if base is None:
+        return content
+    near = path.parent / str(base)
+    parent = near if near.is_file() else find_config(str(base))
+    if parent.resolve() in seen:
+        raise ConfigError(f"{path}: base {base!r} leads back to itself; remove one of the links.")
+    return merge(_read(parent, (*seen, path.resolve())), content)
+
+
+def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """``above`` laid over ``below``: mappings key by key, everything else replaced. Neither argument is changed."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def apply_overrides(content: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
+    """Apply ``a.b.0.c=value`` overrides; values are YAML. List items are addressed by number. Returns a new mapping."""
+    result: dict[str, Any] = json.loads(json.dumps(content))
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        if not equals or not path.strip():
+            raise ConfigError(f"Override {override!r} is not of the form key=value, such as run.seed=1.")
+        try:
+            value = yaml.safe_load(text)
+        except (yaml.YAMLError, ValueError):
+            raise ConfigError(f"Override {override!r}: {text!r} is not a YAML value.") from None
+        if isinstance(value, str):
+            value = _number_like(value)
+        _assign(result, path.strip().split("."), value, override)
+    return result
+
+
+def _number_like(text: str) -> Any:
+    """YAML 1.1 reads 1e-3 as text; people mean the number."""
+    try:
+        return float(text) if any(c.isdigit() for c in text) and "e" in text.lower() else text
+    except ValueError:
+        return text
+
+
+def _assign(target: Any, keys: list[str], value: Any, override: str) -> None:
+    for depth, key in enumerate(keys):
+        last = depth == len(keys) - 1
+        if isinstance(target, list):
+            if not key.isdigit() or int(key) >= len(target):
+                raise ConfigError(
+                    f"Override {override!r}: {'.'.join(keys[:depth])} is a list of {len(target)}; "
+                    f"{key!r} is not a number from 0 to {len(target) - 1}."
+                )
+            index = int(key)
+            if last:
+                target[index] = value
+            else:
+                target = target[index]
+            continue
+        if not isinstance(target, dict):
+            raise ConfigError(f"Override {override!r}: {'.'.join(keys[:depth])} is a single value and has no keys.")
+        if last:
+            target[key] = value
+        else:
+            if target.get(key) is None:
+                target[key] = {}
+            target = target[key]
+
+
+def validate(model: type[S], content: dict[str, Any], source: str) -> S:
+    """Build a settings model; every fault is one sentence with file, key path, and the nearest valid key.
+
+    Args:
+        source: the file (and that overrides were applied), for messages.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(" ".join(_sentence(model, fault, source) for fault in error.errors()[:3])) from None
+
+
+def _sentence(model: type[BaseModel], fault: Any, source: str) -> str:
+    location = [part for part in fault["loc"] if isinstance(part, int) or not str(part).startswith("function-")]
+    key = ".".join(str(part) for part in location)
+    if fault["type"] == "extra_forbidden":
+        valid = _keys_at(model, list(location[:-1]))
+        near = difflib.get_close_matches(str(location[-1]), valid, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(sorted(valid))}."
+        return f"{source}: unknown key {key!r}; {hint}"
+    message = fault["msg"].removeprefix("Value error, ")
+    got = "" if fault["type"] in {"missing", "value_error"} else f", got {fault['input']!r}"
+    return f"{source}: {key or 'the file'}: {message[0].lower()}{message[1:]}{got}."
+
+
+def _keys_at(model: type[BaseModel], location: list[Any]) -> list[str]:
+    current: list[type[BaseModel]] = [model]
+    for part in location:
+        if isinstance(part, int):
+            continue
+        following: list[type[BaseModel]] = []
+        for candidate in current:
+            field = candidate.model_fields.get(str(part))
+            if field is not None:
+                following += _models_in(field.annotation)
+            elif candidate.__name__ == str(part) or _tag_of(candidate) == str(part):
+                following.append(candidate)
+        current = following or current
+    return sorted({name for candidate in current for name in candidate.model_fields})
+
+
+def _tag_of(model: type[BaseModel]) -> str | None:
+    kind = model.model_fields.get("kind")
+    values = get_args(kind.annotation) if kind is not None else ()
+    return str(values[0]) if values else None
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for argument in get_args(annotation) for found in _models_in(argument)]
+
+
+def digest(content: Any) -> str:
+    """Short stable digest (16 hex digits) of plain data or a settings model, for caches and checkpoints."""
+    plain = content.model_dump(mode="json") if isinstance(content, BaseModel) else content
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

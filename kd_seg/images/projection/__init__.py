@@ -1,0 +1,1 @@
+"""Points to pixels: cameras, projection and visibility."""

@@ -1,0 +1,1 @@
+"""Regions: pixels and points that are pooled together."""

@@ -1,0 +1,1 @@
+"""Knowledge units: claims of image teachers about sets of points."""

@@ -1,0 +1,163 @@
+"""Units of a data set in the teacher cache: how one scan's are made, and how they are read back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import field_serializer, field_validator
+
+from kd_seg.caches.store import Build, Header, Record, Store, build_store, cache_path, fingerprint
+from kd_seg.classes import ClassTable
+from kd_seg.core.config import Settings
+from kd_seg.core.errors import DataError
+from kd_seg.images.projection.cameras import ProjectionSettings, SeenView, look, pairs, turned
+from kd_seg.images.projection.visibility import see
+from kd_seg.images.teachers import IMAGE_TEACHERS, Answer, Tools, build_teacher, teacher_settings
+from kd_seg.images.teachers.memory import Remembering
+from kd_seg.images.units.class_maps import ClassMap, load_class_map
+from kd_seg.images.units.lifting import Frame, LiftSettings, lift_detections, lift_semantic
+from kd_seg.images.units.noise import Noise, NoiseSettings
+from kd_seg.images.units.units import Claim, Units, gather
+from kd_seg.scans import Key, SemanticKitti
+
+CONTENT = "units"
+_ARRAYS = tuple(field.name for field in fields(Units))
+
+
+class UnitSource(Settings):
+    """Everything that the units of a scan depend on.
+
+    Attributes:
+        teacher: an image teacher's settings, by its kind.
+        class_map: a name in configs/class_maps, a YAML file, or "same" for a teacher with the student's classes.
+    """
+
+    teacher: Any
+    class_map: str = "cityscapes_19"
+    projection: ProjectionSettings = ProjectionSettings()
+    lift: LiftSettings = LiftSettings()
+    noise: NoiseSettings = NoiseSettings()
+
+    @field_validator("teacher", mode="before")
+    @classmethod
+    def _teacher(cls, value: Any) -> Any:
+        return teacher_settings(value)
+
+    @field_serializer("teacher")
+    def _plain(self, value: Settings) -> dict[str, Any]:
+        return value.model_dump(mode="json")
+
+    def path(self, cache: Path) -> Path:
+        """Where its cache lies."""
+        return cache_path(cache, CONTENT, self.model_dump(mode="json"))
+
+    def header(self, data: SemanticKitti, class_map: ClassMap, provenance: dict[str, Any] | None = None) -> Header:
+        """What a cache of this data must say; the teacher's identity is empty where its files are not here."""
+        identify = IMAGE_TEACHERS.get(self.teacher.kind).identify
+        return Header(
+            content=CONTENT,
+            settings={**self.model_dump(mode="json"), "sets": class_map.sets.astype(int).tolist()},
+            teacher=identify(self.teacher),
+            provenance=provenance or {},
+            vocabulary=list(class_map.vocabulary),
+            data=fingerprint(data),
+        )
+
+
+class UnitMaker:
+    """Makes the units of scans, one process's worth.
+
+    Args:
+        source: settings. data: scans. classes: the student's. tools: what a trained teacher needs.
+    """
+
+    def __init__(self, source: UnitSource, data: SemanticKitti, classes: ClassTable, tools: Tools) -> None:
+        self.source, self.data = source, data
+        self.class_map = load_class_map(source.class_map, classes)
+        self.things = self.class_map.things(classes)
+        self.teacher = build_teacher(source.teacher, tools)
+        check_vocabulary(self.teacher.vocabulary, self.class_map, source.class_map)
+        self._answer: Callable[[Any], Answer | None] = Remembering(self.teacher.answer)
+
+    def __call__(self, key: Key) -> Record:
+        """The record of one scan; no rows at all where it has no picture or the teacher no answer."""
+        sequence = self.data.sequences[key[0]]
+        scan = sequence.scan(key[1])
+        claims: list[Claim] = []
+        numbers: list[int] = []
+        answered = 0
+        views = look(scan, sequence, self.source.projection)
+        for view in views:
+            answer = self._answer(view.shot)
+            if answer is None:
+                continue
+            answered += 1
+            made = self._lift(answer, view, scan.points)
+            claims += made
+            numbers += [view.number] * len(made)
+        vocabulary = len(self.class_map) if self.source.lift.soft else 0
+        units = gather(claims, numbers, vocabulary)
+        record: Record = {name: getattr(units, name) for name in _ARRAYS}
+        # [points of the scan, views, views with an answer]
+        record["counts"] = np.array([len(scan.points), len(views), answered], dtype=np.int32)
+        return record
+
+    def _lift(self, answer: Answer, view: SeenView, points: npt.NDArray[np.float32]) -> list[Claim]:
+        noise = Noise(self.source.noise, self.class_map.sets, (view.shot.sequence, view.shot.index, view.number))
+        wrong = view.pairs
+        if self.source.noise.wrong > 0 and "calibration" in self.source.noise.ways and view.offset == 0:
+            optics = turned(view.shot.optics, noise.angles())
+            wrong = pairs(*see(points, optics, self.source.projection.visibility))
+        frame = Frame(
+            points=points,
+            pairs=view.pairs,
+            wrong_pairs=wrong,
+            size=(view.shot.optics.height, view.shot.optics.width),
+            picture=view.shot.camera.read,
+            allowed=self.class_map.mapped,
+            things=self.things,
+        )
+        claims: list[Claim] = []
+        if answer.semantic is not None:
+            claims += lift_semantic(answer.semantic, frame, self.source.lift, noise)
+        if answer.detections is not None:
+            claims += lift_detections(answer.detections, frame, self.source.lift, noise)
+        return claims
+
+
+def check_vocabulary(spoken: tuple[str, ...], class_map: ClassMap, name: str) -> None:
+    """DataError where a teacher's classes are not the class map's, in order."""
+    if tuple(spoken) != class_map.vocabulary:
+        raise DataError(
+            f"The teacher has {len(spoken)} classes ({', '.join(spoken[:3])}, ..), class map {name} has "
+            f"{len(class_map.vocabulary)} ({', '.join(class_map.vocabulary[:3])}, ..); name the map of this teacher."
+        )
+
+
+def build_units(
+    source: UnitSource, cache: Path, data: SemanticKitti, classes: ClassTable, tools: Tools, how: Build
+) -> Path:
+    """Build what is missing of the units of a data set; returns the cache's folder. See ``store.build_store``."""
+    maker = partial(UnitMaker, source, data, classes, tools)
+    first = maker()
+    header = source.header(data, first.class_map, first.teacher.provenance().to_json())
+    folder = source.path(cache)
+    build_store(folder, header, data.keys(), maker, how)
+    return folder
+
+
+def open_units(source: UnitSource, cache: Path, data: SemanticKitti, classes: ClassTable, mend: str) -> Store:
+    """The cache of these units; DataError with the command to build it where there is none that fits."""
+    class_map = load_class_map(source.class_map, classes)
+    return Store(source.path(cache), source.header(data, class_map), data.keys(), mend)
+
+
+def read_units(store: Store, key: Key) -> Units:
+    """The units of one scan."""
+    return Units(**store.record(key, _ARRAYS))

@@ -1,0 +1,214 @@
+"""Bags on disk through the ``rosbags`` library: opening, PointCloud2 and label messages, writing, raw copies."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from rosbags.highlevel import AnyReader
+from rosbags.interfaces import (
+    Connection,
+    ConnectionExtRosbag2,
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
+from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+
+from kd_seg.core.errors import DataError, UsageError
+from kd_seg.serving.pointcloud2 import Packed, bytes_of
+
+CLOUD = "sensor_msgs/msg/PointCloud2"
+STRING = "std_msgs/msg/String"
+LABEL_INFO = "vision_msgs/msg/LabelInfo"
+VISION_CLASS = "vision_msgs/msg/VisionClass"
+
+# Of vision_msgs, which rosbags' Humble store lacks.
+_VISION_CLASS_TEXT = "uint16 class_id\nstring class_name\n"
+_LABEL_INFO_TEXT = "std_msgs/Header header\nvision_msgs/VisionClass[] class_map\nfloat32 threshold\n"
+
+SUFFIXES = {".mcap": StoragePlugin.MCAP, ".db3": StoragePlugin.SQLITE3}
+PLUGINS = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
+
+BAG_VERSION: Literal[8] = 8
+"""Of metadata.yaml: the QoS text of version 9 cannot be read by Humble's rosbag2."""
+
+_ENDLESS = QosTime(0, 0)
+
+
+def _qos(durability: QosDurability) -> Qos:
+    return Qos(
+        QosHistory.KEEP_LAST,
+        1,
+        QosReliability.RELIABLE,
+        durability,
+        _ENDLESS,
+        _ENDLESS,
+        QosLiveliness.AUTOMATIC,
+        _ENDLESS,
+        False,
+    )
+
+
+CLOUD_QOS = _qos(QosDurability.VOLATILE)
+LATCHED_QOS = _qos(QosDurability.TRANSIENT_LOCAL)
+
+
+def make_typestore() -> Typestore:
+    """ROS 2 Humble's messages and the two of vision_msgs that label info needs."""
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    types = get_types_from_msg(_VISION_CLASS_TEXT, VISION_CLASS)
+    types.update(get_types_from_msg(_LABEL_INFO_TEXT, LABEL_INFO))
+    store.register(types)
+    return store
+
+
+@contextlib.contextmanager
+def open_bag(path: Path) -> Iterator[AnyReader]:
+    """A reader of a bag folder, a bare .mcap or .db3, or a ROS 1 .bag; DataError names the file that is unreadable."""
+    if not path.exists():
+        raise DataError(f"{path} does not exist; give a .mcap, .db3 or .bag file or a bag folder.")
+    try:
+        reader = AnyReader([path], default_typestore=get_typestore(Stores.ROS2_HUMBLE))
+        reader.open()
+    except Exception as error:
+        # A damaged file makes rosbags fail in many ways; all mean the same to the user.
+        text = str(error).strip() or type(error).__name__
+        raise DataError(f"{path} is not a readable bag ({text.splitlines()[0]}); it may be cut off.") from error
+    try:
+        yield reader
+    finally:
+        reader.close()
+
+
+def cloud_connections(reader: AnyReader, topic: str | None, path: Path) -> list[Connection]:
+    """The connections of the PointCloud2 topic asked for, or of the only one there is."""
+    clouds = sorted({c.topic for c in reader.connections if c.msgtype == CLOUD})
+    if topic is None:
+        if len(clouds) != 1:
+            has = (
+                f"several PointCloud2 topics ({', '.join(clouds)}); choose one with --topic"
+                if clouds
+                else ("no PointCloud2 topic")
+            )
+            raise UsageError(f"{path} has {has}.")
+        topic = clouds[0]
+    found = [c for c in reader.connections if c.topic == topic and c.msgtype == CLOUD]
+    if not found:
+        has = ", ".join(clouds) or "none"
+        raise UsageError(f"{path} has no PointCloud2 topic {topic}; its PointCloud2 topics: {has}.")
+    return found
+
+
+def cloud_message(store: Typestore, header: Any, packed: Packed) -> Any:
+    """A PointCloud2 of the store with the header copied field by field."""
+    types = store.types
+    stamp = types["builtin_interfaces/msg/Time"](sec=int(header.stamp.sec), nanosec=int(header.stamp.nanosec))
+    fields = [
+        types["sensor_msgs/msg/PointField"](name=f.name, offset=f.offset, datatype=f.datatype, count=f.count)
+        for f in packed.fields
+    ]
+    return types[CLOUD](
+        header=types["std_msgs/msg/Header"](stamp=stamp, frame_id=str(header.frame_id)),
+        height=packed.height,
+        width=packed.width,
+        fields=fields,
+        is_bigendian=packed.is_bigendian,
+        point_step=packed.point_step,
+        row_step=packed.row_step,
+        data=bytes_of(packed),
+        is_dense=packed.is_dense,
+    )
+
+
+def label_message(store: Typestore, pairs: Sequence[tuple[int, str]], time_ns: int) -> Any:
+    """A vision_msgs/LabelInfo with every class id and name."""
+    types = store.types
+    stamp = types["builtin_interfaces/msg/Time"](sec=time_ns // 10**9, nanosec=time_ns % 10**9)
+    return types[LABEL_INFO](
+        header=types["std_msgs/msg/Header"](stamp=stamp, frame_id=""),
+        class_map=[types[VISION_CLASS](class_id=number, class_name=name) for number, name in pairs],
+        threshold=0.0,
+    )
+
+
+class BagWriter:
+    """One bag folder being written; connections are made when first needed.
+
+    Args:
+        folder: must not exist; its parent must.
+    """
+
+    def __init__(self, folder: Path, plugin: StoragePlugin, store: Typestore) -> None:
+        self._writer = Writer(folder, version=BAG_VERSION, storage_plugin=plugin)
+        self._writer.open()
+        self._store = store
+        self._connections: dict[tuple[str, str], Connection] = {}
+
+    def write(self, topic: str, kind: str, qos: Qos, time_ns: int, message: Any) -> None:
+        """Serialise and write a message of the store's types."""
+        connection = self._connections.get((topic, kind))
+        if connection is None:
+            connection = self._writer.add_connection(topic, kind, typestore=self._store, offered_qos_profiles=[qos])
+            self._connections[topic, kind] = connection
+        self._writer.write(connection, time_ns, self._store.serialize_cdr(message, kind))
+
+    def copy(self, source: Connection, time_ns: int, raw: bytes | memoryview) -> None:
+        """Write a message of another ROS 2 bag byte for byte, under the same topic, type and QoS."""
+        connection = self._connections.get((source.topic, source.msgtype))
+        if connection is None:
+            extra = source.ext
+            if not isinstance(extra, ConnectionExtRosbag2):
+                raise UsageError(f"{source.topic} is of a ROS 1 bag, whose messages cannot be copied; drop --copy-all.")
+            connection = self._writer.add_connection(
+                source.topic,
+                source.msgtype,
+                msgdef=source.msgdef.data or None,
+                rihs01=source.digest or None,
+                typestore=self._store,
+                serialization_format=extra.serialization_format,
+                offered_qos_profiles=extra.offered_qos_profiles,
+            )
+            self._connections[source.topic, source.msgtype] = connection
+        self._writer.write(connection, time_ns, raw)
+
+    def close(self) -> None:
+        """Finish the bag: index and metadata."""
+        self._writer.close()
+
+
+def raw_messages(folders: Iterable[Path]) -> Iterator[tuple[Connection, int, bytes | memoryview]]:
+    """All messages of several bag folders, one folder after the other."""
+    for folder in folders:
+        with Reader(folder) as reader:
+            yield from reader.messages()
+
+
+def join(folders: Sequence[Path], target: Path, plugin: StoragePlugin, store: Typestore) -> None:
+    """Copy the messages of bag folders, in order, into one bag folder ``target`` (replaced if it is there)."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    writer = BagWriter(target, plugin, store)
+    for connection, time_ns, raw in raw_messages(folders):
+        writer.copy(connection, time_ns, raw)
+    writer.close()
+
+
+def settle(folder: Path, target: Path) -> None:
+    """Move a finished bag folder to ``target``, or its one storage file where ``target`` has a bag file's suffix."""
+    if target.suffix not in SUFFIXES:
+        os.replace(folder, target)
+        return
+    files = sorted(folder.glob(f"*{target.suffix}"))
+    if len(files) != 1:
+        raise DataError(f"{folder} holds {len(files)} {target.suffix} files, not one; delete it and retry.")
+    os.replace(files[0], target)

@@ -1,0 +1,189 @@
+"""Segmenter: a checkpoint in, points in, a class for every point out. The one inference path."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from kd_seg.checkpoint import load_checkpoint, resolve, sha256, shipped
+from kd_seg.core.errors import CheckpointError, MissingDependencyError
+from kd_seg.core.kernels import kernel
+from kd_seg.networks import collate, encode
+from kd_seg.scans import Points
+from kd_seg.serving.postprocess import Answers, answers
+
+Float32 = npt.NDArray[np.float32]
+
+LARGEST_COORDINATE = 1e4
+"""Metres; a point farther out on any axis is invalid, whatever the grid."""
+
+BLOCK = 1024
+"""Values looked at before asking whether one was unusable."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A class for every point of one cloud.
+
+    Attributes:
+        class_id: [N] uint8 logit column, 255 = invalid.
+        probability: [N] float32, largest softmax value; 0 where invalid.
+        entropy: [N] float32, softmax entropy / ln C; 1 where invalid.
+        timings: as ``Segmenter.answer`` gives them.
+    """
+
+    class_id: npt.NDArray[np.uint8]
+    probability: Float32
+    entropy: Float32
+    timings: dict[str, float]
+
+
+class Segmenter:
+    """A loaded student on a device.
+
+    Args:
+        checkpoint: file or run folder; None = the shipped nano student.
+        device: "auto" (CUDA where it works, else CPU), "cpu", "cuda" or "cuda:N".
+        precision: "auto" (float16 on CUDA, float32 on the CPU), "fp32" or "fp16" (CUDA only).
+        num_threads: of torch on the CPU; 0 = the library's default.
+
+    Raises CheckpointError or MissingDependencyError with the reason.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | Path | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        num_threads: int = 0,
+    ) -> None:
+        self.checkpoint_path = resolve(checkpoint) if checkpoint else shipped()
+        loaded = load_checkpoint(self.checkpoint_path)
+        self.spec = loaded.spec
+        self.classes = loaded.spec.classes
+        self.sensor = loaded.spec.sensor
+        self.sha256 = sha256(self.checkpoint_path)
+        self.metadata: dict[str, Any] = loaded.spec.to_json()
+        self.device = pick_device(device)
+        self.precision = _precision(precision, self.device)
+        if num_threads:
+            torch.set_num_threads(num_threads)
+        self.network = loaded.network.to(self.device)
+
+    def segment(self, points: Points) -> Prediction:
+        """Classes of points [N, 4] float32 (x, y, z in metres in the LiDAR frame, intensity in the checkpoint's range).
+
+        A point with a coordinate that is not finite, beyond 1e4 m or outside the grid is invalid; an intensity that is
+        not finite counts as 0. Any N, also 0.
+        """
+        found, timings = self.answer(points)
+        return Prediction(*found.spread(), timings)
+
+    def answer(self, points: Points) -> tuple[Answers, dict[str, float]]:
+        """What ``segment`` says of points [N, 4], by voxel, for those who write it elsewhere than into three arrays.
+
+        Also the milliseconds of "voxelize", "inference" and, within the latter, "network" (the forward pass alone).
+        """
+        started = time.perf_counter()
+        usable = self._usable(points)
+        encoded = encode(usable, None, self.spec.encoding)
+        batch = collate([encoded], self.spec.encoding.grid).to(self.device)
+        voxelized = computed = time.perf_counter()
+        logits = np.empty((0, len(self.classes)), np.float32)
+        if len(batch.coordinates):
+            with torch.inference_mode(), on_device(self.device), self._autocast():
+                logits = self.network(batch).logits.float().cpu().numpy()
+            computed = time.perf_counter()
+        found = answers(logits, encoded.voxels.inverse)
+        done = time.perf_counter()
+        timings = {
+            "voxelize": 1e3 * (voxelized - started),
+            "inference": 1e3 * (done - voxelized),
+            "network": 1e3 * (computed - voxelized),
+        }
+        return found, timings
+
+    def warm_up(self, points: int = 120_000, frames: int = 3) -> None:
+        """Run ``frames`` made-up clouds of ``points`` points, so that everything is compiled before the first scan."""
+        for frame in range(frames):
+            self.segment(made_up_cloud(points, frame))
+
+    def _usable(self, points: Points) -> Points:
+        """The points with unusable coordinates as NaN (outside every grid) and unusable intensities as 0."""
+        points = np.ascontiguousarray(points, np.float32)
+        if all_within(points.reshape(-1), np.float32(LARGEST_COORDINATE)):
+            return points
+        bad = ~(np.abs(points[:, :3]) <= LARGEST_COORDINATE).all(axis=1)
+        dull = ~np.isfinite(points[:, 3])
+        points = points.copy()
+        points[bad, :3] = np.nan
+        points[bad | dull, 3] = 0.0
+        return points
+
+    def _autocast(self) -> Any:
+        return torch.autocast("cuda", torch.float16, enabled=self.precision == "fp16")
+
+
+def on_device(device: torch.device) -> AbstractContextManager[None]:
+    """Within it a CUDA device is the thread's current one, where spconv launches its kernels wherever its data lie."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def pick_device(name: str) -> torch.device:
+    """A torch device by name; MissingDependencyError where CUDA was asked for and is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda"):
+        if not torch.cuda.is_available():
+            raise MissingDependencyError(f"device {name} requested, no CUDA device found; set device to auto or cpu.")
+        index = int(name.partition(":")[2] or 0)
+        if index >= torch.cuda.device_count():
+            raise MissingDependencyError(
+                f"device {name} requested, there are {torch.cuda.device_count()} CUDA devices."
+            )
+        return torch.device("cuda", index)
+    if name != "cpu":
+        raise MissingDependencyError(f"device {name!r} is unknown; use auto, cpu, cuda or cuda:N.")
+    return torch.device("cpu")
+
+
+def _precision(name: str, device: torch.device) -> str:
+    if name == "auto":
+        return "fp16" if device.type == "cuda" else "fp32"
+    if name not in {"fp32", "fp16"}:
+        raise CheckpointError(f"precision {name!r} is unknown; use auto, fp32 or fp16.")
+    if name == "fp16" and device.type != "cuda":
+        raise MissingDependencyError(
+            "precision fp16 requested on the CPU, which runs fp32 only; set precision to auto."
+        )
+    return name
+
+
+def made_up_cloud(points: int, seed: int) -> Points:
+    """A cloud [points, 4] with the extent of a scan: rings on a plane and upright clutter, intensities 0-1."""
+    rng = np.random.default_rng(seed)
+    azimuth = rng.uniform(-np.pi, np.pi, points)
+    distance = np.clip(rng.gamma(2.0, 8.0, points), 2.0, 80.0)
+    upright = rng.random(points) < 0.4
+    z = np.where(upright, rng.uniform(-1.7, 2.0, points), -1.73 + rng.normal(0.0, 0.02, points))
+    cloud = np.stack([distance * np.cos(azimuth), distance * np.sin(azimuth), z, rng.random(points)], axis=1)
+    return cloud.astype(np.float32)
+
+
+@kernel
+def all_within(values, largest):  # type: ignore[no-untyped-def]
+    """Whether no value [N] is beyond +-``largest`` or not a number; without a branch per value."""
+    for start in range(0, len(values), BLOCK):
+        block, fine = values[start : start + BLOCK], True
+        for i in range(len(block)):
+            fine &= abs(block[i]) <= largest
+        if not fine:
+            return False
+    return True

@@ -1,0 +1,1 @@
+"""Meshes of everything that stands or moves in a street."""

@@ -1,0 +1,1 @@
+"""The evidence behind the documents; each is run as ``python -m kd_seg.studies.NAME``."""

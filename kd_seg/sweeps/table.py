@@ -1,0 +1,188 @@
+"""The table of a sweep: read from its finished runs, written as Markdown, JSON and a picture."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kd_seg.checkpoint import write_whole
+from kd_seg.classes import load_classes
+from kd_seg.core.errors import DataError
+from kd_seg.sweeps.plan import Job, RowSettings, Sweep
+from kd_seg.sweeps.statistics import Interval, interval, paired
+from kd_seg.training import read_experiment
+
+_SUMMARY = {"miou": "mIoU", "miou_present": "mIoU present", "miou_hard": "mIoU hard"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measure of one row: its mean and, but for the baseline, its difference to the baseline (both in percent)."""
+
+    value: Interval | None
+    difference: Interval | None
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of the table and one of its scorings."""
+
+    row: str
+    evaluation: str
+    seeds_done: tuple[int, ...]
+    seeds_planned: tuple[int, ...]
+    cells: dict[str, Cell]
+    note: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """All lines of a sweep; columns are measures in the order shown."""
+
+    name: str
+    purpose: str
+    baseline: str
+    columns: tuple[str, ...]
+    lines: tuple[Line, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; intervals as {mean, half, count}."""
+        return asdict(self)
+
+
+def collect(sweep: Sweep, jobs: list[Job]) -> Table:
+    """Read every finished scoring; a row whose runs are missing is in the table and says so."""
+    classes = sweep.classes if sweep.classes is not None else _hard_classes(jobs)
+    columns = (*_SUMMARY.values(), *classes)
+    scores: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
+    for job in jobs:
+        for evaluation in job.evaluations:
+            measures = scores.setdefault((job.row, evaluation.name), {column: {} for column in columns})
+            path = job.result(evaluation.name)
+            if path.is_file():
+                for column, value in _measures(path, classes).items():
+                    measures[column][job.seed] = value
+    lines = []
+    for row in sweep.rows:
+        for evaluation in row.eval or sweep.eval:
+            mine = scores.get((row.name, evaluation.name), {column: {} for column in columns})
+            theirs = scores.get((sweep.baseline, evaluation.name)) if row.name != sweep.baseline else None
+            lines.append(_line(sweep, row, evaluation.name, columns, mine, theirs))
+    return Table(sweep.name, sweep.purpose, sweep.baseline, columns, tuple(lines))
+
+
+def _hard_classes(jobs: list[Job]) -> list[str]:
+    experiment = read_experiment(jobs[0].config, list(jobs[0].overrides))
+    table = load_classes(experiment.data.classes)
+    return [table.names[column] for column in table.hard]
+
+
+def _measures(path: Path, classes: list[str]) -> dict[str, float]:
+    """Measures of one scoring in percent; those without a value (class absent) are left out."""
+    try:
+        answer = json.loads(path.read_text(encoding="utf-8"))
+        values = {name: answer[key] for key, name in _SUMMARY.items()}
+        values |= {name: answer["iou"].get(name) for name in classes}
+    except (ValueError, KeyError, AttributeError):
+        raise DataError(f"{path} is not an answer of kd-seg eval --json; remove it and run the sweep again.") from None
+    return {name: 100.0 * float(value) for name, value in values.items() if value is not None}
+
+
+def _line(
+    sweep: Sweep,
+    row: RowSettings,
+    evaluation: str,
+    columns: tuple[str, ...],
+    mine: dict[str, dict[int, float]],
+    theirs: dict[str, dict[int, float]] | None,
+) -> Line:
+    cells = {
+        column: Cell(
+            interval(list(mine[column].values())),
+            paired(mine[column], theirs[column]) if theirs is not None else None,
+        )
+        for column in columns
+    }
+    done = tuple(sorted(mine[columns[0]]))
+    return Line(row.name, evaluation, done, tuple(sweep.seeds_of(row)), cells, row.note)
+
+
+def markdown(table: Table, picture: str | None = None) -> str:
+    """The table as Markdown: percent, mean +- half the 95 % interval, and the paired difference below it."""
+    several = len({line.evaluation for line in table.lines}) > 1
+    heads = ["row", *(["scored on"] if several else []), "seeds", *table.columns]
+    rows = [heads, ["---"] * len(heads)]
+    for line in table.lines:
+        seeds = f"{len(line.seeds_done)}"
+        missing = [str(seed) for seed in line.seeds_planned if seed not in line.seeds_done]
+        if missing:
+            seeds += f" (missing: seed {', '.join(missing)})" if line.seeds_done else " (no finished run)"
+        name = f"**{line.row}** (baseline)" if line.row == table.baseline else line.row
+        rows.append(
+            [name, *([line.evaluation] if several else []), seeds, *(_text(line.cells[c]) for c in table.columns)]
+        )
+    text = [f"{table.purpose}", "", *("| " + " | ".join(row) + " |" for row in rows), ""]
+    text.append(
+        "IoU in percent, mean ± half the 95 % t-interval over the seeds; below it Δ, the difference to "
+        f"{table.baseline} paired by seed. One seed has no interval. `mIoU` is the official one (absent: 0)."
+    )
+    notes = dict.fromkeys((line.row, line.note) for line in table.lines if line.note)
+    text += ["", *(f"- {row}: {note}" for row, note in notes)] if notes else []
+    if picture:
+        text += ["", f"![differences to {table.baseline}]({picture})"]
+    return "\n".join(text) + "\n"
+
+
+def _text(cell: Cell) -> str:
+    if cell.value is None:
+        return "–"
+    text = f"{cell.value.mean:.1f}" + (f" ± {cell.value.half:.1f}" if cell.value.half is not None else "")
+    if cell.difference is not None:
+        half = f" ± {cell.difference.half:.1f}" if cell.difference.half is not None else ""
+        text += f"<br>Δ {cell.difference.mean:+.1f}{half}"
+    return text
+
+
+def commands(jobs: list[Job], prepare: list[str]) -> str:
+    """The commands that make the same runs by hand."""
+    lines = [f"kd-seg {command}" for command in prepare]
+    for job in jobs:
+        lines.append(f"OMP_NUM_THREADS=1 kd-seg train {shlex.join([str(job.config), *job.overrides])}")
+        for evaluation in job.evaluations:
+            lines.append(f"kd-seg eval {shlex.join([str(job.run), '--json', *evaluation.args])}")
+    return "\n".join(lines) + "\n"
+
+
+def write_results(table: Table, jobs: list[Job], prepare: list[str], folder: Path, docs: Path | None) -> Path:
+    """Write table.md, table.json, differences.png and commands.txt; with ``docs``, the section of that file too."""
+    from kd_seg.sweeps.picture import draw_differences
+
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = draw_differences(table, folder / "differences.png")
+    write_whole(folder / "table.json", (json.dumps(table.to_json(), indent=1, allow_nan=False) + "\n").encode())
+    write_whole(folder / "commands.txt", commands(jobs, prepare).encode())
+    path = folder / "table.md"
+    write_whole(path, markdown(table, "differences.png" if drawn else None).encode())
+    if docs is not None:
+        name = f"pictures/{table.name}.png"
+        if drawn:
+            write_whole(docs.parent / name, (folder / "differences.png").read_bytes())
+        _write_section(docs, table.name, markdown(table, name if drawn else None))
+    return path
+
+
+def _write_section(docs: Path, name: str, text: str) -> None:
+    """Replace what stands between a document's markers for this sweep, or add a section at its end."""
+    begin, end = f"<!-- sweep:{name} -->", f"<!-- /sweep:{name} -->"
+    content = docs.read_text(encoding="utf-8") if docs.is_file() else "# Results\n"
+    section = f"{begin}\n{text}{end}"
+    if begin in content and end in content:
+        pattern = re.escape(begin) + ".*?" + re.escape(end)
+        content = re.sub(pattern, lambda _: section, content, flags=re.DOTALL)
+    else:
+        content = f"{content.rstrip()}\n\n## {name}\n\n{section}\n"
+    write_whole(docs, content.encode())

@@ -1,0 +1,1 @@
+"""Measuring a running node: latency, losses, memory."""

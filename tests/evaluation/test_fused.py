@@ -1,0 +1,113 @@
+"""A teacher is scored on fused clouds, but only on the scan's own rows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from random_student import write_student
+from tiny_data import write_tiny
+
+from kd_seg.classes import load_classes
+from kd_seg.core.errors import ConfigError, DataError, UsageError
+from kd_seg.evaluation import FusedNetwork, Network, evaluate_scan
+from kd_seg.evaluation.fused import fusion_settings, make_fuse
+from kd_seg.evaluation.request import Request, answer, unseen
+from kd_seg.scans import Cloud, Kind, Scan, SemanticKitti, stack
+from kd_seg.serving.segmenter import Segmenter
+
+
+@pytest.fixture(scope="module")
+def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Segmenter:
+    return Segmenter(write_student(tmp_path_factory.mktemp("s") / "s.safetensors"), device="cpu", num_threads=1)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """The tiny data with its cars called persons, whose instances are fused."""
+    root = write_tiny(tmp_path / "data")
+    for path in root.glob("sequences/*/labels/*.label"):
+        words = np.fromfile(path, "<u4")
+        words[words & 0xFFFF == 10] += 20
+        words.tofile(path)
+    return root
+
+
+def others(points: np.ndarray) -> Cloud:
+    count = len(points)
+    return Cloud(
+        points=points,
+        words=np.full(count, 30, np.uint32),
+        origin=np.ones(count, np.int8),
+        kind=np.full(count, Kind.FUSED, np.uint8),
+        source=np.full(count, -1, np.int32),
+        own=0,
+    )
+
+
+def test_rows_of_other_scans_are_seen_but_not_scored(data: Path, segmenter: Segmenter) -> None:
+    scan = SemanticKitti(data)[0]
+    own = scan.points
+    extra = own[-300:] + np.float32(0.2)
+
+    def fuse(scan: Scan) -> Cloud:
+        return stack([Cloud.of_scan(scan)], [others(extra)])
+
+    fused = FusedNetwork(segmenter, fuse).predict(scan)
+    whole = segmenter.segment(np.concatenate([own, extra])).class_id
+    assert np.array_equal(fused.train, segmenter.classes.class_to_train(whole[: len(own)]))
+    plain = Network(segmenter).predict(scan)
+    assert not np.array_equal(fused.train, plain.train)
+    alone = FusedNetwork(segmenter, Cloud.of_scan).predict(scan)
+    assert np.array_equal(alone.train, plain.train)
+    assert alone.outside == plain.outside
+
+
+def test_rows_that_are_not_finite_stay_in_place_as_0(data: Path, segmenter: Segmenter) -> None:
+    path = SemanticKitti(data)[0].points_path
+    points = np.fromfile(path, "<f4").reshape(-1, 4)
+    points[3, 0] = np.nan
+    points.tofile(path)
+    scan = SemanticKitti(data)[0]
+    fused = FusedNetwork(segmenter, Cloud.of_scan).predict(scan)
+    plain = Network(segmenter).predict(scan)
+    assert fused.train[3] == 0
+    assert np.array_equal(fused.train, plain.train)
+    assert fused.outside == plain.outside > 0
+    result = evaluate_scan(FusedNetwork(segmenter, Cloud.of_scan), scan)
+    assert result.points == len(points)
+
+
+def test_clouds_are_fused_with_earlier_scans_and_always_the_same(data: Path) -> None:
+    scans = SemanticKitti(data, ["01"])
+    fuse = make_fuse(scans, load_classes(), fusion_settings({}, "test"), None, unseen)
+    first, last = fuse(scans[0]), fuse(scans[2])
+    assert len(first) == first.own
+    assert len(last) > last.own == len(scans[2].points)
+    assert set(np.unique(last.origin[last.own :])) <= {1, 2}
+    again = fuse(scans[2])
+    assert np.array_equal(last.points, again.points)
+
+
+def test_fused_input_is_scored_by_request(data: Path, segmenter: Segmenter) -> None:
+    request = Request((segmenter.checkpoint_path,), data, sequences=("01",), input="fused", device="cpu", num_threads=1)
+    result = answer(request, lambda scans: scans)
+    assert result.about["input"] == "fused"
+    assert result.points == sum(len(scan.points) for scan in SemanticKitti(data, ["01"]))  # type: ignore[attr-defined]
+    plain = answer(Request(request.what, data, sequences=("01",), device="cpu", num_threads=1), lambda scans: scans)
+    assert not np.array_equal(result.matrix, plain.matrix)
+
+
+def test_what_cannot_be_fused_is_said(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "flat").mkdir()
+    (tmp_path / "flat" / "000000.label").write_bytes(b"")
+    with pytest.raises(UsageError, match="needs a network"):
+        answer(Request((tmp_path / "flat",), data, sequences=("01",), input="fused"), lambda scans: scans)
+    with pytest.raises(ConfigError, match=re.escape("did you mean 'cloud'")):
+        fusion_settings({"clouds": {}}, "config.yaml")
+    for sequence in ("00", "01"):
+        (data / "sequences" / sequence / "poses.txt").unlink()
+    with pytest.raises(DataError, match="pose"):
+        make_fuse(SemanticKitti(data), load_classes(), fusion_settings({}, "test"), None, unseen)

@@ -1,0 +1,227 @@
+"""The instance library: what it holds, how it is found again, when it is refused, and that a killed build goes on."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from instances_world import BUS, CAR, PERSON, TRUCK, World, make_world, work
+
+from kd_seg.classes import load_classes
+from kd_seg.core.errors import DataError
+from kd_seg.instances.build import build_library
+from kd_seg.instances.clusters import Clusters
+from kd_seg.instances.decoys import CLUTTER, clutter_keys
+from kd_seg.instances.library import InstanceLibrary, Role, library_folder
+from kd_seg.instances.linking import link_keys
+from kd_seg.instances.settings import LibrarySettings
+from kd_seg.scans import Cloud, SemanticKitti
+
+CLASSES = load_classes()
+SETTINGS = LibrarySettings(decoy_cars=1.0, decoy_clutter=0.5)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make_world(tmp_path_factory.mktemp("world"), scans=5, start=97)
+
+
+@pytest.fixture(scope="module")
+def cache(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    build_library(folder, world.data(), CLASSES, SETTINGS, work())
+    return folder
+
+
+def opened(cache: Path, world: World) -> InstanceLibrary:
+    return InstanceLibrary.open(cache, world.data(), CLASSES, SETTINGS, "kd-seg prepare test")
+
+
+def test_records_are_the_points_of_full_words(cache: Path, world: World) -> None:
+    instances = opened(cache, world).sequence("00")
+    scan = world.data().scan("00", 99)
+    assert scan.labels is not None
+    numbers = [n for n in instances.at(99) if instances.records["role"][n] == Role.HARD]
+    assert sorted(int(instances.records["key"][n]) for n in numbers) == sorted([TRUCK, BUS, PERSON])
+    for n in numbers:
+        record = instances.records[n]
+        rows = instances.rows(int(n))
+        assert np.array_equal(rows, np.flatnonzero(scan.labels == record["word"]))
+        assert np.array_equal(instances.points(int(n)), scan.points[rows])
+        assert record["moving"] == (record["word"] != BUS)
+        assert (
+            CLASSES.names[record["train"] - 1]
+            == {TRUCK: "truck", BUS: "other-vehicle", PERSON: "person"}[record["key"]]
+        )
+        assert np.allclose(record["centroid"], scan.points[rows, :3].mean(0), atol=1e-4)
+        assert np.array_equal(record["lower"], scan.points[rows, :3].min(0))
+
+
+def test_appearances_are_bounded_by_scans_and_cross_shards(cache: Path, world: World) -> None:
+    instances = opened(cache, world).sequence("00")
+    found = instances.appearances(TRUCK, 98, 100)
+    assert instances.records["scan"][found].tolist() == [98, 99, 100]
+    assert set(instances.records["shard"][found].tolist()) == {0, 1}
+    assert len(instances.appearances(TRUCK, 10, 20)) == 0
+    assert len(instances.appearances(12345, 0, 1000)) == 0
+
+
+def test_decoys_are_cars_and_clutter(cache: Path, world: World) -> None:
+    records = opened(cache, world).sequence("00").records
+    cars = records[records["role"] == Role.DECOY_CAR]
+    assert set(cars["key"].tolist()) == {CAR}
+    clutter = records[records["role"] == Role.DECOY_CLUTTER]
+    assert len(clutter) > 5
+    assert set((clutter["word"] & 0xFFFF).tolist()) == {50}
+    seen_in = {int(k): len(np.unique(clutter["scan"][clutter["key"] == k])) for k in np.unique(clutter["key"])}
+    assert np.mean([n >= 4 for n in seen_in.values()]) > 0.7
+    size = (clutter["upper"] - clutter["lower"])[:, :2].max(1)
+    assert size.max() < 3.2
+
+
+def test_clutter_keys_do_not_depend_on_the_viewpoint() -> None:
+    rng = np.random.default_rng(0)
+    xyz = rng.uniform(-20, 20, (3000, 3)).astype(np.float32)
+    raw = rng.choice([50, 70], 3000).astype(np.uint16)
+    pose = np.eye(4)
+    pose[:3, 3] = [3.0, -2.0, 0.5]
+    keys = clutter_keys(xyz, raw, np.eye(4), 0.3, 7)
+    moved = clutter_keys((xyz - pose[:3, 3]).astype(np.float32), raw, pose, 0.3, 7)
+    assert (keys == moved).mean() > 0.999
+    assert (keys[keys > 0] >= CLUTTER).all()
+    assert np.array_equal((keys[keys > 0] >> np.uint64(40)) & np.uint64(0xFFFF), raw[keys > 0])
+    assert 0.02 < (keys > 0).mean() < 0.3
+    assert (clutter_keys(xyz, raw, np.eye(4), 0.0, 7) == 0).all()
+    assert (clutter_keys(xyz, raw, np.eye(4), 0.3, 8) != keys).any()
+
+
+def test_instances_without_a_number_and_small_ones_stay_out(tmp_path: Path) -> None:
+    world = make_world(tmp_path / "w", scans=1, background=100)
+    path = tmp_path / "w" / "sequences" / "00" / "labels" / "000000.label"
+    words = np.fromfile(path, "<u4")
+    words[words == TRUCK] = 258
+    person = np.flatnonzero(words == PERSON)
+    words[person[4:]] = 0
+    words.tofile(path)
+    build_library(tmp_path / "c", world.data(), CLASSES, SETTINGS, work())
+    library = InstanceLibrary.open(tmp_path / "c", world.data(), CLASSES, SETTINGS, "x")
+    assert set(library.sequence("00").records["key"][hard_rows(library)].tolist()) == {BUS}
+
+
+def hard_rows(library: InstanceLibrary) -> np.ndarray:
+    return library.sequence("00").records["role"] == Role.HARD
+
+
+def test_an_interrupted_build_goes_on_and_parts_add_up(cache: Path, world: World, tmp_path: Path) -> None:
+    whole = library_folder(cache, CLASSES, SETTINGS)
+    build_library(tmp_path, world.data(), CLASSES, SETTINGS, work(shard=(2, 2)))
+    with pytest.raises(DataError, match=r"lacks 1 of 2 shards .*finish it with: kd-seg prepare test"):
+        opened(tmp_path, world)
+    build_library(tmp_path, world.data(), CLASSES, SETTINGS, work(shard=(1, 2)))
+    part = library_folder(tmp_path, CLASSES, SETTINGS)
+    for name in ("00_000000", "00_000100"):
+        for file in ("records", "points", "rows"):
+            a, b = (f / "shards" / name / f"{file}.npy" for f in (whole, part))
+            assert a.read_bytes() == b.read_bytes()
+    kept = (part / "shards" / "00_000000").stat().st_mtime_ns
+    shutil.rmtree(part / "shards" / "00_000100")
+    (part / "shards" / ".00_000100.half").mkdir()
+    build_library(tmp_path, world.data(), CLASSES, SETTINGS, work())
+    assert (part / "shards" / "00_000000").stat().st_mtime_ns == kept
+    assert opened(tmp_path, world).size == opened(cache, world).size
+
+
+def test_a_library_of_other_data_is_refused_with_the_command(world: World, tmp_path: Path) -> None:
+    shutil.copytree(world.root, tmp_path / "w")
+    data = SemanticKitti(tmp_path / "w")
+    build_library(tmp_path / "c", data, CLASSES, SETTINGS, work())
+    folder = library_folder(tmp_path / "c", CLASSES, SETTINGS)
+    label = tmp_path / "w" / "sequences" / "00" / "labels" / "000099.label"
+    words = np.fromfile(label, "<u4")
+    words[0] ^= 1 << 16
+    words.tofile(label)
+    changed = SemanticKitti(tmp_path / "w")
+    with pytest.raises(DataError, match=r"labels of sequence 00 changed; rebuild it with: go --rebuild"):
+        InstanceLibrary.open(tmp_path / "c", changed, CLASSES, SETTINGS, "go")
+    with pytest.raises(DataError, match="does not fit the data"):
+        build_library(tmp_path / "c", changed, CLASSES, SETTINGS, work())
+    build_library(tmp_path / "c", changed, CLASSES, SETTINGS, work(rebuild=True))
+    InstanceLibrary.open(tmp_path / "c", changed, CLASSES, SETTINGS, "go")
+    header = json.loads((folder / "header.json").read_text())
+    (folder / "header.json").write_text(json.dumps(header | {"format": 99}))
+    with pytest.raises(DataError, match="has format 99, this build reads 1"):
+        InstanceLibrary.open(tmp_path / "c", changed, CLASSES, SETTINGS, "go")
+    (folder / "header.json").write_text("{")
+    with pytest.raises(DataError, match="is not a library header"):
+        InstanceLibrary.open(tmp_path / "c", changed, CLASSES, SETTINGS, "go")
+    with pytest.raises(DataError, match=r"There is no instance library at .* build it with: go"):
+        InstanceLibrary.open(tmp_path / "none", changed, CLASSES, SETTINGS, "go")
+
+
+def test_a_broken_shard_is_named(cache: Path, world: World, tmp_path: Path) -> None:
+    shutil.copytree(cache, tmp_path / "c")
+    path = library_folder(tmp_path / "c", CLASSES, SETTINGS) / "shards" / "00_000000" / "records.npy"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"records.npy is broken; rebuild"):
+        opened(tmp_path / "c", world).sequence("00")
+
+
+def test_two_processes_build_the_same(cache: Path, world: World, tmp_path: Path) -> None:
+    build_library(tmp_path, world.data(), CLASSES, SETTINGS, work(workers=2))
+    a, b = opened(cache, world).sequence("00"), opened(tmp_path, world).sequence("00")
+    assert np.array_equal(a.records, b.records)
+
+
+def test_pickling_leaves_the_maps_behind(cache: Path, world: World) -> None:
+    library = opened(cache, world)
+    library.sequence("00").points(0)
+    again = pickle.loads(pickle.dumps(library))
+    assert np.array_equal(again.sequence("00").points(0), library.sequence("00").points(0))
+
+
+def test_clusters_join_touching_cells_of_one_class(tmp_path: Path) -> None:
+    world = make_world(tmp_path, scans=2, background=50)
+    sequence = world.data().sequences["00"]
+    folder = sequence.folder
+    for k in range(2):
+        inverse = np.linalg.inv(world.poses[k])
+        poles = np.array(
+            [[5.0, 5.0, z] for z in np.arange(-1.5, 2, 0.2)] + [[9.0, 5.0, z] for z in np.arange(-1, 1, 0.2)]
+        )
+        sign = np.array([[5.0, 5.0, 2.2], [5.1, 5.0, 2.2]])
+        xyz = np.concatenate([poles, sign]) @ inverse[:3, :3].T + inverse[:3, 3]
+        np.c_[xyz, np.zeros(len(xyz))].astype("<f4").tofile(folder / "velodyne" / f"{k:06d}.bin")
+        np.r_[np.full(len(poles), 80), np.full(2, 81)].astype("<u4").tofile(folder / "labels" / f"{k:06d}.label")
+    settings = LibrarySettings(stuff=["pole", "traffic-sign"], decoy_clutter=0.0, minimum=2)
+    build_library(tmp_path / "c", world.data(), CLASSES, settings, work())
+    records = InstanceLibrary.open(tmp_path / "c", world.data(), CLASSES, settings, "x").sequence("00").records
+    assert set(records["role"].tolist()) == {Role.STUFF}
+    keys = np.unique(records["key"])
+    assert len(keys) == 3
+    assert all((records["key"] == k).sum() == 2 for k in keys)
+    clusters = Clusters.of_sequence(world.data().sequences["00"], (80,))
+    assert len(np.unique(clusters.component)) == 2
+
+
+def test_linking_joins_a_car_that_starts_to_move_and_nothing_else(cache: Path, world: World) -> None:
+    records = opened(cache, world).sequence("00").records
+    records = records[np.isin(records["key"], [TRUCK, BUS])].copy()
+    poses = world.data().sequences["00"].poses
+    assert poses is not None
+    assert np.array_equal(link_keys(records, poses), records)
+    parked = (7 << 16) | 13
+    late = (records["key"] == BUS) & (records["scan"] >= 99)
+    records["key"][late], records["moving"][late] = parked, True
+    linked = link_keys(records, poses)
+    assert set(linked["key"][linked["train"] == 5].tolist()) == {min(parked, BUS)}
+    assert set(linked["key"][linked["train"] == 4].tolist()) == {TRUCK}
+
+
+def test_the_fused_cloud_needs_no_labels_folder_for_prediction(world: World) -> None:
+    """A student's path never touches the library: a cloud without labels has no words at all."""
+    cloud = Cloud.of_scan(world.data().scan("00", 98), with_labels=False)
+    assert not cloud.words.any()

@@ -1,0 +1,106 @@
+"""The U-Net: shapes, levels, batches, empty input, gradients, and the traps of spconv on a CPU."""
+
+import numpy as np
+import pytest
+import torch
+from tiny_data import tiny_cloud
+
+from kd_seg.core.errors import ConfigError, DataError
+from kd_seg.networks import Encoding, build_network, collate, encode
+from kd_seg.sparse import pool_rows, sparse_tensor
+from kd_seg.voxels import CartesianGrid, feature_width
+
+ENCODING = Encoding(CartesianGrid((0.4, 0.4, 0.4)), ("xyz", "remission", "offset"))
+
+
+def clouds(count: int) -> list:
+    rng = np.random.default_rng(3)
+    made = []
+    for _ in range(count):
+        points, _ = tiny_cloud(rng)
+        made.append(encode(points, None, ENCODING))
+    return made
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return build_network("unet", "nano", feature_width(ENCODING.features), 19)
+
+
+@pytest.mark.parametrize("size", ["nano", "small", "base"])
+def test_every_level_has_the_width_and_stride_it_names(size):
+    net = build_network("unet", size, feature_width(ENCODING.features), 19).eval()
+    batch = collate(clouds(1), ENCODING.grid)
+    output = net(batch)
+    assert output.logits.shape == (len(batch.coordinates), 19)
+    assert set(output.levels) == set(net.channels)
+    for name, level in output.levels.items():
+        assert level.features.shape == (len(level.coordinates), net.channels[name])
+        coarse = torch.unique(batch.coordinates // torch.tensor([1, *level.stride], dtype=torch.int32), dim=0)
+        own = level.coordinates[np.lexsort(level.coordinates.numpy().T[::-1])]
+        assert torch.equal(coarse, own)
+
+
+def test_rows_of_logits_are_rows_of_the_batch(network):
+    network.eval()
+    batch = collate(clouds(1), ENCODING.grid)
+    assert torch.equal(network(batch).levels["penultimate"].coordinates, batch.coordinates)
+
+
+def test_two_clouds_together_answer_as_apart(network):
+    network.eval()
+    first, second = clouds(2)
+    both = network(collate([first, second], ENCODING.grid)).logits
+    apart = torch.cat([network(collate([c], ENCODING.grid)).logits for c in (first, second)])
+    assert torch.allclose(both, apart, atol=1e-4)
+
+
+def test_no_points_give_no_logits_in_both_modes(network):
+    empty = collate([encode(np.zeros((0, 4), np.float32), None, ENCODING)], ENCODING.grid)
+    for mode in (True, False):
+        output = network.train(mode)(empty)
+        assert output.logits.shape == (0, 19)
+        assert output.levels["enc4"].stride == (16, 16, 16)
+
+
+def test_a_single_voxel_trains(network):
+    one = collate([encode(np.ones((1, 4), np.float32), None, ENCODING)], ENCODING.grid)
+    output = network.train()(one)
+    output.logits.sum().backward()
+    assert torch.isfinite(output.logits).all()
+
+
+def test_every_parameter_gets_a_gradient(network):
+    network.train().zero_grad()
+    network(collate(clouds(2), ENCODING.grid)).logits.square().mean().backward()
+    without = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert without == []
+
+
+def test_unknown_size_names_the_known_ones():
+    with pytest.raises(ConfigError, match="nano, small, base"):
+        build_network("unet", "huge", 4, 19)
+    with pytest.raises(ConfigError, match="did you mean 'unet'"):
+        build_network("unett", "nano", 4, 19)
+
+
+def test_rows_that_do_not_match_are_refused():
+    with pytest.raises(DataError, match="3 feature rows and 2 coordinates"):
+        sparse_tensor(torch.zeros(3, 4), torch.zeros(2, 4), (8, 8, 8), 1)
+
+
+def test_pooling_leaves_out_minus_one():
+    rows = torch.tensor([[1.0], [-3.0], [-5.0], [100.0]])
+    index = torch.tensor([0, 0, 1, -1])
+    assert pool_rows(rows, index, 3, "mean").flatten().tolist() == [-1.0, -5.0, 0.0]
+    assert pool_rows(rows, index, 3, "amax").flatten().tolist() == [1.0, -5.0, 0.0]
+
+
+def test_pooling_of_constants_equals_pooling_with_gradients():
+    rng = np.random.default_rng(0)
+    rows = torch.from_numpy(rng.normal(size=(500, 7)).astype(np.float32))
+    index = torch.from_numpy(rng.integers(-1, 90, 500))
+    constant = pool_rows(rows, index, 100, "mean")
+    tracked = pool_rows(rows.clone().requires_grad_(), index, 100, "mean")
+    torch.testing.assert_close(constant, tracked.detach(), rtol=1e-5, atol=1e-6)

@@ -1,0 +1,244 @@
+"""kd-seg sweep: the experiment file, what runs and what does not run again, the statistics, the table."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+from console_script import kd_seg
+from tiny_data import write_tiny
+
+from kd_seg.core.errors import ConfigError, DataError
+from kd_seg.sweeps import Runner, array_script, collect, interval, paired, plan, read_sweep, write_results
+from kd_seg.sweeps.plan import Job
+from kd_seg.sweeps.slurm import stages
+from kd_seg.sweeps.table import markdown
+
+CONFIG = {
+    "data": {"train": ["00"], "valid": ["01"]},
+    "grid": {"voxel_size": 0.5},
+    "run": {"steps": 2, "batch": 1, "workers": 0, "threads": 1, "device": "cpu"},
+}
+SWEEP = {
+    "name": "small",
+    "purpose": "Does anything help?",
+    "base": "base.yaml",
+    "seeds": [0, 1],
+    "baseline": "plain",
+    "set": {"run.steps": 3},
+    "rows": [
+        {"name": "plain"},
+        {"name": "first", "seeds": [1], "set": {"grid.voxel_size": 0.4}},
+        {
+            "name": "tuned",
+            "needs": "first",
+            "set": {"student.init": "{needs.checkpoint}", "optim.lr": 1e-5},
+            "note": "x",
+        },
+    ],
+    "classes": ["car", "pole"],
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_tiny(tmp_path / "data", scans=1)
+    content = {**CONFIG, "data": {**CONFIG["data"], "root": "data"}}  # type: ignore[dict-item]
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(content))
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(SWEEP))
+    return tmp_path
+
+
+def change(folder: Path, **changes: object) -> Path:
+    path = folder / "changed.yaml"
+    path.write_text(yaml.safe_dump({**SWEEP, **changes}))
+    return path
+
+
+def test_plan_puts_needed_runs_first_and_fills_in_their_checkpoints(folder: Path) -> None:
+    jobs = {job.key: job for job in plan(read_sweep("sweep.yaml"))}
+    assert list(jobs) == ["plain/0", "plain/1", "first/1", "tuned/0", "tuned/1"]
+    assert jobs["tuned/0"].needs == "first/1"
+    checkpoint = "runs/small/first/seed_1/checkpoints/last.safetensors"
+    assert f"student.init={checkpoint}" in jobs["tuned/0"].overrides
+    assert "run.steps=3" in jobs["plain/0"].overrides
+    assert {"run.seed=0", "run.folder=runs/small/plain/seed_0"} <= set(jobs["plain/0"].overrides)
+    assert len({job.digest for job in jobs.values()}) == 5
+    assert [[job.key for job in stage] for stage in stages(list(jobs.values()))] == [
+        ["plain/0", "plain/1", "first/1"],
+        ["tuned/0", "tuned/1"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"baseline": "none"}, r"baseline 'none' is none of the rows \(plain, first, tuned\)"),
+        ({"rows": [{"name": "plain"}, {"name": "plain"}]}, "two rows are called 'plain'"),
+        ({"rows": [{"name": "plain", "needs": "x"}]}, "row 'plain' needs 'x', which is none of the rows"),
+        ({"rows": [{"name": "plain", "needs": "b"}, {"name": "b", "needs": "plain"}]}, "needs itself"),
+        ({"rows": [{"name": "plain", "sets": {}}]}, r"unknown key 'rows\.0\.sets'; did you mean 'set'"),
+        ({"rows": [{"name": "a/b"}]}, r"rows\.0\.name"),
+        ({"seeds": []}, "seeds"),
+    ],
+)
+def test_wrong_experiment_files(folder: Path, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_sweep(change(folder, **changes))
+
+
+def test_wrong_overrides_are_found_before_anything_runs(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"unknown key 'optim\.rate'"):
+        plan(read_sweep(change(folder, rows=[{"name": "plain", "set": {"optim.rate": 1}}])))
+    with pytest.raises(ConfigError, match="needs no other row"):
+        plan(read_sweep(change(folder, rows=[{"name": "plain", "set": {"student.init": "{needs.checkpoint}"}}])))
+
+
+def test_intervals_against_values_worked_by_hand() -> None:
+    made = interval([1.0, 2.0, 3.0])
+    assert made is not None
+    assert made.mean == pytest.approx(2.0)
+    assert made.half == pytest.approx(4.302652729911275 / math.sqrt(3))  # t(0.975, 2) * s / sqrt(n), s = 1
+    one = interval([5.0])
+    assert one is not None
+    assert (one.mean, one.half, one.count) == (5.0, None, 1)
+    assert interval([]) is None
+    difference = paired({0: 3.0, 1: 5.0, 2: 9.0}, {0: 1.0, 1: 2.0, 7: 0.0})
+    assert difference is not None
+    assert (difference.mean, difference.count) == (2.5, 2)
+    assert difference.half == pytest.approx(12.706204736174707 * math.sqrt(0.5) / math.sqrt(2))
+
+
+def answer(job: Job, miou: float, car: float | None) -> None:
+    path = job.result("valid")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"miou": miou, "miou_present": miou, "miou_hard": None, "iou": {"car": car, "pole": 0.25}}
+    path.write_text(json.dumps(content))
+
+
+def test_table_says_what_is_missing_and_pairs_by_seed(folder: Path) -> None:
+    sweep = read_sweep("sweep.yaml")
+    jobs = plan(sweep)
+    by_key = {job.key: job for job in jobs}
+    answer(by_key["plain/0"], 0.10, 0.5)
+    answer(by_key["plain/1"], 0.30, None)
+    answer(by_key["tuned/1"], 0.35, 0.6)
+    table = collect(sweep, jobs)
+    text = markdown(table)
+    assert "| **plain** (baseline) | 2 | 20.0 ± 127.1 | 20.0 ± 127.1 | – | 50.0 | 25.0 ± 0.0 |" in text
+    assert "| first | 0 (no finished run) | – |" in text
+    assert "| tuned | 1 (missing: seed 0) | 35.0<br>Δ +5.0 |" in text
+    assert "- tuned: x" in text
+    docs = folder / "docs" / "results.md"
+    docs.parent.mkdir()
+    docs.write_text("# Results\n\nbefore\n<!-- sweep:small -->\nold\n<!-- /sweep:small -->\nafter\n")
+    for _ in range(2):
+        write_results(table, jobs, sweep.prepare, folder / "results" / "small", docs)
+    written = docs.read_text()
+    assert "old" not in written
+    assert written.count("Does anything help?") == 1
+    assert written.startswith("# Results\n\nbefore\n")
+    assert written.endswith("after\n")
+    assert (docs.parent / "pictures" / "small.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((folder / "results" / "small" / "table.json").read_text())["baseline"] == "plain"
+    assert "kd-seg train" in (folder / "results" / "small" / "commands.txt").read_text()
+
+
+def test_a_broken_answer_is_refused(folder: Path) -> None:
+    sweep = read_sweep("sweep.yaml")
+    jobs = plan(sweep)
+    path = jobs[0].result("valid")
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    with pytest.raises(DataError, match=r"valid\.json is not an answer"):
+        collect(sweep, jobs)
+
+
+def test_slurm_prints_every_run_once(folder: Path) -> None:
+    sweep = read_sweep("sweep.yaml")
+    text = array_script("sweep.yaml", ["prepare base.yaml"], plan(sweep))
+    assert text.count("--only") == 5
+    assert "#SBATCH --array=0-2" in text
+    assert "stage 2 of 2" in text
+    assert kd_seg("sweep", "sweep.yaml", "--slurm", cwd=folder).stdout.count("--only") == 5
+
+
+def test_a_run_that_was_killed_goes_on_where_it_saved(folder: Path) -> None:
+    job = plan(read_sweep("sweep.yaml"))[0]
+    runner = Runner(Path("results"), 1, lambda _: None)
+
+    def first_step() -> list[str]:
+        return runner.begin(job).steps[0][0]
+
+    assert first_step()[:2] == ["train", "base.yaml"]
+    assert first_step()[-1] == "--overwrite"  # killed before the first save
+    (job.run / "state.pt").write_bytes(b"")
+    assert first_step() == ["train", "--resume", str(job.run)]
+    (job.run / "sweep.json").write_text(json.dumps({"digest": job.digest, "trained": True}))
+    assert first_step()[:2] == ["eval", str(job.run)]
+
+
+def test_settings_that_changed_are_refused(folder: Path) -> None:
+    job = plan(read_sweep("sweep.yaml"))[0]
+    job.run.mkdir(parents=True)
+    (job.run / "sweep.json").write_text(json.dumps({"digest": "other", "trained": True}))
+    with pytest.raises(DataError, match=r"plain/seed_0 was made with other settings"):
+        Runner(Path("results"), 1, lambda _: None).run([job], [job])
+
+
+def test_overwriting_does_not_resume_what_other_settings_began(folder: Path) -> None:
+    job = plan(read_sweep("sweep.yaml"))[0]
+    job.run.mkdir(parents=True)
+    (job.run / "sweep.json").write_text(json.dumps({"digest": "other", "trained": False}))
+    (job.run / "state.pt").write_bytes(b"")
+    runner = Runner(Path("results"), 1, lambda _: None, overwrite=True)
+    assert not runner._is_finished(job)
+    assert runner.begin(job).steps[0][0][:2] == ["train", "base.yaml"]
+    runner.begin(job)  # as after a kill before the first save
+    assert runner.begin(job).steps[0][0][-1] == "--overwrite"
+
+
+def test_preparing_is_done_again_for_another_configuration(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kd_seg.sweeps.runner.PROGRAM", ("true",))
+    said: list[str] = []
+    runner = Runner(Path("results"), 1, said.append)
+    command = "prepare base.yaml run.steps=5"
+    runner.prepare([command])
+    runner.prepare([command])
+    assert said == [f"kd-seg {command}"]
+    base = folder / "base.yaml"
+    base.write_text(base.read_text().replace("voxel_size: 0.5", "voxel_size: 0.6"))
+    runner.prepare([command, "simulate out"])
+    runner.prepare([command, "simulate out"])
+    assert said[1:] == [f"kd-seg {command}", "kd-seg simulate out"]
+
+
+@pytest.mark.slow
+def test_a_sweep_from_start_to_table_and_again(folder: Path) -> None:
+    done = kd_seg("sweep", "sweep.yaml", "--jobs", 2, "--json", cwd=folder)
+    table = json.loads(done.stdout)
+    assert [(line["row"], line["seeds_done"]) for line in table["lines"]] == [
+        ("plain", [0, 1]),
+        ("first", [1]),
+        ("tuned", [0, 1]),
+    ]
+    assert table["lines"][2]["cells"]["mIoU"]["difference"]["count"] == 2
+    metrics = folder / "runs/small/plain/seed_0/metrics.jsonl"
+    before = metrics.stat().st_mtime_ns
+    (folder / "runs/small/plain/seed_1/evaluations/valid.json").unlink()
+    again = kd_seg("sweep", "sweep.yaml", cwd=folder)
+    assert metrics.stat().st_mtime_ns == before
+    assert "5 runs, 4 of them finished" in again.stderr
+    assert (folder / "runs/small/plain/seed_1/evaluations/valid.json").is_file()
+    assert "train" not in again.stderr.replace("trained", "")
+
+
+@pytest.mark.slow
+def test_a_failing_run_is_named_and_the_others_go_on(folder: Path) -> None:
+    rows = [{"name": "plain"}, {"name": "bad", "set": {"student.size": "huge"}}, {"name": "late", "needs": "bad"}]
+    done = kd_seg("sweep", change(folder, rows=rows, seeds=[0]), code=1, cwd=folder)
+    assert "2 of 3 runs failed; bad/0: kd-seg train ended with" in done.stderr
+    assert "huge" in done.stderr
+    assert "| **plain** (baseline) | 1 |" in done.stdout
