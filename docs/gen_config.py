@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from kd_seg.objectives import OBJECTIVES
-from kd_seg.training import Experiment
+from kd_seg.training import TrainingConfig
 
 TARGET = Path(__file__).with_name("configuration.md")
 HEAD = """# Configuration
@@ -38,7 +38,7 @@ Every key, with its default:
 def page() -> str:
     """The whole page."""
     parts = [HEAD]
-    for name, item in Experiment.model_fields.items():
+    for name, item in TrainingConfig.model_fields.items():
         models = _models(item.annotation)
         if models:
             parts.append(f"\n## {name}\n\n{_sentence(models[0])}\n\n{_table(models[0], '')}")

@@ -20,7 +20,7 @@ from kd_seg.classes import load_classes
 from kd_seg.core.config import validate
 from kd_seg.instances.build import Work
 from kd_seg.objectives import Step
-from kd_seg.training.config import Experiment
+from kd_seg.training.config import TrainingConfig
 from kd_seg.training.loader import Batches
 from kd_seg.training.optimisation import build_optimiser
 from kd_seg.training.prepare import prepare
@@ -43,15 +43,15 @@ def rows(root: Path, voxel_size: float, repeats: int, size: str = "nano", batch:
         voxel_size: metres. size: of the unet. batch: scans per step.
     """
     with tempfile.TemporaryDirectory() as folder:
-        experiments = _experiments(root, Path(folder), voxel_size, size, batch)
-        prepare(experiments["frozen teacher"], Work(_silent, "kd-seg bench distil"))
-        _write_teacher(experiments["baseline"], Path(folder) / "teacher.safetensors")
+        configs = _configs(root, Path(folder), voxel_size, size, batch)
+        prepare(configs["frozen teacher"], Work(_silent, "kd-seg bench distil"))
+        _write_teacher(configs["baseline"], Path(folder) / "teacher.safetensors")
         context = multiprocessing.get_context("spawn")
         with context.Pool(1, maxtasksperchild=1) as pool:
-            peaks = pool.map(partial(_peak, threads=torch.get_num_threads()), experiments.values(), chunksize=1)
+            peaks = pool.map(partial(_peak, threads=torch.get_num_threads()), configs.values(), chunksize=1)
         rivals = [
-            Rival(f"{name}, peak {peak} MiB", _Steps(experiment), _finite, ours=name == "baseline")
-            for (name, experiment), peak in zip(experiments.items(), peaks, strict=True)
+            Rival(f"{name}, peak {peak} MiB", _Steps(config), _finite, ours=name == "baseline")
+            for (name, config), peak in zip(configs.items(), peaks, strict=True)
         ]
         return compare(rivals, repeats)
 
@@ -67,7 +67,7 @@ class _silent:
     def __exit__(self, *_: object) -> None: ...
 
 
-def _experiments(root: Path, folder: Path, voxel_size: float, size: str, batch: int) -> dict[str, Experiment]:
+def _configs(root: Path, folder: Path, voxel_size: float, size: str, batch: int) -> dict[str, TrainingConfig]:
     made = {}
     for name, teacher in TEACHERS.items():
         objectives: list[dict[str, Any]] = [{"kind": "supervised"}]
@@ -81,31 +81,31 @@ def _experiments(root: Path, folder: Path, voxel_size: float, size: str, batch: 
             "objectives": objectives,
             "run": {"steps": 1000, "batch": batch, "device": "cpu"},
         }
-        made[name] = validate(Experiment, content, "kd-seg bench distil")
+        made[name] = validate(TrainingConfig, content, "kd-seg bench distil")
     return made
 
 
-def _write_teacher(experiment: Experiment, path: Path) -> None:
+def _write_teacher(config: TrainingConfig, path: Path) -> None:
     torch.manual_seed(1)
-    student = experiment.student
-    network = assemble(experiment, 0).student
-    classes = load_classes(experiment.data.classes)
-    save_checkpoint(path, network, Spec(student.network, student.size, classes, experiment.encoding()))
+    student = config.student
+    network = assemble(config, 0).student
+    classes = load_classes(config.data.classes)
+    save_checkpoint(path, network, Spec(student.network, student.size, classes, config.encoding()))
 
 
 class _Steps:
-    """Training steps of one experiment on one batch; called, it takes one and returns the loss."""
+    """Training steps of one configuration on one batch; called, it takes one and returns the loss."""
 
-    def __init__(self, experiment: Experiment) -> None:
+    def __init__(self, config: TrainingConfig) -> None:
         torch.manual_seed(0)
-        parts = assemble(experiment, 0)
+        parts = assemble(config, 0)
         self.student, self.objectives = parts.student.train(), parts.objectives
         views = tuple(view for objective in parts.objectives for view in objective.views())
         pipeline = replace(parts.pipeline, views=views)
         # the last scans of the first sequence: earlier ones to fuse are there
         late = replace(pipeline, keys=pipeline.keys[4:] or pipeline.keys)
-        self.batch = Batches(late, seed=0, batch=experiment.run.batch, first=0, count=1)[0]
-        self.optimiser = build_optimiser([self.student, *self.objectives], experiment.optim)
+        self.batch = Batches(late, seed=0, batch=config.run.batch, first=0, count=1)[0]
+        self.optimiser = build_optimiser([self.student, *self.objectives], config.optim)
         self.place = Step(self.student, 500, 1000, 0)
 
     def __call__(self) -> float:
@@ -124,12 +124,12 @@ def _finite(loss: float) -> None:
     assert loss == loss, "the loss is NaN"
 
 
-def _peak(experiment: Experiment, threads: int) -> int:
+def _peak(config: TrainingConfig, threads: int) -> int:
     """Peak memory in MiB of a fresh process that takes three steps."""
     import resource
 
     torch.set_num_threads(threads)
-    steps = _Steps(experiment)
+    steps = _Steps(config)
     for _ in range(3):
         steps()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

@@ -22,7 +22,7 @@ from kd_seg.core.config import validate
 from kd_seg.instances.build import Work
 from kd_seg.objectives.image_labels.objective import ImageLabelsSettings
 from kd_seg.objectives.interface import View
-from kd_seg.training.config import Experiment
+from kd_seg.training.config import TrainingConfig
 from kd_seg.training.prepare import prepare
 from kd_seg.training.setup import assemble
 
@@ -35,22 +35,22 @@ def rows(root: Path, voxel_size: float, repeats: int, size: str = "nano", batch:
         voxel_size: metres. size: of the unet. batch: scans per step.
     """
     with tempfile.TemporaryDirectory() as folder:
-        experiments = _experiments(root, Path(folder), voxel_size, size, batch)
+        configs = _configs(root, Path(folder), voxel_size, size, batch)
         steps, views = [], []
-        for name, experiment in experiments.items():
-            prepare(experiment, Work(_silent, "kd-seg bench images"))
-            steps.append(Rival(name, _Steps(experiment), _finite, ours=name == "baseline"))
-            views += _views(name, experiment)
+        for name, config in configs.items():
+            prepare(config, Work(_silent, "kd-seg bench images"))
+            steps.append(Rival(name, _Steps(config), _finite, ours=name == "baseline"))
+            views += _views(name, config)
         timed = compare(steps, repeats)
         baseline = timed[0].ms
         return timed + [BenchRow(name, False, ms, ms / baseline) for name, ms in views]
 
 
-def _views(name: str, experiment: Experiment) -> list[tuple[str, float]]:
-    """What the views of an experiment take per scan, best of ten."""
+def _views(name: str, config: TrainingConfig) -> list[tuple[str, float]]:
+    """What the views of a configuration take per scan, best of ten."""
     import time
 
-    parts = assemble(experiment, 0)
+    parts = assemble(config, 0)
     key = parts.pipeline.keys[0]
     sample, _ = parts.pipeline.sample(key, np.random.default_rng(0))
     found = []
@@ -71,14 +71,14 @@ def _best(view: View, sample: Any, clock: Any) -> float:
     return 1e3 * best
 
 
-def _experiments(root: Path, folder: Path, voxel_size: float, size: str, batch: int) -> dict[str, Experiment]:
+def _configs(root: Path, folder: Path, voxel_size: float, size: str, batch: int) -> dict[str, TrainingConfig]:
     content: dict[str, Any] = {
         "data": {"root": str(root), "cache": str(folder / "cache")},
         "grid": {"voxel_size": voxel_size},
         "student": {"size": size},
         "run": {"steps": 1000, "batch": batch, "device": "cpu"},
     }
-    baseline = validate(Experiment, content, "kd-seg bench images")
+    baseline = validate(TrainingConfig, content, "kd-seg bench images")
     own = {"kind": "trained", "checkpoints": [str(_write_teacher(baseline, folder / "teacher.safetensors"))]}
     units = {"kind": "image_units", "teacher": {"kind": "class_images"}, "class_map": "same"}
     more: dict[str, list[dict[str, Any]]] = {
@@ -90,18 +90,18 @@ def _experiments(root: Path, folder: Path, voxel_size: float, size: str, batch: 
     made = {"baseline": baseline}
     for name, entries in more.items():
         objectives = [{"kind": "supervised"}, *entries]
-        made[name] = validate(Experiment, {**content, "objectives": objectives}, "kd-seg bench images")
+        made[name] = validate(TrainingConfig, {**content, "objectives": objectives}, "kd-seg bench images")
     return made
 
 
-def _write_teacher(experiment: Experiment, path: Path) -> Path:
+def _write_teacher(config: TrainingConfig, path: Path) -> Path:
     """An untrained image network; its features are as large as a trained one's."""
     from kd_seg.networks import build_network
 
     torch.manual_seed(1)
-    classes = load_classes(experiment.data.classes)
+    classes = load_classes(config.data.classes)
     learnt = {**ImageLabelsSettings().model_dump(mode="json"), "labels": "class_images"}
     learnt["provenance"] = {"labels": "2d", "data": [], "sequences": []}
-    spec = Spec("image_unet", "nano", classes, experiment.encoding(), training={"objectives": [learnt]})
+    spec = Spec("image_unet", "nano", classes, config.encoding(), training={"objectives": [learnt]})
     save_checkpoint(path, build_network("image_unet", "nano", 0, len(classes)), spec)
     return path

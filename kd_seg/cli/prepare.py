@@ -28,17 +28,17 @@ def command(
     there: run the array of jobs, then the same array again.
     """
     from kd_seg.instances.build import Work
-    from kd_seg.training import read_experiment
+    from kd_seg.training import read_training_config
     from kd_seg.training.prepare import prepare
     from kd_seg.training.setup import cache_folder
 
     if rebuild and parse_shard(shard) != (1, 1):
         raise UsageError("--rebuild begins the whole anew, which parts cannot do side by side; leave --shard out.")
-    experiment = read_experiment(config, overrides or [])
+    settings = read_training_config(config, overrides or [])
     mend = shlex.join(["kd-seg", "prepare", config, *(overrides or [])])
     start = time.monotonic()
-    done = prepare(experiment, Work(progress, mend, parse_shard(shard), max(workers, 1), rebuild))
-    folder = cache_folder(experiment.data.root, experiment.data.cache)
+    done = prepare(settings, Work(progress, mend, parse_shard(shard), max(workers, 1), rebuild))
+    folder = cache_folder(settings.data.root, settings.data.cache)
     spent = time.monotonic() - start
     if done:
         say(f"{', '.join(done)}: ready in {folder} after {spent:.0f} s")

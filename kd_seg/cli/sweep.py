@@ -12,7 +12,7 @@ from kd_seg.core.errors import DataError, UsageError
 
 
 def command(
-    experiment: Annotated[str, typer.Argument(help="YAML file of an experiment, or the name of a shipped one.")],
+    sweep: Annotated[str, typer.Argument(help="YAML file of a sweep, or the name of a shipped one.")],
     jobs: Annotated[int, typer.Option(min=1, help="Runs side by side, each single-threaded.")] = 1,
     only: Annotated[list[str] | None, typer.Option(help="ROW or ROW/SEED; may be repeated.")] = None,
     table: Annotated[bool, typer.Option("--table", help="Run nothing; write the table of what is finished.")] = False,
@@ -23,30 +23,30 @@ def command(
 ) -> None:
     """Run configurations x seeds, go on after a kill, and write one table with intervals and paired differences.
 
-    Example: kd-seg sweep configs/experiments/m2s_first_look.yaml --jobs 2 --docs docs/results.md
+    Example: kd-seg sweep configs/sweeps/m2s_first_look.yaml --jobs 2 --docs docs/results.md
     """
     from kd_seg.sweeps import array_script, collect, plan, read_sweep, run_sweep, write_results
     from kd_seg.sweeps.table import markdown
 
-    sweep = read_sweep(experiment)
-    planned = plan(sweep)
+    settings = read_sweep(sweep)
+    planned = plan(settings)
     if slurm:
-        typer.echo(array_script(experiment, sweep.prepare, planned))
+        typer.echo(array_script(sweep, settings.prepare, planned))
         return
     chosen = planned
     if only:
         unknown = [name for name in only if not any(name in (job.row, job.key) for job in planned)]
         if unknown:
-            raise UsageError(f"{experiment} has no run {unknown[0]!r}; it has: {', '.join(j.key for j in planned)}.")
+            raise UsageError(f"{sweep} has no run {unknown[0]!r}; it has: {', '.join(j.key for j in planned)}.")
         chosen = [job for job in planned if job.row in only or job.key in only]
-    results = Path("results") / sweep.name
-    failed = {} if table else run_sweep(sweep, chosen, planned, results, jobs, say, overwrite)
-    answer = collect(sweep, planned)
-    path = write_results(answer, planned, sweep.prepare, results, docs)
+    results = Path("results") / settings.name
+    failed = {} if table else run_sweep(settings, chosen, planned, results, jobs, say, overwrite)
+    summary = collect(settings, planned)
+    path = write_results(summary, planned, settings.prepare, results, docs)
     if json_:
-        print_json(answer.to_json())
+        print_json(summary.to_json())
     else:
-        typer.echo(markdown(answer))
+        typer.echo(markdown(summary))
     say(f"table: {path}")
     if failed:
         key, reason = next(iter(failed.items()))

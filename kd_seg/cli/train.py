@@ -28,27 +28,27 @@ def command(
     import yaml
 
     from kd_seg.evaluation.held_back import score_of
-    from kd_seg.training import RunFolder, Trainer, read_experiment
+    from kd_seg.training import RunFolder, Trainer, read_training_config
 
     if resume is not None:
         if overrides:
             raise UsageError("--resume goes on with the run's own configuration; it takes no overrides.")
-        experiment = RunFolder(resume).read_experiment()
-        experiment = experiment.model_copy(update={"run": experiment.run.model_copy(update={"folder": str(resume)})})
+        settings = RunFolder(resume).read_config()
+        settings = settings.model_copy(update={"run": settings.run.model_copy(update={"folder": str(resume)})})
     else:
         assert config is not None
-        experiment = read_experiment(config, overrides or [])
+        settings = read_training_config(config, overrides or [])
     if show_config:
-        typer.echo(yaml.safe_dump(experiment.to_plain(), sort_keys=False, width=100), nl=False)
+        typer.echo(yaml.safe_dump(settings.to_plain(), sort_keys=False, width=100), nl=False)
         return
     with training_progress() as report:
         trainer = Trainer(
-            experiment, report, resume=resume is not None, overwrite=overwrite, score=score_of(experiment.data)
+            settings, report, resume=resume is not None, overwrite=overwrite, score=score_of(settings.data)
         )
         if trainer.fresh:
             say(f"student.init: {len(trainer.fresh)} tensors start fresh: {', '.join(trainer.fresh[:6])} ...")
         say(
-            f"training {experiment.student.network} {experiment.student.size} on {len(trainer.parts.keys)} scans, "
+            f"training {settings.student.network} {settings.student.size} on {len(trainer.parts.keys)} scans, "
             f"{trainer.device}, into {trainer.run.path}"
         )
         trainer.fit()

@@ -26,7 +26,8 @@ S = TypeVar("S", bound=BaseModel)
 def find_config(name: str | Path) -> Path:
     """Path of a config: as given, else in the checkout's ``configs/``, else in an installed ``share/kd_seg/configs``.
 
-    The suffix ``.yaml`` and a leading ``configs/`` may be left out. Raises ConfigError listing near names.
+    The suffix ``.yaml`` and a leading ``configs/`` may be left out; ``experiments/``, where 0.1.0 had its sweeps,
+    means ``sweeps/``. Raises ConfigError listing near names.
     """
     asked = Path(name)
     names = [asked, asked.with_name(asked.name + ".yaml")]
@@ -35,6 +36,7 @@ def find_config(name: str | Path) -> Path:
             return candidate
     folders = config_folders()
     inner = [Path(*n.parts[1:]) if n.parts[:1] == ("configs",) and len(n.parts) > 1 else n for n in names]
+    inner = [Path("sweeps", *n.parts[1:]) if n.parts[:1] == ("experiments",) else n for n in inner]
     for folder in folders:
         for candidate in inner:
             if (folder / candidate).is_file():

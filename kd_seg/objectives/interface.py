@@ -110,7 +110,7 @@ class Context:
         data: the training scans. labelled_data: the sequences of them that have labels.
         device: where tensors live.
         cache: folder of the data root where ``kd-seg prepare`` keeps libraries and teacher caches.
-        experiment: the whole resolved configuration, for the few objectives that must look beyond their own entry.
+        config: the whole resolved configuration, for the few objectives that must look beyond their own entry.
         labelled: (sequence, scan) whose labels may be used, where some may not; None = all.
     """
 
@@ -121,7 +121,7 @@ class Context:
     labelled_data: SemanticKitti
     device: torch.device
     cache: Path
-    experiment: Any = None
+    config: Any = None
     labelled: frozenset[Key] | None = None
 
 

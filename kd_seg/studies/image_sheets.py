@@ -146,14 +146,14 @@ def units_sheet(run: Path, name: str, forward: Path | None) -> Sheet:
         run: a run with the objective image_units. name: scan, "SS/NNNNNN".
         forward: a run without backward distillation, to be shown beside it.
     """
-    experiment = RunFolder(run).read_experiment()
-    number = next((n for n, o in enumerate(experiment.objectives) if o.kind == "image_units"), None)
+    config = RunFolder(run).read_config()
+    number = next((n for n, o in enumerate(config.objectives) if o.kind == "image_units"), None)
     if number is None:
         raise UsageError(f"{run} was not taught by knowledge units; name a run with the objective image_units.")
-    settings: ImageUnitsSettings = experiment.objectives[number]
-    data, classes = training_data(experiment.data), load_classes(experiment.data.classes)
+    settings: ImageUnitsSettings = config.objectives[number]
+    data, classes = training_data(config.data), load_classes(config.data.classes)
     key = _key(name, data)
-    cache = cache_folder(experiment.data.root, experiment.data.cache)
+    cache = cache_folder(config.data.root, config.data.cache)
     store = open_units(settings.source(), cache, data, classes, MEND)
     units, scan = read_units(store, key), data.scan(*key)
     if len(units) == 0:

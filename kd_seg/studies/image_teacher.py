@@ -28,7 +28,7 @@ from kd_seg.objectives.image_units import ImageUnitsSettings
 from kd_seg.objectives.shared.image_teaching import tools
 from kd_seg.scans import SemanticKitti
 from kd_seg.serving.segmenter import Segmenter
-from kd_seg.training import read_experiment
+from kd_seg.training import read_training_config
 
 
 def measure(
@@ -73,10 +73,10 @@ def measure(
 
 def teacher_of(config: str, overrides: list[str]) -> tuple[ImageUnitsSettings, Path, str]:
     """The first image_units entry of a configuration, its data root and class table; UsageError if it has none."""
-    experiment = read_experiment(config, overrides)
-    for entry in experiment.objectives:
+    settings = read_training_config(config, overrides)
+    for entry in settings.objectives:
         if isinstance(entry, ImageUnitsSettings):
-            return entry, Path(experiment.data.root), experiment.data.classes
+            return entry, Path(settings.data.root), settings.data.classes
     raise UsageError(f"{config} has no objective image_units; name a configuration that has a teacher.")
 
 

@@ -31,16 +31,16 @@ Table = npt.NDArray[np.float64]
 def measure(run: Path) -> list[dict[str, Any]]:
     """Rows for all units, for those made wrong on purpose and not, and for each teacher class."""
     folder = RunFolder(run)
-    experiment = folder.read_experiment()
-    number = next((n for n, o in enumerate(experiment.objectives) if o.kind == "image_units"), None)
+    config = folder.read_config()
+    number = next((n for n, o in enumerate(config.objectives) if o.kind == "image_units"), None)
     if number is None:
         raise UsageError(f"{run} was not taught by knowledge units; name a run with the objective image_units.")
     score = folder.read_state()["objectives"][number]["score"].numpy()
-    settings: Any = experiment.objectives[number]
-    classes = load_classes(experiment.data.classes)
+    settings: Any = config.objectives[number]
+    classes = load_classes(config.data.classes)
     class_map = load_class_map(settings.class_map, classes)
-    data = training_data(experiment.data)
-    cache = cache_folder(experiment.data.root, experiment.data.cache)
+    data = training_data(config.data)
+    cache = cache_folder(config.data.root, config.data.cache)
     store = open_units(settings.source(), cache, data, classes, "kd-seg prepare CONFIG")
     lines: list[list[float]] = []
     for key in data.keys():  # noqa: SIM118 - not a mapping

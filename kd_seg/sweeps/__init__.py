@@ -1,4 +1,4 @@
-"""Experiments as files: configurations x seeds, run side by side, resumable, and put into one table."""
+"""Sweeps as files: configurations x seeds, run side by side, resumable, and put into one table."""
 
 from kd_seg.sweeps.plan import EvaluationSettings, Job, RowSettings, Sweep, plan, read_sweep
 from kd_seg.sweeps.runner import Runner, run_sweep

@@ -1,4 +1,4 @@
-"""The experiment file, and the runs that follow from it.
+"""The file of a sweep, and the runs that follow from it.
 
     name: multi_to_single            # results/NAME/ and runs/NAME/ are named after it
     purpose: Does the teacher help, and which of its losses does?
@@ -39,7 +39,7 @@ from pydantic import Field, field_validator, model_validator
 
 from kd_seg.core.config import Settings, digest, find_config, read_yaml, validate
 from kd_seg.core.errors import ConfigError, UsageError
-from kd_seg.training import RunFolder, read_experiment
+from kd_seg.training import RunFolder, read_training_config
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$"
 
@@ -69,7 +69,7 @@ class RowSettings(Settings):
 
 
 class Sweep(Settings):
-    """An experiment file; see the module's text."""
+    """The file of a sweep; see the module's text."""
 
     name: str = Field(pattern=_NAME)
     purpose: str
@@ -153,7 +153,7 @@ class Job:
 
 
 def read_sweep(name: str | Path) -> Sweep:
-    """The sweep in an experiment file; ConfigError names file, key and the mend."""
+    """The sweep in a file; ConfigError names file, key and fix."""
     path = find_config(name)
     content = read_yaml(path, inherit=False)
     return validate(Sweep, content, str(path))
@@ -192,8 +192,8 @@ def _job(sweep: Sweep, row: RowSettings, seed: int, needed: Job | None, runs: Pa
         EvaluationSettings(name=item.name, args=[_fill(arg, words, row) for arg in item.args])
         for item in (row.eval or sweep.eval)
     )
-    experiment = read_experiment(config, overrides)
-    made_from = [experiment.to_plain(), needed.digest if needed is not None else None]
+    training = read_training_config(config, overrides)
+    made_from = [training.to_plain(), needed.digest if needed is not None else None]
     return Job(
         row=row.name,
         seed=seed,

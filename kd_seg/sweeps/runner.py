@@ -18,7 +18,7 @@ from kd_seg.checkpoint import write_whole
 from kd_seg.core.config import digest
 from kd_seg.core.errors import DataError, KdSegError
 from kd_seg.sweeps.plan import Job, Sweep
-from kd_seg.training import RunFolder, read_experiment
+from kd_seg.training import RunFolder, read_training_config
 
 PROGRAM = (sys.executable, "-m", "kd_seg.cli.main")
 _SINGLE = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
@@ -211,7 +211,7 @@ def _made_from(command: str) -> list[Any]:
     configs = [word for word in words if word.endswith((".yaml", ".yml")) and "=" not in word]
     if what not in ("prepare", "train") or len(configs) != 1:
         return [command]
-    return [command, read_experiment(configs[0], [word for word in words if "=" in word]).to_plain()]
+    return [command, read_training_config(configs[0], [word for word in words if "=" in word]).to_plain()]
 
 
 def _start(command: list[str], log: Path, answer: Path | None) -> subprocess.Popen[bytes]:

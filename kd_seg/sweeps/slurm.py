@@ -13,7 +13,7 @@ def stages(jobs: list[Job]) -> list[list[Job]]:
     return [[job for job in jobs if depth[job.key] == level] for level in range(max(depth.values(), default=-1) + 1)]
 
 
-def array_script(experiment: str, prepare: list[str], jobs: list[Job]) -> str:
+def array_script(sweep: str, prepare: list[str], jobs: list[Job]) -> str:
     """Text of the array scripts; submit each with ``--dependency=afterok`` on the one before it."""
     lines = [f"# kd-seg {command}    (once, before the first array)" for command in prepare]
     levels = stages(jobs)
@@ -24,9 +24,9 @@ def array_script(experiment: str, prepare: list[str], jobs: list[Job]) -> str:
             f"#SBATCH --array=0-{len(level) - 1}",
             "#SBATCH --cpus-per-task=1",
             "commands=(",
-            *(f"  'kd-seg sweep {experiment} --only {job.key}'" for job in level),
+            *(f"  'kd-seg sweep {sweep} --only {job.key}'" for job in level),
             ")",
             "${commands[$SLURM_ARRAY_TASK_ID]}",
         ]
-    lines.append(f"# then: kd-seg sweep {experiment} --table")
+    lines.append(f"# then: kd-seg sweep {sweep} --table")
     return "\n".join(lines)

@@ -14,7 +14,7 @@ from kd_seg.classes import load_classes
 from kd_seg.core.errors import DataError
 from kd_seg.sweeps.plan import Job, RowSettings, Sweep
 from kd_seg.sweeps.statistics import Interval, interval, paired
-from kd_seg.training import read_experiment
+from kd_seg.training import read_training_config
 
 _SUMMARY = {"miou": "mIoU", "miou_present": "mIoU present", "miou_hard": "mIoU hard"}
 
@@ -76,8 +76,8 @@ def collect(sweep: Sweep, jobs: list[Job]) -> Table:
 
 
 def _hard_classes(jobs: list[Job]) -> list[str]:
-    experiment = read_experiment(jobs[0].config, list(jobs[0].overrides))
-    table = load_classes(experiment.data.classes)
+    training = read_training_config(jobs[0].config, list(jobs[0].overrides))
+    table = load_classes(training.data.classes)
     return [table.names[column] for column in table.hard]
 
 

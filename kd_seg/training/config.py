@@ -1,4 +1,4 @@
-"""The experiment file: every section and key of a training configuration, with its default."""
+"""The configuration file of a training run: every section and key of a training configuration, with its default."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ class RunSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
-class Experiment(Settings):
+class TrainingConfig(Settings):
     """A whole training configuration."""
 
     purpose: str = Field("", description="one line: why this file exists")
@@ -205,16 +205,16 @@ class Experiment(Settings):
         return content
 
 
-def read_experiment(name: str | Path, overrides: list[str]) -> Experiment:
-    """The experiment in a config file with ``key=value`` overrides applied; ConfigError names file and key."""
+def read_training_config(name: str | Path, overrides: list[str]) -> TrainingConfig:
+    """The config in a config file with ``key=value`` overrides applied; ConfigError names file and key."""
     path = find_config(name)
     content = apply_overrides(read_yaml(path), overrides)
     source = f"{path} with overrides" if overrides else str(path)
-    experiment = validate(Experiment, content, source)
-    if experiment.run.folder is None:
-        run = experiment.run.model_copy(update={"folder": f"runs/{path.stem}"})
-        experiment = experiment.model_copy(update={"run": run})
-    lengths = [experiment.run.epochs, experiment.run.steps, experiment.run.minutes]
+    config = validate(TrainingConfig, content, source)
+    if config.run.folder is None:
+        run = config.run.model_copy(update={"folder": f"runs/{path.stem}"})
+        config = config.model_copy(update={"run": run})
+    lengths = [config.run.epochs, config.run.steps, config.run.minutes]
     if sum(length is not None for length in lengths) != 1:
         raise ConfigError(f"{source}: run: give exactly one of epochs, steps and minutes.")
-    return experiment
+    return config

@@ -8,31 +8,31 @@ from kd_seg.classes import load_classes
 from kd_seg.instances.build import Work
 from kd_seg.instances.fusion import prepare_fusion
 from kd_seg.objectives import OBJECTIVES, Objective
-from kd_seg.training.config import Experiment
+from kd_seg.training.config import TrainingConfig
 from kd_seg.training.setup import cache_folder, choose_device, labelled_data, training_data
 
 
-def needs_fusion(experiment: Experiment) -> bool:
+def needs_fusion(config: TrainingConfig) -> bool:
     """Whether anything of the run works on fused clouds or pastes instances."""
-    asked = any(OBJECTIVES.get(entry.kind).needs_fusion for entry in experiment.objectives)
-    return asked or experiment.student.input != "own" or experiment.augment.paste is not None
+    asked = any(OBJECTIVES.get(entry.kind).needs_fusion for entry in config.objectives)
+    return asked or config.student.input != "own" or config.augment.paste is not None
 
 
-def prepare(experiment: Experiment, work: Work) -> list[str]:
+def prepare(config: TrainingConfig, work: Work) -> list[str]:
     """Build all of it; what is there already and fits is left alone. Returns what was looked after, for a person."""
-    data = training_data(experiment.data)
-    classes = load_classes(experiment.data.classes)
-    cache = cache_folder(experiment.data.root, experiment.data.cache)
+    data = training_data(config.data)
+    classes = load_classes(config.data.classes)
+    cache = cache_folder(config.data.root, config.data.cache)
     done = []
-    if needs_fusion(experiment):
-        fusion = experiment.fusion
-        labelled = labelled_data(experiment.data)
+    if needs_fusion(config):
+        fusion = config.fusion
+        labelled = labelled_data(config.data)
         whole = prepare_fusion(cache, labelled, classes, fusion.library, fusion.registration, fusion.cloud, work)
         done.append("instance library and registrations" if whole else "this part of the instance library")
-    for entry in experiment.objectives:
+    for entry in config.objectives:
         objective = OBJECTIVES.get(entry.kind)
         if objective.prepare is not Objective.prepare:
-            there = replace(work, device=str(choose_device(experiment.run.device)))
+            there = replace(work, device=str(choose_device(config.run.device)))
             objective.prepare(entry, data, classes, cache, there)
             done.append(entry.kind)
     return done

@@ -18,7 +18,7 @@ import kd_seg
 from kd_seg.checkpoint import write_whole
 from kd_seg.core.config import read_yaml, validate
 from kd_seg.core.errors import DataError, UsageError
-from kd_seg.training.config import Experiment
+from kd_seg.training.config import TrainingConfig
 
 _PACKAGES = ("torch", "numpy", "numba", "spconv-cu120", "spconv-cu121", "cumm-cu120", "scipy", "open3d", "safetensors")
 
@@ -38,7 +38,7 @@ class RunFolder:
         self.evaluation = self.path / "evaluation.json"
         self.report = self.path / "report.html"
 
-    def begin(self, experiment: Experiment, overwrite: bool) -> None:
+    def begin(self, config: TrainingConfig, overwrite: bool) -> None:
         """Make the folder and write configuration and environment; UsageError if it was used and not ``overwrite``."""
         if self.config.exists():
             if not overwrite:
@@ -48,7 +48,7 @@ class RunFolder:
                 )
             self._clear()
         self.path.mkdir(parents=True, exist_ok=True)
-        text = yaml.safe_dump(experiment.to_plain(), sort_keys=False, width=100)
+        text = yaml.safe_dump(config.to_plain(), sort_keys=False, width=100)
         write_whole(self.environment, json.dumps(environment(), indent=1).encode())
         write_whole(self.config, text.encode())
 
@@ -59,11 +59,11 @@ class RunFolder:
         for file in (self.config, self.environment, self.metrics, self.state, self.evaluation, self.report):
             file.unlink(missing_ok=True)
 
-    def read_experiment(self) -> Experiment:
+    def read_config(self) -> TrainingConfig:
         """The resolved configuration of the run; DataError if the folder holds none."""
         if not self.config.is_file():
             raise DataError(f"{self.path} is no run folder (it has no config.yaml); give one that kd-seg train made.")
-        return validate(Experiment, read_yaml(self.config), str(self.config))
+        return validate(TrainingConfig, read_yaml(self.config), str(self.config))
 
     def save_state(self, state: dict[str, Any]) -> None:
         """Write ``state.pt`` whole."""

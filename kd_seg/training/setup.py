@@ -1,4 +1,4 @@
-"""From an experiment to the parts that a Trainer works with: data, network, objectives, pipeline, device."""
+"""From a training configuration to the parts that a Trainer works with: data, network, objectives, pipeline, device."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kd_seg.instances.paste import Paster
 from kd_seg.networks import build_network
 from kd_seg.objectives import OBJECTIVES, Context, Objective
 from kd_seg.scans import Key, SemanticKitti
-from kd_seg.training.config import DataSettings, Experiment
+from kd_seg.training.config import DataSettings, TrainingConfig
 from kd_seg.training.loader import Pipeline, choose_labelled
 from kd_seg.training.mixing import build_mixer
 from kd_seg.voxels import feature_width
@@ -63,19 +63,19 @@ def _sequences(settings: DataSettings, names: list[str]) -> SemanticKitti:
     return data
 
 
-def assemble(experiment: Experiment, rank: int) -> Parts:
-    """Build everything that an experiment names; errors name the key or file at fault."""
-    device = choose_device(experiment.run.device, rank)
+def assemble(config: TrainingConfig, rank: int) -> Parts:
+    """Build everything that a training configuration names; errors name the key or file at fault."""
+    device = choose_device(config.run.device, rank)
     if device.type == "cuda":
         torch.cuda.set_device(device)  # spconv launches its kernels on the current device, not where its data lie
-    data = training_data(experiment.data)
-    classes = load_classes(experiment.data.classes)
-    encoding = experiment.encoding()
+    data = training_data(config.data)
+    classes = load_classes(config.data.classes)
+    encoding = config.encoding()
     student = build_network(
-        experiment.student.network, experiment.student.size, feature_width(encoding.features), len(classes)
+        config.student.network, config.student.size, feature_width(encoding.features), len(classes)
     ).to(device)
-    labelled = labelled_data(experiment.data)
-    chosen = choose_labelled(labelled.keys(), experiment.data.labels, experiment.run.seed)
+    labelled = labelled_data(config.data)
+    chosen = choose_labelled(labelled.keys(), config.data.labels, config.run.seed)
     few = chosen if len(chosen) < len(data) else None
     context = Context(
         classes=classes,
@@ -84,29 +84,29 @@ def assemble(experiment: Experiment, rank: int) -> Parts:
         data=data,
         labelled_data=labelled,
         device=device,
-        cache=cache_folder(experiment.data.root, experiment.data.cache),
-        experiment=experiment,
+        cache=cache_folder(config.data.root, config.data.cache),
+        config=config,
         labelled=few,
     )
-    objectives = [OBJECTIVES.get(s.kind)(s, context).to(device) for s in experiment.objectives]
+    objectives = [OBJECTIVES.get(s.kind)(s, context).to(device) for s in config.objectives]
     opened = chosen if any(objective.needs_labels for objective in objectives) else None
-    keys = _learnt_from(experiment.data, data.keys(), chosen, objectives)
-    fused_input = experiment.student.input != "own"
+    keys = _learnt_from(config.data, data.keys(), chosen, objectives)
+    fused_input = config.student.input != "own"
     twin = fused_input or any(view.name == "fused" for objective in objectives for view in objective.views())
-    paste = experiment.augment.paste
-    fuser = open_fuser(experiment, labelled, classes, few) if fused_input or paste is not None else None
+    paste = config.augment.paste
+    fuser = open_fuser(config, labelled, classes, few) if fused_input or paste is not None else None
     pipeline = Pipeline(
         data=data,
         keys=tuple(keys),
         classes=classes,
         encoding=encoding,
-        settings=experiment.augment,
+        settings=config.augment,
         views=(),
         labelled=opened,
         fuse=fuser.fuse if fuser is not None and fused_input else None,
         paste=Paster.build(fuser, classes, paste, twin) if fuser is not None and paste is not None else None,
-        mix=build_mixer(experiment.augment.mix, classes) if experiment.augment.mix is not None else None,
-        fused_share=0.5 if experiment.student.input == "mixed" else 1.0,
+        mix=build_mixer(config.augment.mix, classes) if config.augment.mix is not None else None,
+        fused_share=0.5 if config.student.input == "mixed" else 1.0,
     )
     return Parts(device, tuple(keys), student, objectives, pipeline)
 
@@ -135,11 +135,11 @@ def _learnt_from(
 
 
 def open_fuser(
-    experiment: Experiment, data: SemanticKitti, classes: ClassTable, allowed: frozenset[Key] | None
+    config: TrainingConfig, data: SemanticKitti, classes: ClassTable, allowed: frozenset[Key] | None
 ) -> Fuser:
     """What fuses the training clouds; DataError names what is missing and the command that builds it."""
-    fusion = experiment.fusion
-    cache = cache_folder(experiment.data.root, experiment.data.cache)
+    fusion = config.fusion
+    cache = cache_folder(config.data.root, config.data.cache)
     mend = "kd-seg prepare CONFIG, with the config of this run"
     return Fuser.open(cache, data, classes, fusion.library, fusion.registration, fusion.cloud, mend, allowed)
 

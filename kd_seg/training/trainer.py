@@ -24,7 +24,7 @@ from kd_seg.core.errors import KdSegError
 from kd_seg.losses.zero import exact_zero
 from kd_seg.networks import Batch
 from kd_seg.objectives import Objective, Step, Term
-from kd_seg.training.config import Experiment
+from kd_seg.training.config import TrainingConfig
 from kd_seg.training.loader import Batches, stream
 from kd_seg.training.optimisation import build_optimiser, rate
 from kd_seg.training.run import RunFolder
@@ -51,9 +51,9 @@ class Trainer:
     """One training run.
 
     Args:
-        experiment: the resolved configuration.
+        config: the resolved configuration.
         report: called with every line that goes to metrics.jsonl (for a progress bar).
-        resume: go on in the experiment's run folder; else begin it.
+        resume: go on in the configuration's run folder; else begin it.
         overwrite: replace a used run folder.
         score: how good a checkpoint is on ``data.select``, scans held back from training; asked at every save, and
             ``checkpoints/best`` keeps the highest. Without ``data.select`` it is never asked.
@@ -61,37 +61,37 @@ class Trainer:
 
     def __init__(
         self,
-        experiment: Experiment,
+        config: TrainingConfig,
         report: Report | None = None,
         resume: bool = False,
         overwrite: bool = False,
         score: Score | None = None,
     ) -> None:
-        self.experiment = experiment
+        self.config = config
         self.report = report
-        self.score = score if experiment.data.select else None
+        self.score = score if config.data.select else None
         self.best = float("-inf")
-        self.rank, self.world = _processes(experiment.run.device)
-        if experiment.run.threads:
-            torch.set_num_threads(experiment.run.threads)
-        assert experiment.run.folder is not None
-        self.run = RunFolder(experiment.run.folder)
-        torch.manual_seed(experiment.run.seed)
-        self.parts: Parts = assemble(experiment, self.rank)
+        self.rank, self.world = _processes(config.run.device)
+        if config.run.threads:
+            torch.set_num_threads(config.run.threads)
+        assert config.run.folder is not None
+        self.run = RunFolder(config.run.folder)
+        torch.manual_seed(config.run.seed)
+        self.parts: Parts = assemble(config, self.rank)
         self.device = self.parts.device
         if self.rank == 0 and not resume:
-            self.run.begin(experiment, overwrite)
+            self.run.begin(config, overwrite)
         self.spec = self._spec(self._ancestry(resume))
         self.student = self.parts.student
-        if experiment.student.init and not resume:
-            self.fresh = initialise(self.student, experiment.student.init)
+        if config.student.init and not resume:
+            self.fresh = initialise(self.student, config.student.init)
         else:
             self.fresh = []
         self.objectives: list[Objective] = self.parts.objectives
-        self.optimiser = build_optimiser([self.student, *self.objectives], experiment.optim)
+        self.optimiser = build_optimiser([self.student, *self.objectives], config.optim)
         self.callable = self._distribute()
-        self.scaler = torch.amp.GradScaler("cuda", enabled=experiment.optim.amp and self.device.type == "cuda")
-        self.scans_per_step = experiment.run.batch * self.world * experiment.optim.accumulation
+        self.scaler = torch.amp.GradScaler("cuda", enabled=config.optim.amp and self.device.type == "cuda")
+        self.scans_per_step = config.run.batch * self.world * config.optim.accumulation
         self.epoch_steps = max(1, len(self.parts.keys) // self.scans_per_step)
         self.total = self._length()
         self.step = 0
@@ -120,13 +120,13 @@ class Trainer:
 
     def _train_stretch(self, writer: SummaryWriter | None) -> None:
         """Steps until the run ends or an objective changed its views, so that the loader must be built anew."""
-        accumulation = self.experiment.optim.accumulation
+        accumulation = self.config.optim.accumulation
         pipeline = replace(self.parts.pipeline, views=tuple(v for o in self.objectives for v in o.views()))
         batches = Batches(
-            pipeline, self.experiment.run.seed, self.experiment.run.batch, self.step * accumulation,
+            pipeline, self.config.run.seed, self.config.run.batch, self.step * accumulation,
             self.total * accumulation, self.rank, self.world,
         )  # fmt: skip
-        source = stream(batches, self.experiment.run.workers)
+        source = stream(batches, self.config.run.workers)
         totals, rows = Totals(), defaultdict(list)
         self._train_mode()
         started = time.monotonic()
@@ -144,10 +144,10 @@ class Trainer:
             for objective in self.objectives:
                 objective.after_step(place)
             changed = self._end_epoch() if self.step % self.epoch_steps == 0 else False
-            if self.step % self.experiment.run.log_every == 0 or self._done():
+            if self.step % self.config.run.log_every == 0 or self._done():
                 self._log(totals, rows, writer)
                 totals, rows = Totals(), defaultdict(list)
-            if self.rank == 0 and self.step % self.experiment.run.save_every == 0:
+            if self.rank == 0 and self.step % self.config.run.save_every == 0:
                 self._save()
             if changed:
                 return
@@ -157,7 +157,7 @@ class Trainer:
         self._seed_step()
         progress = self._progress()
         for group in self.optimiser.param_groups:
-            group["lr"] = rate(progress, self.experiment.optim)
+            group["lr"] = rate(progress, self.config.optim)
         self.optimiser.zero_grad(set_to_none=True)
         total, terms, points = 0.0, {}, 0
         for batch in batches:
@@ -178,16 +178,16 @@ class Trainer:
             terms = {name: _plain(term) for name, term in named.items()}
         self._share_head_gradients()  # before unscaling, so that all processes skip a step with infinite gradients
         self.scaler.unscale_(self.optimiser)
-        if self.experiment.optim.clip > 0:
+        if self.config.optim.clip > 0:
             parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
-            nn.utils.clip_grad_norm_(parameters, self.experiment.optim.clip)
+            nn.utils.clip_grad_norm_(parameters, self.config.optim.clip)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         return total, terms, points
 
     def _seed_step(self) -> None:
         """What losses draw depends on seed, process and step alone, so that a resumed run draws what it would have."""
-        words = np.random.SeedSequence([self.experiment.run.seed, 3, self.rank, self.step]).generate_state(1, np.uint64)
+        words = np.random.SeedSequence([self.config.run.seed, 3, self.rank, self.step]).generate_state(1, np.uint64)
         torch.manual_seed(int(words[0]))
 
     def _terms(self, batch: Batch, output: Any) -> dict[str, Term]:
@@ -224,23 +224,23 @@ class Trainer:
         return Step(self.callable, self.step, self.total, self.step // self.epoch_steps, self._progress())
 
     def _progress(self) -> float:
-        minutes = self.experiment.run.minutes
+        minutes = self.config.run.minutes
         return min(self.spent / (60.0 * minutes), 1.0) if minutes else self.step / self.total
 
     def _agreed(self, seconds: float) -> float:
         """Rank 0's clock, where a clock says how far the run is: learning rate and end must be the same for all."""
-        if self.world == 1 or not self.experiment.run.minutes:
+        if self.world == 1 or not self.config.run.minutes:
             return seconds
         clock = torch.tensor(seconds, dtype=torch.float64, device=self.device)
         torch.distributed.broadcast(clock, 0)
         return float(clock)
 
     def _done(self) -> bool:
-        minutes = self.experiment.run.minutes
+        minutes = self.config.run.minutes
         return self.spent >= 60.0 * minutes if minutes else self.step >= self.total
 
     def _length(self) -> int:
-        run = self.experiment.run
+        run = self.config.run
         if run.steps:
             return run.steps
         if run.epochs:
@@ -267,7 +267,7 @@ class Trainer:
         }
         line = {
             "step": self.step,
-            "steps": self.total if not self.experiment.run.minutes else None,
+            "steps": self.total if not self.config.run.minutes else None,
             "epoch": round(self.step / self.epoch_steps, 3),
             "progress": round(self._progress(), 5),
             "lr": self.optimiser.param_groups[0]["lr"],
@@ -326,7 +326,7 @@ class Trainer:
 
     def _ancestry(self, resume: bool) -> dict[str, Any] | None:
         """What ``student.init`` had learnt from, teachers included; a resumed run knows it from its own checkpoint."""
-        init = self.experiment.student.init
+        init = self.config.student.init
         if init is None:
             return None
         if resume:
@@ -334,23 +334,23 @@ class Trainer:
         return read_spec(resolve(init)).training
 
     def _spec(self, init: dict[str, Any] | None) -> Spec:
-        experiment = self.experiment
+        config = self.config
         return Spec(
-            network=experiment.student.network,
-            size=experiment.student.size,
+            network=config.student.network,
+            size=config.student.size,
             classes=self.parts.pipeline.classes,
-            encoding=experiment.encoding(),
-            sensor=Sensor(**experiment.data.sensor.model_dump()),
+            encoding=config.encoding(),
+            sensor=Sensor(**config.data.sensor.model_dump()),
             training={
-                "config": digest(experiment.to_plain()),
-                "purpose": experiment.purpose,
+                "config": digest(config.to_plain()),
+                "purpose": config.purpose,
                 "data": {"sequences": sorted({s for s, _ in self.parts.keys}), "scans": len(set(self.parts.keys))},
-                "input": experiment.student.input,
+                "input": config.student.input,
                 "objectives": [objective.describe() for objective in self.parts.objectives],
                 "init": init,
                 "kd_seg": kd_seg.__version__,
             },
-            licence=experiment.data.licence,
+            licence=config.data.licence,
         )
 
     def _distribute(self) -> nn.Module:

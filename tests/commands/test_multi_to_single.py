@@ -14,7 +14,7 @@ from kd_seg.cli.prepare import parse_shard
 from kd_seg.core.errors import DataError, UsageError
 from kd_seg.instances.paste import Paster, PasteSettings
 from kd_seg.scans import Cloud, Kind
-from kd_seg.training import read_experiment
+from kd_seg.training import read_training_config
 from kd_seg.training.loader import choose_labelled
 from kd_seg.training.prepare import prepare
 from kd_seg.training.setup import assemble, open_fuser, training_data
@@ -51,7 +51,7 @@ def test_prepare_through_the_program(config: Path, tmp_path: Path) -> None:
 
 
 def test_a_plain_run_needs_nothing(config: Path) -> None:
-    assert prepare(read_experiment(config, ["objectives=[{kind: supervised}]", "run.folder=unused"]), work()) == []
+    assert prepare(read_training_config(config, ["objectives=[{kind: supervised}]", "run.folder=unused"]), work()) == []
 
 
 def test_parts_of_a_build_wait_for_each_other(tmp_path: Path) -> None:
@@ -59,13 +59,13 @@ def test_parts_of_a_build_wait_for_each_other(tmp_path: Path) -> None:
     world = make_world(tmp_path / "world", scans=4, start=98, background=300)
     config = world.root / "config.yaml"
     config.write_text(CONFIG.replace("ROOT", str(world.root)).replace("CACHE", str(tmp_path / "cache")))
-    experiment = read_experiment(config, ["run.folder=unused"])
-    assert prepare(experiment, work(shard=(1, 2))) == ["this part of the instance library"]
-    assert prepare(experiment, work(shard=(2, 2))) == ["instance library and registrations"]
+    config = read_training_config(config, ["run.folder=unused"])
+    assert prepare(config, work(shard=(1, 2))) == ["this part of the instance library"]
+    assert prepare(config, work(shard=(2, 2))) == ["instance library and registrations"]
     with pytest.raises(DataError, match="lacks 1 of 2 shards"):
-        assemble(experiment, 0)
-    assert prepare(experiment, work(shard=(1, 2))) == ["instance library and registrations"]
-    assemble(experiment, 0)
+        assemble(config, 0)
+    assert prepare(config, work(shard=(1, 2))) == ["instance library and registrations"]
+    assemble(config, 0)
 
 
 def test_shards_are_named_from_one() -> None:
@@ -77,12 +77,12 @@ def test_shards_are_named_from_one() -> None:
 
 def test_few_labels_leave_the_other_scans_out(config: Path) -> None:
     """With data.labels below 1, no point of an unlabelled scan is fused, pasted or given to anyone."""
-    experiment = read_experiment(config, ["data.labels=0.5", "run.folder=unused"])
-    prepare(experiment, work())
-    data = training_data(experiment.data)
-    chosen = choose_labelled(data.keys(), 0.5, experiment.run.seed)
+    config = read_training_config(config, ["data.labels=0.5", "run.folder=unused"])
+    prepare(config, work())
+    data = training_data(config.data)
+    chosen = choose_labelled(data.keys(), 0.5, config.run.seed)
     assert len(chosen) == 3
-    parts = assemble(experiment, 0)
+    parts = assemble(config, 0)
     view = parts.objectives[1].views()[0]
     used = {index for _, index in chosen}
     for name, index in data.keys():  # noqa: SIM118 - not a mapping
@@ -91,7 +91,7 @@ def test_few_labels_leave_the_other_scans_out(config: Path) -> None:
         origins = set(cloud.origin[cloud.kind == Kind.FUSED].tolist())
         assert {index - k for k in origins} <= used
         assert not origins or index in used
-    fuser = open_fuser(experiment, data, parts.pipeline.classes, chosen)
+    fuser = open_fuser(config, data, parts.pipeline.classes, chosen)
     paster = Paster.build(fuser, parts.pipeline.classes, PasteSettings(), twin=True)
     records = fuser.library.sequence("00").records
     assert {int(records["scan"][n]) for pairs in paster.candidates.values() for _, n in pairs} <= used

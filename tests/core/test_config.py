@@ -199,3 +199,10 @@ def test_shipped_configs_are_found_by_bare_name(tmp_path: Path, monkeypatch: pyt
     assert find_config("classes/semantic_kitti_19").resolve() == (mine / "semantic_kitti_19.yaml").resolve()
     with pytest.raises(ConfigError, match=r"no config 'classes/semantic_kity_19'.*semantic_kitti_19"):
         find_config("classes/semantic_kity_19")
+
+
+def test_the_folder_of_sweeps_answers_to_its_old_name() -> None:
+    new = find_config("configs/sweeps/m2s_ablation.yaml")
+    assert (
+        new.resolve() == find_config("configs/experiments/m2s_ablation.yaml") == find_config("experiments/m2s_ablation")
+    )

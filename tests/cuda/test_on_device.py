@@ -18,7 +18,7 @@ import pytest
 import torch
 from console_script import kd_seg, kd_seg_json
 from device_runs import RUNS, assert_alike, image_network, placed, said, trained
-from images_runs import WORK, World, check_everything, everything, experiment, lines, write_world
+from images_runs import WORK, World, check_everything, everything, lines, training_config, write_world
 from tiny_data import tiny_cloud
 from torch import nn
 
@@ -215,14 +215,16 @@ def test_everything_at_once_in_half_precision(world: World, tmp_path: Path, netw
 @pytest.mark.parametrize("amp", [False, True])
 def test_training_learns(world: World, tmp_path: Path, amp: bool) -> None:
     """With batches accumulated, gradients clipped, and a loader that forks after CUDA has begun."""
-    asked = experiment(world, tmp_path, [{"kind": "supervised"}], optim={"accumulation": 2, "clip": 1.0})
+    asked = training_config(world, tmp_path, [{"kind": "supervised"}], optim={"accumulation": 2, "clip": 1.0})
     found = trained(asked, tmp_path, "cuda", amp=amp, steps=30, workers=1)
     assert found[-1]["loss"] < 0.75 * found[0]["loss"]
 
 
 def test_a_run_goes_on_where_it_was(world: World, tmp_path: Path) -> None:
     entry = {"kind": "multi_to_single", "teacher": {"mode": "ema"}}
-    asked = experiment(world, tmp_path, [{"kind": "supervised"}, entry], optim={"schedule": "constant", "warmup": 0.0})
+    asked = training_config(
+        world, tmp_path, [{"kind": "supervised"}, entry], optim={"schedule": "constant", "warmup": 0.0}
+    )
     prepare(asked, WORK)
     whole = trained(asked, tmp_path / "whole", "cuda", amp=True, steps=6)
     trained(asked, tmp_path / "parts", "cuda", amp=True, steps=3)
@@ -277,7 +279,7 @@ def test_an_image_network_says_there_what_it_says_here(world: World, tmp_path: P
 def test_the_commands(world: World, tmp_path: Path) -> None:
     import yaml
 
-    asked = experiment(world, tmp_path, [{"kind": "supervised"}])
+    asked = training_config(world, tmp_path, [{"kind": "supervised"}])
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(placed(asked, tmp_path, "auto", amp=True, workers=1).to_plain()))
     done = kd_seg("train", str(path))

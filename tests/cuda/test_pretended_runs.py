@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from device_runs import RUNS, assert_alike, image_network, placed, said, trained
-from images_runs import WORK, World, check_everything, everything, experiment, lines, units_entry, write_world
+from images_runs import WORK, World, check_everything, everything, lines, training_config, units_entry, write_world
 from pretend_cuda import CUDA, DevicesMixed, pretend_cuda
 from tiny_data import tiny_cloud
 from torch import Tensor
@@ -75,7 +75,7 @@ def test_an_image_network_teaches_from_there(world: World, tmp_path: Path) -> No
         units_entry(world, teacher=own, class_map="same", lift=soft),
         {"kind": "image_regions", "preset": "slidr", "teacher": own},
     ]
-    here, there = (experiment(world, tmp_path / name, objectives, run={"steps": 1}) for name in ("a", "b"))
+    here, there = (training_config(world, tmp_path / name, objectives, run={"steps": 1}) for name in ("a", "b"))
     prepare(here, WORK)
     with pretend_cuda():
         prepare(there, WORK)
@@ -96,7 +96,7 @@ def test_a_tensor_left_behind_ends_the_run(world: World, tmp_path: Path, monkeyp
         object.__setattr__(self, "weights", weights)
 
     monkeypatch.setattr(Supervised, "__init__", forgetful)
-    asked = experiment(world, tmp_path, [{"kind": "supervised"}], run={"steps": 1})
+    asked = training_config(world, tmp_path, [{"kind": "supervised"}], run={"steps": 1})
     trained(asked, tmp_path / "cpu", "cpu")
     with pretend_cuda(), pytest.raises(DevicesMixed, match="cross_entropy"):
         trained(asked, tmp_path / "cuda", "cuda")
@@ -150,7 +150,7 @@ def test_infinite_gradients_of_a_head_on_another_process_are_skipped_here_too(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entry = {"kind": "image_regions", "preset": "slidr", "teacher": {"kind": "maps", "root": str(world[1])}}
-    asked = experiment(world, tmp_path, [entry])
+    asked = training_config(world, tmp_path, [entry])
     prepare(asked, WORK)
 
     def add_infinity(gradient: Tensor) -> None:
@@ -175,7 +175,7 @@ def test_infinite_gradients_of_a_head_on_another_process_are_skipped_here_too(
 
 
 def test_a_run_goes_from_the_cpu_to_cuda_and_back(world: World, tmp_path: Path) -> None:
-    asked = experiment(world, tmp_path, [{"kind": "supervised"}])
+    asked = training_config(world, tmp_path, [{"kind": "supervised"}])
 
     def part(device: str, steps: int, resume: bool = True) -> Trainer:
         made = Trainer(placed(asked, tmp_path, device, amp=True, steps=steps), resume=resume)

@@ -36,7 +36,7 @@ def test_readme_names_every_command_and_config() -> None:
 def test_every_config_that_is_named_anywhere_exists() -> None:
     sources = [*(ROOT / "kd_seg").rglob("*.py"), *(ROOT / "configs").rglob("*.yaml"), *PAGES]
     named = {name for path in sources for name in re.findall(r"configs/[\w/]+\.yaml", path.read_text(encoding="utf-8"))}
-    patterns = {"configs/classes/NAME.yaml", "configs/experiments/NAME.yaml"}
+    patterns = {"configs/classes/NAME.yaml", "configs/sweeps/NAME.yaml"}
     assert [name for name in sorted(named - patterns) if not (ROOT / name).is_file()] == []
 
 
@@ -44,18 +44,18 @@ def test_sweep_of_the_documentation_is_valid() -> None:
     from kd_seg.core.config import validate
     from kd_seg.sweeps import Sweep
 
-    text = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
-    assert validate(Sweep, yaml.safe_load(block), "docs/experiments.md").baseline == "supervised"
+    assert validate(Sweep, yaml.safe_load(block), "docs/sweeps.md").baseline == "supervised"
 
 
 def test_every_shipped_config_is_valid() -> None:
     from kd_seg.sweeps import read_sweep
-    from kd_seg.training import read_experiment
+    from kd_seg.training import read_training_config
 
     for path in sorted((ROOT / "configs").glob("*.yaml")):
-        assert read_experiment(path, []).purpose, f"{path} has no purpose"
-    for path in sorted((ROOT / "configs" / "experiments").glob("*.yaml")):
+        assert read_training_config(path, []).purpose, f"{path} has no purpose"
+    for path in sorted((ROOT / "configs" / "sweeps").glob("*.yaml")):
         assert read_sweep(path).purpose
 
 

@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from images_runs import WORK, World, batch_of, check_everything, everything, experiment, lines, units_entry, write_world
+from images_runs import (
+    WORK,
+    World,
+    batch_of,
+    check_everything,
+    everything,
+    lines,
+    training_config,
+    units_entry,
+    write_world,
+)
 
 from kd_seg.checkpoint import read_metadata
 from kd_seg.core.errors import DataError, KdSegError
@@ -27,7 +37,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 def test_image_network_teaches_a_student(world: World, tmp_path: Path) -> None:
     """Teacher (a), from projected labels: its file says so, and its pupils are not called annotation-free."""
     entry = {"kind": "image_labels", "labels": "projected_3d", "resize": 1.0, "crop": [64, 128]}
-    teacher = experiment(
+    teacher = training_config(
         world, tmp_path / "t", [entry], student={"network": "image_unet"}, run={"steps": 60, "batch": 2}
     )
     trainer = Trainer(teacher)
@@ -41,11 +51,13 @@ def test_image_network_teaches_a_student(world: World, tmp_path: Path) -> None:
     entry = units_entry(
         world, teacher=own, class_map="same", lift={"min_pixels": 20, "soft": True, "min_confidence": 0.2}
     )
-    asked = experiment(world, tmp_path / "s", [entry])
+    asked = training_config(world, tmp_path / "s", [entry])
     with pytest.raises(DataError, match="data/00"):  # it saw these very labels
         prepare(asked, WORK)
     own["allow_seen"] = True  # type: ignore[assignment]
-    asked = experiment(world, tmp_path / "s", [entry, {"kind": "image_regions", "preset": "slidr", "teacher": own}])
+    asked = training_config(
+        world, tmp_path / "s", [entry, {"kind": "image_regions", "preset": "slidr", "teacher": own}]
+    )
     prepare(asked, WORK)
     student = Trainer(asked)
     student.fit()
@@ -67,7 +79,7 @@ def test_joint_with_labels(world: World, tmp_path: Path) -> None:
         "weight": 0.1,
         "teacher": {"kind": "maps", "root": str(world[1])},
     }
-    asked = experiment(world, tmp_path, [{"kind": "supervised"}, entry, regions], data={"labels": 0.34})
+    asked = training_config(world, tmp_path, [{"kind": "supervised"}, entry, regions], data={"labels": 0.34})
     prepare(asked, WORK)
     trainer = Trainer(asked)
     trainer.fit()
@@ -89,18 +101,18 @@ def test_all_teachers_at_once(world: World, tmp_path: Path, network: str, batch:
 def test_pre_training_is_remembered(world: World, tmp_path: Path) -> None:
     """Pre-train on pictures, fine-tune on labels: the student's file says what its first weights learnt from."""
     entry = {"kind": "image_regions", "preset": "slidr", "teacher": {"kind": "maps", "root": str(world[1])}}
-    asked = experiment(world, tmp_path / "a", [entry], run={"steps": 2})
+    asked = training_config(world, tmp_path / "a", [entry], run={"steps": 2})
     prepare(asked, WORK)
     first = Trainer(asked)
     first.fit()
     init = str(tmp_path / "a/run")
     tuned = Trainer(
-        experiment(world, tmp_path / "b", [{"kind": "supervised"}], student={"init": init}, run={"steps": 2})
+        training_config(world, tmp_path / "b", [{"kind": "supervised"}], student={"init": init}, run={"steps": 2})
     )
     for name, value in first.student.state_dict().items():
         torch.testing.assert_close(tuned.student.state_dict()[name], value)
     tuned.fit()
-    again = experiment(world, tmp_path / "b", [{"kind": "supervised"}], student={"init": init}, run={"steps": 3})
+    again = training_config(world, tmp_path / "b", [{"kind": "supervised"}], student={"init": init}, run={"steps": 3})
     Trainer(again, resume=True).fit()
     training = read_metadata(tmp_path / "b/run/checkpoints/last.safetensors")["training"]
     assert training["objectives"][0]["kind"] == "supervised"
@@ -132,7 +144,7 @@ def test_an_annotation_free_run_never_opens_labels(world: World, tmp_path: Path)
         units_entry(world, backward=backward),
         {"kind": "image_regions", "preset": "slidr", "teacher": {"kind": "maps", "root": str(world[1])}},
     ]
-    asked = experiment(world, tmp_path, objectives, run={"steps": 4, "workers": 1})
+    asked = training_config(world, tmp_path, objectives, run={"steps": 4, "workers": 1})
     path = tmp_path / "free.yaml"
     path.write_text(yaml.safe_dump(asked.to_plain()))
     label = world[0] / "sequences/00/labels/000000.label"

@@ -17,7 +17,7 @@ from kd_seg.losses.logit import divergence
 from kd_seg.networks.correspondence import correspondence
 from kd_seg.objectives import Step
 from kd_seg.objectives.multi_to_single.view import voxel_keys
-from kd_seg.training import RunFolder, Trainer, read_experiment
+from kd_seg.training import RunFolder, Trainer, read_training_config
 from kd_seg.training.loader import Batches
 from kd_seg.training.prepare import prepare
 
@@ -39,7 +39,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     made = make_world(tmp_path_factory.mktemp("world"), scans=6)
     config = made.root / "config.yaml"
     config.write_text(CONFIG.replace("ROOT", str(made.root)))
-    prepare(read_experiment(config, ["run.folder=unused"]), work())
+    prepare(read_training_config(config, ["run.folder=unused"]), work())
     return made
 
 
@@ -47,13 +47,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 def teacher(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("teacher") / "run"
     settings = ["student.input=fused", "objectives=[{kind: supervised}]", f"run.folder={folder}"]
-    Trainer(read_experiment(world.root / "config.yaml", settings)).fit()
+    Trainer(read_training_config(world.root / "config.yaml", settings)).fit()
     return folder
 
 
 def trainer(world: World, tmp_path: Path, *settings: str) -> Trainer:
     folder = f"run.folder={tmp_path / 'run'}"
-    return Trainer(read_experiment(world.root / "config.yaml", [folder, *settings]), overwrite=True)
+    return Trainer(read_training_config(world.root / "config.yaml", [folder, *settings]), overwrite=True)
 
 
 def first_batch(made: Trainer):
@@ -210,7 +210,7 @@ def test_a_separate_teacher_is_frozen_and_kept_out_of_the_state(world, tmp_path,
 def test_a_wider_teacher_is_reached_through_projections_that_are_not_served(world, tmp_path):
     wide = tmp_path / "wide"
     settings = ["student.input=fused", "student.size=small", "objectives=[{kind: supervised}]", f"run.folder={wide}"]
-    Trainer(read_experiment(world.root / "config.yaml", settings)).fit()
+    Trainer(read_training_config(world.root / "config.yaml", settings)).fit()
     made = trainer(world, tmp_path, "objectives.1.teacher.mode=separate", f"objectives.1.teacher.checkpoint={wide}")
     heads = made.objectives[1].heads
     assert {name: (head.in_features, head.out_features) for name, head in heads.items()} == {
@@ -307,7 +307,7 @@ def test_resume_restores_the_teacher(world, tmp_path, mode):
         return RunFolder(folder).read_state()["student"]
 
     settings = (f"objectives.1.teacher.mode={mode}", "run.steps=4")
-    whole = Trainer(read_experiment(world.root / "config.yaml", [f"run.folder={tmp_path / 'whole'}", *settings]))
+    whole = Trainer(read_training_config(world.root / "config.yaml", [f"run.folder={tmp_path / 'whole'}", *settings]))
     whole.fit()
 
     class Stop(Exception):
@@ -317,10 +317,10 @@ def test_resume_restores_the_teacher(world, tmp_path, mode):
         if line["step"] == 2:
             raise Stop
 
-    experiment = read_experiment(world.root / "config.yaml", [f"run.folder={tmp_path / 'part'}", *settings])
+    config = read_training_config(world.root / "config.yaml", [f"run.folder={tmp_path / 'part'}", *settings])
     with pytest.raises(Stop):
-        Trainer(experiment, stop).fit()
-    Trainer(experiment, resume=True).fit()
+        Trainer(config, stop).fit()
+    Trainer(config, resume=True).fit()
     ours, theirs = weights(tmp_path / "part"), weights(tmp_path / "whole")
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 

@@ -12,7 +12,7 @@ import pytest
 from instances_world import make_world, work
 
 from kd_seg.checkpoint import load_checkpoint
-from kd_seg.training import RunFolder, read_experiment
+from kd_seg.training import RunFolder, read_training_config
 from kd_seg.training.prepare import prepare
 
 CONFIG = """
@@ -31,7 +31,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     world = make_world(tmp_path_factory.mktemp("world"), scans=6, background=1500)
     path = world.root / "config.yaml"
     path.write_text(CONFIG.replace("ROOT", str(world.root)))
-    prepare(read_experiment(path, ["run.folder=unused"]), work())
+    prepare(read_training_config(path, ["run.folder=unused"]), work())
     return path
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from images_runs import WORK, World, experiment, lines, units_entry, write_world
+from images_runs import WORK, World, lines, training_config, units_entry, write_world
 
 from kd_seg.checkpoint import load_checkpoint, read_metadata
 from kd_seg.core.errors import DataError
@@ -18,7 +18,7 @@ from kd_seg.losses.units import root_weights
 from kd_seg.networks import collate, encode
 from kd_seg.objectives.image_units.rescoring import settled
 from kd_seg.scans import SemanticKitti
-from kd_seg.training import Experiment, Trainer
+from kd_seg.training import Trainer, TrainingConfig
 from kd_seg.training.prepare import prepare
 
 torch.set_num_threads(1)  # a busy machine makes two threads ten times slower (field T18)
@@ -33,7 +33,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 def test_units_forward_and_backward(world: World, tmp_path: Path, measure: str) -> None:
     backward = {"measure": measure, "start_epoch": 1, "every": 1, "rounds": 2, "momentum": 0.5, "unknown_below": 0.0}
     entry = units_entry(world, backward=backward, noise={"wrong": 0.3})
-    asked = experiment(world, tmp_path, [entry], run={"steps": 9})
+    asked = training_config(world, tmp_path, [entry], run={"steps": 9})
     with pytest.raises(DataError, match="kd-seg prepare"):
         Trainer(asked)
     prepare(asked, WORK)
@@ -55,7 +55,7 @@ def test_units_forward_and_backward(world: World, tmp_path: Path, measure: str) 
 
 
 def test_root_weights_count_the_whole_cache(world: World, tmp_path: Path) -> None:
-    asked = experiment(world, tmp_path, [units_entry(world, class_weights="root", lovasz=1.0)], run={"steps": 2})
+    asked = training_config(world, tmp_path, [units_entry(world, class_weights="root", lovasz=1.0)], run={"steps": 2})
     prepare(asked, WORK)
     trainer = Trainer(asked)
     objective: Any = trainer.objectives[0]
@@ -79,7 +79,9 @@ def test_root_weights_count_the_whole_cache(world: World, tmp_path: Path) -> Non
 def test_root_weights_count_what_is_still_believed(world: World, tmp_path: Path) -> None:
     """Once units are re-scored, a class whose claims are mostly doubted is a rare one and weighs more."""
     backward = {"start_epoch": 1, "every": 1, "rounds": 1, "unknown_below": 0.0}
-    asked = experiment(world, tmp_path, [units_entry(world, class_weights="root", backward=backward)], run={"steps": 6})
+    asked = training_config(
+        world, tmp_path, [units_entry(world, class_weights="root", backward=backward)], run={"steps": 6}
+    )
     prepare(asked, WORK)
     trainer = Trainer(asked)
     objective: Any = trainer.objectives[0]
@@ -99,7 +101,7 @@ def test_root_weights_count_what_is_still_believed(world: World, tmp_path: Path)
 def test_ratios_are_those_of_a_plain_loop(world: World, tmp_path: Path) -> None:
     """The backward pass on the plain cloud, unit by unit, with the snapshot's own predictions."""
     backward = {"student": "snapshot", "judge_draws": 0, "start_epoch": 2, "rounds": 1}
-    asked = experiment(world, tmp_path, [units_entry(world, backward=backward)], run={"steps": 6})
+    asked = training_config(world, tmp_path, [units_entry(world, backward=backward)], run={"steps": 6})
     prepare(asked, WORK)
     trainer = Trainer(asked)
     trainer.fit()
@@ -125,7 +127,7 @@ def test_ratios_are_those_of_a_plain_loop(world: World, tmp_path: Path) -> None:
 
 def test_released_preset_replaces_the_confidence(world: World, tmp_path: Path) -> None:
     entry = units_entry(world, preset="released", backward={"start_epoch": 1})
-    asked = experiment(world, tmp_path, [entry], run={"steps": 6})
+    asked = training_config(world, tmp_path, [entry], run={"steps": 6})
     prepare(asked, WORK)
     trainer = Trainer(asked)
     objective: Any = trainer.objectives[0]
@@ -142,8 +144,8 @@ def test_resuming_keeps_scores_and_history(world: World, tmp_path: Path) -> None
     entries = [units_entry(world, backward=backward)]
     level = {"schedule": "constant", "warmup": 0.0}  # the same rate however long the run
 
-    def asked(steps: int) -> Experiment:
-        base = experiment(world, tmp_path, entries, run={"steps": steps})
+    def asked(steps: int) -> TrainingConfig:
+        base = training_config(world, tmp_path, entries, run={"steps": steps})
         return base.model_copy(update={"optim": base.optim.model_copy(update=level)})
 
     prepare(asked(5), WORK)

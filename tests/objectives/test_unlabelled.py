@@ -13,7 +13,7 @@ from instances_world import World, make_world, work
 
 from kd_seg.core.errors import ConfigError
 from kd_seg.objectives import Step
-from kd_seg.training import Trainer, read_experiment
+from kd_seg.training import Trainer, read_training_config
 from kd_seg.training.loader import Batches
 from kd_seg.training.prepare import prepare
 from kd_seg.training.setup import labelled_data, training_data
@@ -37,13 +37,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     sequences = made.root / "sequences"
     shutil.copytree(sequences / "00" / "velodyne", sequences / "11" / "velodyne")
     (made.root / "config.yaml").write_text(CONFIG.replace("ROOT", str(made.root)))
-    prepare(read_experiment(made.root / "config.yaml", ["run.folder=unused"]), work())
+    prepare(read_training_config(made.root / "config.yaml", ["run.folder=unused"]), work())
     return made
 
 
 def trainer(world: World, tmp_path: Path, *settings: str) -> Trainer:
     folder = f"run.folder={tmp_path / 'run'}"
-    return Trainer(read_experiment(world.root / "config.yaml", [folder, *settings]), overwrite=True)
+    return Trainer(read_training_config(world.root / "config.yaml", [folder, *settings]), overwrite=True)
 
 
 def terms_of(made: Trainer, key: tuple[str, int]):
@@ -123,11 +123,11 @@ def test_labels_of_unlabelled_sequences_are_never_opened(world, tmp_path):
     for scan in (root / "sequences" / "11" / "velodyne").iterdir():
         np.zeros(1, dtype=np.uint32).tofile(labels / f"{scan.stem}.label")  # of the wrong size: reading it would raise
     settings = [f"data.root={root}", f"run.folder={tmp_path / 'run'}", f"data.cache={world.root / 'kd_seg_cache'}"]
-    experiment = read_experiment(world.root / "config.yaml", settings)
-    assert list(labelled_data(experiment.data).sequences) == ["00"]
-    assert list(training_data(experiment.data).sequences) == ["00", "11"]
-    prepare(experiment, work(rebuild=True))
-    Trainer(experiment).fit()
+    config = read_training_config(world.root / "config.yaml", settings)
+    assert list(labelled_data(config.data).sequences) == ["00"]
+    assert list(training_data(config.data).sequences) == ["00", "11"]
+    prepare(config, work(rebuild=True))
+    Trainer(config).fit()
 
 
 def test_a_sequence_cannot_be_labelled_and_unlabelled(world, tmp_path):

@@ -1,4 +1,4 @@
-"""What reports stand on: the visibility table, teachers' scores, pictures, benchmarks, and shipped experiments."""
+"""What reports stand on: the visibility table, teachers' scores, pictures, benchmarks, and shipped sweeps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from images_runs import WORK, experiment, export_maps, source, units_entry
+from images_runs import WORK, export_maps, source, training_config, units_entry
 from images_scene import Scene, poses, write_scene
 from PIL import Image
 
@@ -20,7 +20,7 @@ from kd_seg.scans import SemanticKitti
 from kd_seg.studies import image_teacher, unit_scores, visibility
 from kd_seg.studies.image_sheets import bleeding_sheet, units_sheet
 from kd_seg.sweeps import plan, read_sweep
-from kd_seg.training import Trainer, read_experiment
+from kd_seg.training import Trainer, read_training_config
 from kd_seg.training.prepare import prepare
 
 torch.set_num_threads(1)
@@ -75,7 +75,7 @@ def test_pictures(world: tuple[Path, Path], tmp_path: Path) -> None:
     scan = SemanticKitti(world[0]).scan("00", 0)
     bleeding_sheet(scan, shots(scan, ProjectionSettings())[0], VisibilitySettings()).save(tmp_path / "a.png")
     backward = {"start_epoch": 1, "every": 1, "rounds": 1}
-    asked = experiment(world, tmp_path, [units_entry(world, backward=backward)], run={"steps": 3})
+    asked = training_config(world, tmp_path, [units_entry(world, backward=backward)], run={"steps": 3})
     prepare(asked, WORK)
     Trainer(asked).fit()
     units_sheet(tmp_path / "run", "00/000000", tmp_path / "run").save(tmp_path / "b.png")
@@ -90,7 +90,7 @@ def test_pictures(world: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no units"):
         units_sheet(tmp_path / "run", "00/000001", None)
     lent = units_entry(world, projection={"offsets": [0, 1]})
-    borrowed = experiment(world, tmp_path / "lent", [lent], run={"steps": 2})
+    borrowed = training_config(world, tmp_path / "lent", [lent], run={"steps": 2})
     prepare(borrowed, WORK)
     Trainer(borrowed).fit()
     with pytest.raises(DataError, match="other moments"):
@@ -102,9 +102,9 @@ def test_pictures(world: tuple[Path, Path], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["few_labels", "annotation_free", "visibility", "annotation_free_real", "labels_through_images_real"]
 )
-def test_shipped_experiments_are_whole(name: str) -> None:
+def test_shipped_sweeps_are_whole(name: str) -> None:
     """Every row's configuration is valid, and every prepare step names a configuration that is."""
-    sweep = read_sweep(f"configs/experiments/{name}.yaml")
+    sweep = read_sweep(f"configs/sweeps/{name}.yaml")
     jobs = plan(sweep)
     assert len(jobs) >= 2
     import shlex
@@ -112,12 +112,12 @@ def test_shipped_experiments_are_whole(name: str) -> None:
     for command in sweep.prepare:
         what, config, *rest = shlex.split(command)
         assert what in ("prepare", "train")
-        read_experiment(config, [word for word in rest if "=" in word])
+        read_training_config(config, [word for word in rest if "=" in word])
 
 
 def test_released_row_means_the_released_method() -> None:
-    job = next(j for j in plan(read_sweep("configs/experiments/annotation_free.yaml")) if j.row == "released_wrong20")
-    settings = read_experiment(job.config, list(job.overrides)).objectives[0]
+    job = next(j for j in plan(read_sweep("configs/sweeps/annotation_free.yaml")) if j.row == "released_wrong20")
+    settings = read_training_config(job.config, list(job.overrides)).objectives[0]
     assert settings.average == "all"
     assert settings.backward.replace
     assert (settings.backward.student, settings.backward.rounds) == ("snapshot", 1)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from images_runs import WORK, World, everything, experiment, lines, units_entry
+from images_runs import WORK, World, everything, lines, training_config, units_entry
 
-from kd_seg.training import Experiment, Trainer
+from kd_seg.training import Trainer, TrainingConfig
 from kd_seg.training.prepare import prepare
 
 CYLINDER = {
@@ -20,20 +20,20 @@ CYLINDER = {
 Lines = list[dict[str, Any]]
 
 
-def _together(network: str) -> Callable[[World, Path], Experiment]:
+def _together(network: str) -> Callable[[World, Path], TrainingConfig]:
     """Labels, an averaged teacher, units with their backward pass, and regions at a coarse level."""
     return lambda world, folder: everything(world, folder, network, batch=2)
 
 
-def _fused(mode: str, network: str) -> Callable[[World, Path], Experiment]:
+def _fused(mode: str, network: str) -> Callable[[World, Path], TrainingConfig]:
     """A multi-scan teacher with all that its terms can weigh by."""
 
-    def build(world: World, folder: Path) -> Experiment:
+    def build(world: World, folder: Path) -> TrainingConfig:
         changes: dict[str, Any] = copy.deepcopy(CYLINDER) if network == "cylinder" else {"student": {}}
         teacher: dict[str, Any] = {"mode": mode}
         if mode == "separate":
             first = {**changes, "student": {**changes["student"], "input": "fused"}}
-            asked = experiment(world, folder / "teacher", [{"kind": "supervised"}], run={"steps": 1}, **first)
+            asked = training_config(world, folder / "teacher", [{"kind": "supervised"}], run={"steps": 1}, **first)
             prepare(asked, WORK)
             Trainer(asked).fit()
             teacher["checkpoint"] = str(folder / "teacher/run")
@@ -47,12 +47,12 @@ def _fused(mode: str, network: str) -> Callable[[World, Path], Experiment]:
             "fused_weight": 2.0,
             "ramp": 0.0,
         }
-        return experiment(world, folder, [{"kind": "supervised"}, entry], run={"steps": 2}, **changes)
+        return training_config(world, folder, [{"kind": "supervised"}, entry], run={"steps": 2}, **changes)
 
     return build
 
 
-def _released(world: World, folder: Path) -> Experiment:
+def _released(world: World, folder: Path) -> TrainingConfig:
     """Multi-to-single as released."""
     entry = {
         "kind": "multi_to_single",
@@ -62,33 +62,33 @@ def _released(world: World, folder: Path) -> Experiment:
         "affinity": {"form": "class", "level": "logits", "diagonal": True},
         "ramp": 0.0,
     }
-    return experiment(world, folder, [{"kind": "supervised"}, entry], run={"steps": 2})
+    return training_config(world, folder, [{"kind": "supervised"}, entry], run={"steps": 2})
 
 
-def _regions(preset: str) -> Callable[[World, Path], Experiment]:
-    def build(world: World, folder: Path) -> Experiment:
+def _regions(preset: str) -> Callable[[World, Path], TrainingConfig]:
+    def build(world: World, folder: Path) -> TrainingConfig:
         entry = {"kind": "image_regions", "preset": preset, "teacher": {"kind": "maps", "root": str(world[1])}}
-        return experiment(world, folder, [entry], run={"steps": 2})
+        return training_config(world, folder, [entry], run={"steps": 2})
 
     return build
 
 
-def _units(measure: str) -> Callable[[World, Path], Experiment]:
-    def build(world: World, folder: Path) -> Experiment:
+def _units(measure: str) -> Callable[[World, Path], TrainingConfig]:
+    def build(world: World, folder: Path) -> TrainingConfig:
         backward = {"measure": measure, "start_epoch": 1, "every": 1, "rounds": 2, "student": "snapshot"}
         entry = units_entry(world, backward=backward, class_weights="root", lovasz=1.0)
-        return experiment(world, folder, [entry], run={"steps": 6})
+        return training_config(world, folder, [entry], run={"steps": 6})
 
     return build
 
 
-def image_network(world: World, folder: Path) -> Experiment:
+def image_network(world: World, folder: Path) -> TrainingConfig:
     """A teacher of pictures."""
     entry = {"kind": "image_labels", "labels": "projected_3d", "resize": 1.0, "crop": [64, 128]}
-    return experiment(world, folder, [entry], student={"network": "image_unet"}, run={"steps": 3, "batch": 2})
+    return training_config(world, folder, [entry], student={"network": "image_unet"}, run={"steps": 3, "batch": 2})
 
 
-RUNS: dict[str, Callable[[World, Path], Experiment]] = {
+RUNS: dict[str, Callable[[World, Path], TrainingConfig]] = {
     "everything at once, unet": _together("unet"),
     "everything at once, cylinder": _together("cylinder"),
     **{f"{mode} teacher, {net}": _fused(mode, net) for mode in ("separate", "shared") for net in ("unet", "cylinder")},
@@ -100,14 +100,14 @@ RUNS: dict[str, Callable[[World, Path], Experiment]] = {
 """Runs by name; each builds what it needs and is then prepared."""
 
 
-def placed(asked: Experiment, folder: Path, device: str, amp: bool = False, **run: Any) -> Experiment:
-    """The same experiment in another run folder and on a device."""
+def placed(asked: TrainingConfig, folder: Path, device: str, amp: bool = False, **run: Any) -> TrainingConfig:
+    """The same configuration in another run folder and on a device."""
     settings = {"folder": str(folder / "run"), "device": device, **run}
     optim = asked.optim.model_copy(update={"amp": amp})
     return asked.model_copy(update={"run": asked.run.model_copy(update=settings), "optim": optim})
 
 
-def trained(asked: Experiment, folder: Path, device: str, amp: bool = False, **run: Any) -> Lines:
+def trained(asked: TrainingConfig, folder: Path, device: str, amp: bool = False, **run: Any) -> Lines:
     """Loss and terms of every step."""
     Trainer(placed(asked, folder, device, amp, **run)).fit()
     return said(folder)

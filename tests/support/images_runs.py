@@ -19,7 +19,7 @@ from kd_seg.instances.build import Work
 from kd_seg.networks import Batch, Encoding, collate, encode
 from kd_seg.objectives import Sample
 from kd_seg.scans import Cloud, SemanticKitti
-from kd_seg.training import Experiment, Trainer
+from kd_seg.training import Trainer, TrainingConfig
 from kd_seg.voxels import CartesianGrid
 
 CLASSES = load_classes()
@@ -84,7 +84,7 @@ def batch_of(root: Path, objective: Any, indices: list[int], keep: float = 1.0) 
     return batch
 
 
-def experiment(world: World, folder: Path, objectives: list[dict[str, Any]], **changes: Any) -> Experiment:
+def training_config(world: World, folder: Path, objectives: list[dict[str, Any]], **changes: Any) -> TrainingConfig:
     content: dict[str, Any] = {
         "data": {"root": str(world[0]), "train": ["00"], "cache": str(folder / "cache")},
         "grid": {"voxel_size": 0.8},
@@ -102,7 +102,7 @@ def experiment(world: World, folder: Path, objectives: list[dict[str, Any]], **c
     }
     for section, values in changes.items():
         content[section] = {**content.get(section, {}), **values}
-    return validate(Experiment, content, "test")
+    return validate(TrainingConfig, content, "test")
 
 
 def units_entry(world: World, **changes: Any) -> dict[str, Any]:
@@ -123,7 +123,7 @@ EVERYTHING: dict[str, dict[str, Any]] = {
 }
 
 
-def everything(world: World, folder: Path, network: str, **run: Any) -> Experiment:
+def everything(world: World, folder: Path, network: str, **run: Any) -> TrainingConfig:
     """Labels, fused scans, units with the backward pass, and regions at a coarse level, in one configuration."""
     changes = {section: dict(values) for section, values in EVERYTHING[network].items()}
     level = changes["student"].pop("level")
@@ -136,7 +136,7 @@ def everything(world: World, folder: Path, network: str, **run: Any) -> Experime
         "teacher": {"kind": "maps", "root": str(world[1])},
     }
     objectives = [{"kind": "supervised"}, m2s, units_entry(world, backward=backward), regions]
-    return experiment(world, folder, objectives, run={"steps": 2, **run}, **changes)
+    return training_config(world, folder, objectives, run={"steps": 2, **run}, **changes)
 
 
 def check_everything(trainer: Trainer, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""kd-seg sweep: the experiment file, what runs and what does not run again, the statistics, the table."""
+"""kd-seg sweep: the file, what runs and what does not run again, the statistics, the table."""
 
 import json
 import math
@@ -84,7 +84,7 @@ def test_plan_puts_needed_runs_first_and_fills_in_their_checkpoints(folder: Path
         ({"seeds": []}, "seeds"),
     ],
 )
-def test_wrong_experiment_files(folder: Path, changes: dict[str, object], message: str) -> None:
+def test_wrong_sweep_files(folder: Path, changes: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read_sweep(change(folder, **changes))
 

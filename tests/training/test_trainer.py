@@ -15,7 +15,7 @@ from tiny_data import write_tiny
 from kd_seg.checkpoint import load_checkpoint, read_tensors
 from kd_seg.core.errors import ConfigError, DataError, UsageError
 from kd_seg.scans import Cloud
-from kd_seg.training import RunFolder, Trainer, read_experiment
+from kd_seg.training import RunFolder, Trainer, read_training_config
 from kd_seg.training.augment import augment
 from kd_seg.training.config import AugmentSettings, OptimSettings
 from kd_seg.training.loader import choose_labelled
@@ -36,22 +36,22 @@ def root(tmp_path_factory):
 
 
 @pytest.fixture
-def experiment(root, tmp_path):
+def make_config(root, tmp_path):
     (tmp_path / "c.yaml").write_text(CONFIG)
 
     def build(*overrides):
         folder = f"run.folder={tmp_path / 'run'}"
-        return read_experiment(tmp_path / "c.yaml", [f"data.root={root}", folder, *overrides])
+        return read_training_config(tmp_path / "c.yaml", [f"data.root={root}", folder, *overrides])
 
     return build
 
 
-def weights(experiment):
-    return read_tensors(RunFolder(experiment.run.folder).last)
+def weights(config):
+    return read_tensors(RunFolder(config.run.folder).last)
 
 
-def test_a_student_learns_three_shapes(experiment):
-    made = experiment("run.steps=40", "augment.drop=0", "run.log_every=5")
+def test_a_student_learns_three_shapes(make_config):
+    made = make_config("run.steps=40", "augment.drop=0", "run.log_every=5")
     Trainer(made).fit()
     lines = [json.loads(line) for line in RunFolder(made.run.folder).metrics.read_text().splitlines()]
     assert lines[-1]["loss"] < 0.5 * lines[0]["loss"]
@@ -61,9 +61,9 @@ def test_a_student_learns_three_shapes(experiment):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_resume_after_any_stop_gives_the_same_weights(experiment, tmp_path, workers):
+def test_resume_after_any_stop_gives_the_same_weights(make_config, tmp_path, workers):
     settings = (f"run.workers={workers}",)
-    whole = experiment(*settings, f"run.folder={tmp_path / 'whole'}")
+    whole = make_config(*settings, f"run.folder={tmp_path / 'whole'}")
     Trainer(whole).fit()
 
     class Stop(Exception):
@@ -73,7 +73,7 @@ def test_resume_after_any_stop_gives_the_same_weights(experiment, tmp_path, work
         if line["step"] == 4:
             raise Stop
 
-    part = experiment(*settings)
+    part = make_config(*settings)
     with pytest.raises(Stop):
         Trainer(part, stop_at_four).fit()
     Trainer(part, resume=True).fit()
@@ -83,9 +83,9 @@ def test_resume_after_any_stop_gives_the_same_weights(experiment, tmp_path, work
     assert lines == [2, 4, 6, 8]
 
 
-def test_each_process_draws_apart_and_the_same_again_when_resumed(experiment):
+def test_each_process_draws_apart_and_the_same_again_when_resumed(make_config):
     """What a loss draws at a step may depend on the process, never on what was drawn before."""
-    made = experiment("run.steps=3")
+    made = make_config("run.steps=3")
 
     def draws(rank, resume=False):
         trainer = Trainer(made, resume=resume, overwrite=not resume)
@@ -108,10 +108,10 @@ def test_each_process_draws_apart_and_the_same_again_when_resumed(experiment):
 
 
 @pytest.mark.slow
-def test_resume_after_sigkill(experiment, tmp_path, root):
-    whole = experiment(f"run.folder={tmp_path / 'whole'}", "run.steps=24")
+def test_resume_after_sigkill(make_config, tmp_path, root):
+    whole = make_config(f"run.folder={tmp_path / 'whole'}", "run.steps=24")
     Trainer(whole).fit()
-    part = experiment("run.steps=24")
+    part = make_config("run.steps=24")
     config = tmp_path / "c.yaml"
     command = [sys.executable, "-m", "kd_seg.cli.main", "train"]
     arguments = [str(config), f"data.root={root}", f"run.folder={part.run.folder}", "run.steps=24"]
@@ -128,25 +128,25 @@ def test_resume_after_sigkill(experiment, tmp_path, root):
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_a_used_folder_is_refused_then_replaced(experiment):
-    made = experiment("run.steps=1")
+def test_a_used_folder_is_refused_then_replaced(make_config):
+    made = make_config("run.steps=1")
     Trainer(made).fit()
     with pytest.raises(UsageError, match="already holds a run"):
         Trainer(made)
     Trainer(made, overwrite=True).fit()
 
 
-def test_a_run_folder_is_needed_to_resume(experiment, tmp_path):
+def test_a_run_folder_is_needed_to_resume(make_config, tmp_path):
     with pytest.raises(DataError, match=r"no config\.yaml"):
-        RunFolder(tmp_path).read_experiment()
+        RunFolder(tmp_path).read_config()
     with pytest.raises(DataError, match=r"no state\.pt"):
-        Trainer(experiment(), resume=True)
+        Trainer(make_config(), resume=True)
 
 
-def test_the_resolved_configuration_reads_back(experiment):
-    made = experiment("run.steps=1")
+def test_the_resolved_configuration_reads_back(make_config):
+    made = make_config("run.steps=1")
     Trainer(made).fit()
-    assert RunFolder(made.run.folder).read_experiment() == made
+    assert RunFolder(made.run.folder).read_config() == made
     environment = json.loads(RunFolder(made.run.folder).environment.read_text())
     assert environment["versions"]["torch"] == torch.__version__.split("+")[0] or environment["versions"]["torch"]
 
@@ -164,17 +164,17 @@ def test_the_resolved_configuration_reads_back(experiment):
         ("data.train=[07]", "has no sequence 07; it has: 00, 01"),
     ],
 )
-def test_wrong_settings_are_named(experiment, override, says):
+def test_wrong_settings_are_named(make_config, override, says):
     with pytest.raises((ConfigError, DataError), match=says):
-        Trainer(experiment(override))
+        Trainer(make_config(override))
 
 
-def test_a_nan_ends_the_run_with_its_term(experiment, monkeypatch):
+def test_a_nan_ends_the_run_with_its_term(make_config, monkeypatch):
     import kd_seg.objectives.supervised.objective as supervised
 
     monkeypatch.setattr(supervised, "lovasz_softmax", lambda z, y: (z.sum() * float("nan"), 1))
     with pytest.raises(Exception, match=r"became nan at step 0 \(term lovasz\)"):
-        Trainer(experiment()).fit()
+        Trainer(make_config()).fit()
 
 
 def test_few_labels_are_nested_and_at_least_one():
@@ -186,8 +186,8 @@ def test_few_labels_are_nested_and_at_least_one():
 
 
 @pytest.mark.slow
-def test_two_processes_train_one_student(experiment, tmp_path, root):
-    made = experiment()
+def test_two_processes_train_one_student(make_config, tmp_path, root):
+    made = make_config()
     arguments = [str(tmp_path / "c.yaml"), f"data.root={root}", f"run.folder={made.run.folder}", "run.steps=4"]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29611"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -195,14 +195,14 @@ def test_two_processes_train_one_student(experiment, tmp_path, root):
     assert load_checkpoint(RunFolder(made.run.folder).last).spec.training["steps"] == 4
 
 
-def test_processes_go_by_the_clock_of_the_first(experiment, monkeypatch):
+def test_processes_go_by_the_clock_of_the_first(make_config, monkeypatch):
     """Each by its own they would take other learning rates, and the one to end first would leave the others waiting."""
     monkeypatch.setattr(torch.distributed, "broadcast", lambda clock, first: clock.fill_(9.0))
-    by_clock = Trainer(experiment("run.steps=null", "run.minutes=1"))
+    by_clock = Trainer(make_config("run.steps=null", "run.minutes=1"))
     assert by_clock._agreed(5.0) == 5.0
     by_clock.world = 2
     assert by_clock._agreed(5.0) == 9.0
-    by_steps = Trainer(experiment(), overwrite=True)
+    by_steps = Trainer(make_config(), overwrite=True)
     by_steps.world = 2
     assert by_steps._agreed(5.0) == 5.0
 
@@ -217,7 +217,7 @@ def test_rates_rise_and_fall():
     assert [rate(p, constant) for p in (0.0, 0.5, 1.0)] == [1.0, 1.0, 1.0]
 
 
-def test_one_transform_for_all_rows(experiment):
+def test_one_transform_for_all_rows(make_config):
     rng = np.random.default_rng(0)
     points = np.repeat(rng.normal(size=(50, 4)).astype(np.float32), 2, axis=0)
     points = np.concatenate([points[::2], points[1::2]])  # rows 50.. are twins of rows 0..49
@@ -257,20 +257,20 @@ def test_every_cloud_is_jittered_by_a_strength_of_its_own():
     assert np.quantile(spreads, 0.1) < 0.006
 
 
-def test_best_is_chosen_on_held_back_training_scans_only(experiment):
+def test_best_is_chosen_on_held_back_training_scans_only(make_config):
     asked = []
 
     def score(path):
         asked.append(load_checkpoint(path).spec.training["steps"])
         return [0.3, 0.5, 0.4][len(asked) - 1]
 
-    made = experiment('data.train=["00", "01"]', "data.valid=[]", 'data.select=["01"]')
+    made = make_config('data.train=["00", "01"]', "data.valid=[]", 'data.select=["01"]')
     trainer = Trainer(made, score=score)
     assert {sequence for sequence, _ in trainer.parts.keys} == {"00"}
     trainer.fit()
     assert asked == [3, 6, 8]
     run = RunFolder(made.run.folder)
     assert load_checkpoint(run.best).spec.training["steps"] == 6
-    plain = experiment("run.folder=" + str(run.path.parent / "plain"))
+    plain = make_config("run.folder=" + str(run.path.parent / "plain"))
     Trainer(plain, score=lambda path: pytest.fail("asked without data.select")).fit()
     assert not RunFolder(plain.run.folder).best.exists()

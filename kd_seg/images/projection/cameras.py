@@ -28,7 +28,7 @@ class ProjectionSettings(Settings):
     offsets: list[int] = Field(default=[0], description="scans t - offset whose pictures are used; needs poses.txt")
     visibility: VisibilitySettings = VisibilitySettings()
     calibration_error_deg: tuple[float, float, float] = Field(
-        (0.0, 0.0, 0.0), description="rotation error about the camera's axes, for experiments"
+        (0.0, 0.0, 0.0), description="rotation error about the camera's axes, for studies"
     )
 
 

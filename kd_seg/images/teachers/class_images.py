@@ -1,6 +1,6 @@
 """``class_images``: the simulator's own class image beside each picture, a 2D teacher without error.
 
-For experiments on simulated streets: an upper bound, and units whose share of wrong ones is known exactly.
+For studies on simulated streets: an upper bound, and units whose share of wrong ones is known exactly.
 """
 
 from __future__ import annotations

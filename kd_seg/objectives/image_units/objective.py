@@ -199,7 +199,7 @@ class ImageUnits(Objective):
             settings=backward,
             sets=self.sets.cpu(),
             device=self.score.device,
-            seed=self.context.experiment.run.seed if self.context.experiment is not None else 0,
+            seed=self.context.config.run.seed if self.context.config is not None else 0,
         )
         self.round, self.last = self.round + 1, len(self.history)
         keys = self.context.data.keys()
@@ -249,9 +249,9 @@ class ImageUnits(Objective):
 
     def _write(self, klass: Tensor, spoilt: Tensor, judged: Tensor) -> None:
         """One line per round in the run folder's units.jsonl: what the backward pass made of each class."""
-        experiment = self.context.experiment
+        config = self.context.config
         first = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
-        if experiment is None or experiment.run.folder is None or not first:
+        if config is None or config.run.folder is None or not first:
             return
         ratio, score = self.ratio.cpu(), self.score.cpu()
 
@@ -273,7 +273,7 @@ class ImageUnits(Objective):
             "right": summary(spoilt == 0),
             "spoilt": summary(spoilt > 0) if bool((spoilt > 0).any()) else None,
         }
-        path = Path(experiment.run.folder) / "units.jsonl"
+        path = Path(config.run.folder) / "units.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         # Rounds that an earlier run, or a resumed one after its last save, has written are said anew.
         before = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []

@@ -64,7 +64,7 @@ class MultiToSingle(Objective):
         super().__init__()
         self.settings = settings
         self.hard = tuple(column + 1 for column in context.classes.hard)
-        fusion = context.experiment.fusion
+        fusion = context.config.fusion
         fuser = Fuser.open(
             context.cache,
             context.labelled_data,

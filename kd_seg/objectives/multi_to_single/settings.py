@@ -73,7 +73,7 @@ class AffinitySettings(Settings):
 
 
 class MultiToSingleSettings(Settings):
-    """Settings of ``kind: multi_to_single``; what is fused stands in the experiment's ``fusion`` section."""
+    """Settings of ``kind: multi_to_single``; what is fused stands in the configuration's ``fusion`` section."""
 
     kind: Literal["multi_to_single"] = "multi_to_single"
     teacher: TeacherSettings

@@ -33,7 +33,7 @@ def regime(provenance: dict[str, Any], context: Context) -> str:
     """
     if provenance.get("labels") == "projected_3d":
         return "labels-through-images"
-    entries = context.experiment.objectives if context.experiment is not None else []
+    entries = context.config.objectives if context.config is not None else []
     joint = any(OBJECTIVES.get(entry.kind).needs_labels for entry in entries)
     return "joint" if joint else "annotation-free"
 
