@@ -1,4 +1,4 @@
-"""The checkpoint: one ``.safetensors`` file that holds a network and all that is needed to use it (design 6)."""
+"""The checkpoint: one ``.safetensors`` file with a network and all that is needed to use it (layout: docs/files.md)."""
 
 from __future__ import annotations
 

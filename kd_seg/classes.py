@@ -1,6 +1,6 @@
 """Class tables: raw ids on disk, train ids in memory, logit columns in networks. Nothing else converts between them.
 
-Three numberings meet here (design 3):
+Three numberings meet here:
 
 - raw id: lower 16 bits of a label word, as SemanticKITTI's files hold it;
 - train id: 0 = ignored, 1..C, in tables, labels, voxel labels and caches (uint8);

@@ -1,4 +1,4 @@
-"""What is installed and works on this machine, found out by running it; and the mend where it does not.
+"""What is installed and works on this machine, found by running it, and the fix for what does not.
 
 What may end the process (a NumPy that spconv's binaries do not know, a broken driver) runs in a process of its own.
 """
@@ -27,9 +27,9 @@ class Check:
     """One finding.
 
     Attributes:
-        name: what was looked at.
-        ok: whether kd_seg can do its work; a missing option (CUDA, ROS) is ok and said.
-        says: one sentence: what was found, and the mend where it is not ok.
+        name: what was checked.
+        ok: whether kd_seg can do its work; a missing option (CUDA, ROS) is ok and reported.
+        says: one sentence: what was found, and the fix where it is not ok.
     """
 
     name: str
@@ -126,8 +126,8 @@ def _open3d() -> tuple[bool, str]:
     if ended is None:
         return True, f"Open3D {_version('open3d')} imports and makes a scene to cast rays in"
     packages = [SYSTEM_LIBRARIES[name] for name in missing_libraries()]
-    mend = f"install {' '.join(packages)}, or run make setup" if packages else "run make setup"
-    return False, f"Open3D {ended}; {mend} (needed for simulate and .pcd/.ply files only)."
+    fix = f"install {' '.join(packages)}, or run make setup" if packages else "run make setup"
+    return False, f"Open3D {ended}; {fix} (needed for simulate and .pcd/.ply files only)."
 
 
 def _kernels() -> tuple[bool, str]:
@@ -187,7 +187,7 @@ def _configs() -> tuple[bool, str]:
 
     folders = config_folders()
     if not folders:
-        return False, "the shipped configs are nowhere to be found; install kd_seg again."
+        return False, "the shipped configs were not found; install kd_seg again."
     return True, f"{sum(1 for _ in folders[0].rglob('*.yaml'))} files in {folders[0]}"
 
 

@@ -1,7 +1,7 @@
 """``kd-seg bench fuse``: from a scan on disk to its fused cloud, against plain ways of doing the same.
 
-Ours looks registrations up and finds doubled points by a hash. The rivals search doubled points with SciPy's k-d tree,
-and register at load time instead of beforehand. The last row, which is no rival, is a whole training sample of
+kd_seg reads stored registrations and finds doubled points by a hash. The rivals search doubled points with SciPy's
+k-d tree, and register at load time instead of beforehand. The last row, no rival, is a whole training sample of
 multi-to-single distillation: fuse, augment, and voxelize for the student and for the teacher.
 """
 

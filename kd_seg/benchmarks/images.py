@@ -100,8 +100,8 @@ def _write_teacher(config: TrainingConfig, path: Path) -> Path:
 
     torch.manual_seed(1)
     classes = load_classes(config.data.classes)
-    learnt = {**ImageLabelsSettings().model_dump(mode="json"), "labels": "class_images"}
-    learnt["provenance"] = {"labels": "2d", "data": [], "sequences": []}
-    spec = Spec("image_unet", "nano", classes, config.encoding(), training={"objectives": [learnt]})
+    learned = {**ImageLabelsSettings().model_dump(mode="json"), "labels": "class_images"}
+    learned["provenance"] = {"labels": "2d", "data": [], "sequences": []}
+    spec = Spec("image_unet", "nano", classes, config.encoding(), training={"objectives": [learned]})
     save_checkpoint(path, build_network("image_unet", "nano", 0, len(classes)), spec)
     return path

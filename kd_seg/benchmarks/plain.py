@@ -1,6 +1,6 @@
 """The students as most repositories run them: np.unique voxels, spconv's own kernel maps, or torch gather-scatter.
 
-They share weights and architecture with ours, so that a benchmark's rivals give the same answers.
+They share weights and architecture with ours, so that a benchmark's rivals give the same results.
 """
 
 from __future__ import annotations

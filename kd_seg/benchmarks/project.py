@@ -27,7 +27,7 @@ KITTI_TR: Matrix = np.array(
 
 
 def kitti_optics() -> Optics:
-    """Left colour camera of SemanticKITTI's sequences 00-02 (methods 2.2)."""
+    """Left colour camera of SemanticKITTI's sequences 00-02."""
     return Optics(KITTI_P2, KITTI_TR, 1241, 376)
 
 
@@ -65,7 +65,9 @@ def numpy_project(
 
 
 def numpy_visible(points: Points, optics: Optics, settings: VisibilitySettings) -> npt.NDArray[np.bool_]:
-    """The rule of methods 2.2 without a kernel: every splat spelled out, then ``np.minimum.at``."""
+    """The visibility rule of ``images/projection/visibility.py`` in plain NumPy: every splat spelled out, then
+    ``np.minimum.at``.
+    """
     pixels, depth, inside = numpy_project(points, optics)
     near = (depth > 1.0) & (np.abs(pixels - [optics.width / 2, optics.height / 2]) < [optics.width, optics.height]).all(
         1

@@ -1,4 +1,4 @@
-"""Fair times of rivals: same input, same answer, taken in turns, best of the repeats."""
+"""Fair times of several implementations: same input, same result, run in turn, best of the repeats."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Rival:
     Attributes:
         name, ours: see BenchRow.
         run: does the work once.
-        check: given what ``run`` returned, raises if the answer is wrong; called once, before any timing.
+        check: given what ``run`` returned, raises if the result is wrong; called once, before any timing.
     """
 
     name: str
@@ -58,11 +58,11 @@ def wait_for(device: str) -> Callable[[], None]:
 
 
 def compare(rivals: list[Rival], repeats: int, wait: Callable[[], None] = lambda: None) -> list[BenchRow]:
-    """Check every rival's answer, then time them in turns; rows in the order given.
+    """Check every rival's result, then time them in turns; rows in the order given.
 
     Taking turns lets a busy machine slow all of them alike, and the minimum leaves its disturbances out.
     Exactly one rival must be ours; ``wait`` is part of each time (see ``wait_for``). Raises AssertionError where an
-    answer is wrong, ValueError on a bad call.
+    result is wrong, ValueError on a bad call.
     """
     if repeats < 1 or [r.ours for r in rivals].count(True) != 1:
         raise ValueError("a benchmark needs repeats >= 1 and exactly one rival of ours")

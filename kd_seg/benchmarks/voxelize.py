@@ -28,7 +28,7 @@ def rows(points: npt.NDArray[np.float32], voxel_size: float, repeats: int) -> li
         voxel_size: edge length in metres.
         repeats: turns taken.
 
-    Answers are compared before timing: ours, the ``unique`` functions and Open3D exactly, PointToVoxel to 0.1 % of the
+    Results are compared before timing: ours, the ``unique`` functions and Open3D exactly, PointToVoxel to 0.1 % of the
     voxels, as it computes cells in float32. Raises DataError for a cloud of which nothing is left.
     """
     xyz = points[:, :3]
@@ -129,7 +129,7 @@ def _open3d(cells: npt.NDArray[np.int32], voxels: int) -> list[Rival]:
 
 
 def _free_memory() -> float:
-    """Bytes of memory that a program may take without swapping; unlimited where the system does not say."""
+    """Bytes of memory that a program may take without swapping; unlimited where the system sets no limit."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             line = next(line for line in file if line.startswith("MemAvailable"))

@@ -16,19 +16,19 @@ def command(
     scan: Annotated[Path | None, typer.Option(help="Point file; default: a simulated scan.")] = None,
     data: Annotated[Path | None, typer.Option(help="Data root, for fuse and project; default: simulated.")] = None,
     voxel: Annotated[float | None, typer.Option(min=0.01, help="Voxel size in metres; default by benchmark.")] = None,
-    repeats: Annotated[int | None, typer.Option(min=1, help="Turns taken; the best counts.")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of torch, for all rivals.")] = 1,
+    repeats: Annotated[int | None, typer.Option(min=1, help="Repetitions; the best time counts.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch, for all implementations.")] = 1,
     checkpoint: Annotated[Path | None, typer.Option(help="For predict; default: the shipped student.")] = None,
     device: Annotated[str, typer.Option(help="For train and predict: cpu, cuda or cuda:N.")] = "cpu",
     json_: Annotated[bool, typer.Option("--json", help="Print the rows as JSON on stdout.")] = False,
 ) -> None:
-    """Time kd_seg against its peers on the same input in the same run, after comparing their answers.
+    """Time kd_seg against other implementations on the same input in the same run, after checking that they agree.
 
     Example: kd-seg bench voxelize --scan 000000.bin
     """
     from kd_seg.benchmarks.choose import Request, bench, machine
 
-    say(f"bench {what}: all rivals take turns, the best time of each counts")
+    say(f"bench {what}: the implementations run in turn; the best time of each counts")
     rows = bench(what, Request(scan, data, voxel, repeats, threads, checkpoint, device))
     if json_:
         print_json({"machine": machine(), "rows": [asdict(row) for row in rows]})

@@ -1,4 +1,4 @@
-"""What every command shares: results on stdout, all else on stderr, one sentence per error, progress with time left."""
+"""Shared by every command: results on stdout, all else on stderr, one sentence per error, progress with time left."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ out = Console(highlight=False, soft_wrap=True)
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn foreseen errors into one sentence and an exit code; ``--debug`` (before the command) shows the traceback."""
+    """Turn expected errors into one sentence and an exit code; ``--debug`` (before the command) shows the traceback."""
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
@@ -35,7 +35,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             err.print(f"[bold red]error:[/] {_escape(str(error))}")
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            err.print("stopped; what was written is whole")
+            err.print("stopped; files already written are complete")
             raise typer.Exit(130) from None
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -54,7 +54,7 @@ def say(text: str) -> None:
 
 
 def print_json(content: Any) -> None:
-    """The answer for a program, on stdout (NaN is not JSON: use None)."""
+    """JSON for a program, on stdout (NaN is not JSON: use None)."""
     sys.stdout.write(json.dumps(content, allow_nan=False) + "\n")
 
 
@@ -79,13 +79,13 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
             yield advance
         return
-    state = {"done": 0, "start": time.monotonic(), "said": time.monotonic()}
+    state = {"done": 0, "start": time.monotonic(), "printed": time.monotonic()}
 
     def advance_plain(count: int = 1) -> None:
         state["done"] += count
         now = time.monotonic()
-        if now - state["said"] >= 10.0:
-            state["said"] = now
+        if now - state["printed"] >= 10.0:
+            state["printed"] = now
             rate = state["done"] / (now - state["start"])
             left = f", {(total - state['done']) / rate:.0f} s left" if total and rate > 0 else ""
             say(f"{what}: {state['done']:.0f}/{total if total is not None else '?'}, {rate:.1f}/s{left}")

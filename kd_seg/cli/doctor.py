@@ -13,7 +13,7 @@ from kd_seg.cli.console import out, print_json
 def command(
     json_: Annotated[bool, typer.Option("--json", help="Print the findings as JSON on stdout.")] = False,
 ) -> None:
-    """Say what is installed and works here, by running it, and how to mend what does not.
+    """Check what is installed and works on this machine, by running it, and print the fix for what does not.
 
     Example: kd-seg doctor
     """

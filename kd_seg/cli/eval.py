@@ -15,7 +15,7 @@ def command(
         list[Path],
         typer.Argument(help="Checkpoint, run folder, folder of .label files, or evaluation.json files to add up."),
     ],
-    data: Annotated[Path | None, typer.Option(help="Folder that holds sequences/; a run knows its own.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder that holds sequences/; default: that of the run.")] = None,
     split: Annotated[str | None, typer.Option(help="Official split; default valid, or a run's data.valid.")] = None,
     sequences: Annotated[
         list[str] | None, typer.Option(help="Sequences instead of a split, such as 04 or 04,08; may be repeated.")
@@ -26,13 +26,13 @@ def command(
     distances: Annotated[bool, typer.Option("--distances", help="Also score by range, 0-10 .. 40-50 m.")] = False,
     shard: Annotated[str | None, typer.Option(help="Every n-th scan only: i/n, i from 1; parts add up.")] = None,
     classes: Annotated[str, typer.Option(help="Class table of a folder of .label files.")] = "semantic_kitti_19",
-    save: Annotated[Path | None, typer.Option("--out", help="Write the JSON answer to this file too.")] = None,
+    save: Annotated[Path | None, typer.Option("--out", help="Write the JSON result to this file too.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     threads: Annotated[int, typer.Option(help="Threads of the network on a CPU; 0 = the library's default.")] = 0,
     cache: Annotated[
         Path | None, typer.Option(help="Folder for what fused clouds need; default in the data root.")
     ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print the answer as JSON on stdout.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Score predictions with SemanticKITTI's official metrics, on every point.
 

@@ -14,7 +14,7 @@ def command(
     path: Annotated[Path, typer.Argument(help="Checkpoint, run folder, bag, data root or sequence.")],
     json_: Annotated[bool, typer.Option("--json", help="Print it as JSON on stdout.")] = False,
 ) -> None:
-    """Say what is inside a checkpoint, a bag or a data root.
+    """Print what a checkpoint, a run, a bag or a data root holds.
 
     Example: kd-seg info runs/demo_baseline
 

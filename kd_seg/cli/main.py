@@ -15,7 +15,7 @@ from kd_seg.cli.console import guarded
 
 app = typer.Typer(
     name="kd-seg",
-    help="Small LiDAR segmentation students: simulate, prepare, train, eval, predict, view, serve.",
+    help="LiDAR semantic segmentation with compact networks: simulate, prepare, train, evaluate, predict, view.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -35,7 +35,7 @@ def options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Options that stand before the command."""
+    """LiDAR semantic segmentation with compact networks, trained by distillation and run on a CPU, a GPU or ROS 2."""
     if debug:
         os.environ["KD_SEG_DEBUG"] = "1"
 

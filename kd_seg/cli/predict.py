@@ -32,10 +32,10 @@ def command(
     threads: Annotated[int | None, typer.Option(help="Threads of the network on a CPU; 0 = library's default.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the summary as JSON on stdout.")] = False,
 ) -> None:
-    """Give every point a class.
+    """Predict a class for every point.
 
     Scans become SemanticKITTI .label files (raw ids, as the benchmark's server takes them), bags become labelled bags.
-    Intensities are taken as 0-1 for .bin files and data roots, as 0-255 for bags; other files must say with --set.
+    Intensities are taken as 0-1 for .bin files and data roots, as 0-255 for bags; for other files, give it with --set.
 
     Example: kd-seg predict DATA --out PREDICTIONS --checkpoint runs/demo_baseline
 
@@ -78,4 +78,4 @@ def command(
     if json_:
         print_json(summary)
     if summary["scans"] == 0:
-        raise DataError(f"Nothing of {source} was labelled; the summary says why.")
+        raise DataError(f"Nothing in {source} was labelled; the warnings above name the reasons.")

@@ -16,16 +16,16 @@ def command(
     config: Annotated[str, typer.Argument(help="YAML file, or the name of a shipped one.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value, such as data.root=DATA.")] = None,
     shard: Annotated[str, typer.Option(help="i/n: do the i-th of n parts, for arrays of jobs.")] = "1/1",
-    workers: Annotated[int, typer.Option(help="Processes side by side.")] = 1,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Throw away what is there and begin anew.")] = False,
+    workers: Annotated[int, typer.Option(help="Number of parallel processes.")] = 1,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Delete what is there and build it again.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
 ) -> None:
     """Build the instance library, registrations and teacher caches that a configuration's training will read.
 
     Example: kd-seg prepare configs/m2s_student.yaml data.root=DATA --workers 2
 
-    An interrupted build goes on where it stopped. With --shard registrations follow once all parts of the library are
-    there: run the array of jobs, then the same array again.
+    An interrupted build continues where it stopped. With --shard, registrations are built once all parts of the library
+    exist: run the array of jobs, then run the same array again.
     """
     from kd_seg.instances.build import Work
     from kd_seg.training import read_training_config
@@ -33,17 +33,17 @@ def command(
     from kd_seg.training.setup import cache_folder
 
     if rebuild and parse_shard(shard) != (1, 1):
-        raise UsageError("--rebuild begins the whole anew, which parts cannot do side by side; leave --shard out.")
+        raise UsageError("--rebuild deletes the whole cache, so it cannot run on one part; leave --shard out.")
     settings = read_training_config(config, overrides or [])
-    mend = shlex.join(["kd-seg", "prepare", config, *(overrides or [])])
+    fix_command = shlex.join(["kd-seg", "prepare", config, *(overrides or [])])
     start = time.monotonic()
-    done = prepare(settings, Work(progress, mend, parse_shard(shard), max(workers, 1), rebuild))
+    done = prepare(settings, Work(progress, fix_command, parse_shard(shard), max(workers, 1), rebuild))
     folder = cache_folder(settings.data.root, settings.data.cache)
     spent = time.monotonic() - start
     if done:
         say(f"{', '.join(done)}: ready in {folder} after {spent:.0f} s")
     else:
-        say(f"{config} needs nothing on disk but its data")
+        say(f"{config} needs nothing on disk except its data")
     if as_json:
         print_json({"cache": str(folder), "prepared": done, "seconds": round(spent, 2)})
 

@@ -12,7 +12,7 @@ from kd_seg.core.errors import UsageError
 
 
 def command(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders; the first is what the others are compared to.")],
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; the others are compared with the first.")],
     out: Annotated[
         Path | None,
         typer.Option(help="HTML file to write; default report.html in the run folder, if there is one run."),
@@ -20,9 +20,9 @@ def command(
     scans: Annotated[int, typer.Option(min=0, help="Scans to draw with truth, predictions and errors.")] = 2,
     threads: Annotated[int, typer.Option(help="Threads of the networks on a CPU; 0 = the library's default.")] = 0,
 ) -> None:
-    """Write one HTML file on some runs: scores, pictures with errors marked, curves, costs, configuration.
+    """Write one HTML file about one or several runs: scores, pictures with errors marked, curves, costs, configuration.
 
-    The scores are those that kd-seg eval RUN left in the run folders.
+    The scores are read from the run folders, where kd-seg eval RUN writes them.
 
     Example: kd-seg report runs/demo_baseline
 

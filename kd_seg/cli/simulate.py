@@ -1,4 +1,4 @@
-"""``kd-seg simulate``: streets, cars, plants and people, scanned, in SemanticKITTI's layout."""
+"""``kd-seg simulate``: scans of procedural streets, cars, plants and people in SemanticKITTI's layout."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from kd_seg.cli import console
 
 
 def command(
-    out: Annotated[Path, typer.Argument(help="Folder to write; sequences/ and truth/ appear in it.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write; it will hold sequences/ and truth/.")],
     sequences: Annotated[
-        int, typer.Option(help="How many sequences; 11 make 00-10, as the official splits want.")
+        int, typer.Option(help="Number of sequences; 11 gives 00-10, as the official splits expect.")
     ] = 11,
-    scans: Annotated[int, typer.Option(help="Scans per sequence, ten a second.")] = 40,
+    scans: Annotated[int, typer.Option(help="Scans per sequence, at 10 Hz.")] = 40,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
     images: Annotated[bool, typer.Option("--images", help="Also render the left colour camera.")] = False,
     rare: Annotated[
         float, typer.Option(help="Factor on the number of hard-class objects; 1 = as in SemanticKITTI.")
     ] = 1.0,
     distort: Annotated[
-        bool, typer.Option("--distort", help="Leave the distortion by the vehicle's motion in.")
+        bool, typer.Option("--distort", help="Keep the distortion caused by the vehicle's motion.")
     ] = False,
     workers: Annotated[int, typer.Option(help="Processes; 0 = one per core. The bytes do not depend on it.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier simulation.")] = False,
@@ -33,7 +33,7 @@ def command(
 
     Example: kd-seg simulate datasets/streets --sequences 11 --scans 100 --rare 5
 
-    A folder begun with the same settings is completed where it stopped.
+    An interrupted simulation with the same settings continues where it stopped.
     """
     from kd_seg.streets import simulate
 

@@ -13,15 +13,15 @@ from kd_seg.core.errors import DataError, UsageError
 
 def command(
     sweep: Annotated[str, typer.Argument(help="YAML file of a sweep, or the name of a shipped one.")],
-    jobs: Annotated[int, typer.Option(min=1, help="Runs side by side, each single-threaded.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Parallel runs, each single-threaded.")] = 1,
     only: Annotated[list[str] | None, typer.Option(help="ROW or ROW/SEED; may be repeated.")] = None,
-    table: Annotated[bool, typer.Option("--table", help="Run nothing; write the table of what is finished.")] = False,
+    table: Annotated[bool, typer.Option("--table", help="Run nothing; write the table of the finished runs.")] = False,
     slurm: Annotated[bool, typer.Option("--slurm", help="Run nothing; print job arrays for Slurm.")] = False,
-    overwrite: Annotated[bool, typer.Option(help="Begin runs anew whose settings have changed.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Restart runs whose settings have changed.")] = False,
     docs: Annotated[Path | None, typer.Option(help="Write the table into this Markdown file too.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the table as JSON on stdout.")] = False,
 ) -> None:
-    """Run configurations x seeds, go on after a kill, and write one table with intervals and paired differences.
+    """Run configurations x seeds, resume if interrupted, and write a table with intervals and paired differences.
 
     Example: kd-seg sweep configs/sweeps/m2s_first_look.yaml --jobs 2 --docs docs/results.md
     """

@@ -14,7 +14,7 @@ from kd_seg.core.errors import UsageError
 def command(
     config: Annotated[str | None, typer.Argument(help="YAML file, or the name of a shipped one.")] = None,
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value, such as run.seed=1.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with this run folder; needs no config.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Continue this run folder; needs no config.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a used run folder.")] = False,
     show_config: Annotated[bool, typer.Option(help="Print the resolved configuration and stop.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
@@ -32,7 +32,7 @@ def command(
 
     if resume is not None:
         if overrides:
-            raise UsageError("--resume goes on with the run's own configuration; it takes no overrides.")
+            raise UsageError("--resume continues with the run's own configuration and takes no overrides.")
         settings = RunFolder(resume).read_config()
         settings = settings.model_copy(update={"run": settings.run.model_copy(update={"folder": str(resume)})})
     else:
@@ -46,7 +46,7 @@ def command(
             settings, report, resume=resume is not None, overwrite=overwrite, score=score_of(settings.data)
         )
         if trainer.fresh:
-            say(f"student.init: {len(trainer.fresh)} tensors start fresh: {', '.join(trainer.fresh[:6])} ...")
+            say(f"student.init: {len(trainer.fresh)} tensors are newly initialised: {', '.join(trainer.fresh[:6])} ...")
         say(
             f"training {settings.student.network} {settings.student.size} on {len(trainer.parts.keys)} scans, "
             f"{trainer.device}, into {trainer.run.path}"
@@ -71,7 +71,7 @@ class training_progress:
             )  # fmt: skip
             self.bar.start()
             self.task = self.bar.add_task("", total=1.0, step=0, state="")
-        self.said = 0.0
+        self.printed = 0.0
         return self.report
 
     def report(self, line: dict[str, Any]) -> None:
@@ -84,8 +84,8 @@ class training_progress:
         )
         if self.bar is not None:
             self.bar.update(self.task, completed=line["progress"], step=line["step"], state=state)
-        elif line["seconds"] - self.said >= 10.0 or progress >= 1.0:
-            self.said = line["seconds"]
+        elif line["seconds"] - self.printed >= 10.0 or progress >= 1.0:
+            self.printed = line["seconds"]
             say(f"step {line['step']} ({100 * progress:.0f} %)  {state}")
 
     def __exit__(self, *_: object) -> None:

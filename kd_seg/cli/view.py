@@ -18,23 +18,23 @@ def command(
         typer.Option(help="Predictions, checkpoint or run (errors are marked), or another scan (side by side)."),
     ] = None,
     scan: Annotated[str | None, typer.Option(help="Which scan: 04/000003 of a root, 3 of a sequence or bag.")] = None,
-    against_scan: Annotated[str | None, typer.Option(help="Which scan of OTHER, when it is data too.")] = None,
+    against_scan: Annotated[str | None, typer.Option(help="Which scan of --against, if that is data too.")] = None,
     topic: Annotated[str | None, typer.Option(help="PointCloud2 topic of a bag.")] = None,
     extent: Annotated[float, typer.Option("--range", min=1.0, help="Metres around the sensor seen from above.")] = 50.0,
     classes: Annotated[str, typer.Option(help="Class table of the labels.")] = "semantic_kitti_19",
     intensity_range: Annotated[
         Literal["unit", "byte", "uint16"] | None,
-        typer.Option(help="Of the points that a checkpoint is asked about; default unit, for bags byte."),
+        typer.Option(help="Intensity range of the points given to a checkpoint; default unit, for bags byte."),
     ] = None,
     fused: Annotated[
         bool,
-        typer.Option("--fused", help="Its moving hard-class objects, fused over scans without and with registration."),
+        typer.Option("--fused", help="Draw its moving hard-class objects, fused with and without registration."),
     ] = False,
     student: Annotated[
-        list[Path] | None, typer.Option(help="With --fused: checkpoint or run whose answer is shown; may be repeated.")
+        list[Path] | None, typer.Option(help="With --fused: checkpoint or run to draw predictions of; repeatable.")
     ] = None,
 ) -> None:
-    """Draw a scan from above, from the sensor and in its camera, alone or against something else.
+    """Draw a scan from above, from the sensor and in its camera, alone or compared with another.
 
     Example: kd-seg view DATA --scan 04/000003 --out scan.png
 

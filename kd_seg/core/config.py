@@ -1,4 +1,4 @@
-"""YAML to validated, typed configuration: inheritance, overrides and errors that name file, key and the mend."""
+"""YAML to validated, typed configuration: inheritance, overrides and errors that name file, key and fix."""
 
 from __future__ import annotations
 
@@ -77,11 +77,11 @@ def _load(path: Path) -> dict[str, Any]:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         place = f"{path}, line {line + 1}" if line is not None else str(path)
         problem = getattr(error, "problem", None) or "not YAML"
-        raise ConfigError(f"{place}: {problem}; mend the YAML.") from None
+        raise ConfigError(f"{place}: {problem}; fix the YAML.") from None
     except ValueError as error:  # a date that is none
-        raise ConfigError(f"{path}: {error}; mend the YAML.") from None
+        raise ConfigError(f"{path}: {error}; fix the YAML.") from None
     except RecursionError:
-        raise ConfigError(f"{path}: nested too deeply; mend the YAML.") from None
+        raise ConfigError(f"{path}: nested too deeply; fix the YAML.") from None
     if content is None:
         content = {}
     if not isinstance(content, dict):

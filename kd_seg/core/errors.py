@@ -1,6 +1,6 @@
 """The few kinds of error that kd_seg raises on purpose.
 
-A message is one sentence: what is wrong, where (file, key, row), and how to mend it. The command line prints the
+A message is one sentence: what is wrong, where (file, key, row), and how to fix it. The command line prints the
 sentence alone; ``--debug`` shows the traceback.
 """
 

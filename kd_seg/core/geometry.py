@@ -69,5 +69,5 @@ def check_rigid(pose: Matrix, where: str, tolerance: float = 1e-3) -> Matrix:
 
 
 def lidar_pose(camera_pose: Matrix, tr: Matrix) -> Matrix:
-    """Pose of the LiDAR from a camera-0 pose: ``Tr^-1 P Tr`` (methods 1.3), LiDAR frame of the scan -> of scan 0."""
+    """Pose of the LiDAR from a camera-0 pose: ``Tr^-1 P Tr``, LiDAR frame of the scan -> of scan 0."""
     return invert(tr) @ camera_pose @ tr

@@ -19,7 +19,7 @@ def _writable(folder: Path) -> bool:
 
 
 def _find_cache() -> None:
-    """Give Numba a temporary cache folder where it would find none of its own and fail at import (field T26).
+    """Give Numba a temporary cache folder where it would find none of its own and fail at import.
 
     Numba caches beside the source, else in the user's cache folder; on a read-only install without a writable home
     neither exists. The folder carries the user's id, so that users of one machine do not share compiled code.

@@ -17,7 +17,7 @@ SYSTEM_LIBRARIES = {
     "libudev.so.1": "libudev1",
     "libgomp.so.1": "libgomp1",
 }
-"""Shared libraries that Open3D 0.19 needs at import, and the Debian packages that hold them (field T23)."""
+"""Shared libraries that Open3D 0.19 needs at import, and the Debian packages that hold them."""
 
 
 def library_folder() -> Path:
@@ -27,14 +27,14 @@ def library_folder() -> Path:
 
 @lru_cache
 def open3d() -> ModuleType:
-    """The open3d module; MissingDependencyError says what is missing and how to get it."""
+    """The open3d module; MissingDependencyError names what is missing and how to install it."""
     preload(library_folder())
     try:
         return importlib.import_module("open3d")
     except (ImportError, OSError) as error:  # Open3D loads its library with ctypes, which raises OSError
         missing = [package for name, package in SYSTEM_LIBRARIES.items() if name in str(error)]
-        mend = f"install the system package {missing[0]}" if missing else "run pip install open3d==0.19.0"
-        raise MissingDependencyError(f"Open3D cannot be imported ({error}); {mend}, or run make setup.") from None
+        fix = f"install the system package {missing[0]}" if missing else "run pip install open3d==0.19.0"
+        raise MissingDependencyError(f"Open3D cannot be imported ({error}); {fix}, or run make setup.") from None
 
 
 def preload(folder: Path) -> None:

@@ -13,7 +13,7 @@ Matrix = npt.NDArray[np.int64]
 TrainIds = npt.NDArray[np.uint8]
 
 DISTANCES: tuple[tuple[float, float], ...] = ((1e-8, 10.0), (10.0, 20.0), (20.0, 30.0), (30.0, 40.0), (40.0, 50.0))
-"""Open intervals of 3D range in metres of the official per-distance evaluation (methods 5)."""
+"""Open intervals of 3D range in metres of the per-distance evaluation in semantic-kitti-api."""
 
 
 def confusion(predicted: TrainIds, truth: TrainIds, classes: int) -> Matrix:

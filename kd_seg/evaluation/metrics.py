@@ -33,7 +33,7 @@ class Scores:
     iou: dict[str, float | None]
 
     def to_json(self) -> dict[str, Any]:
-        """The keys that design 5 fixes for ``kd-seg eval --json``."""
+        """The fixed keys of ``kd-seg eval --json`` (docs/files.md)."""
         return {
             "accuracy": self.accuracy,
             "miou": self.miou,
@@ -44,7 +44,7 @@ class Scores:
 
 
 def scores(matrix: Matrix, classes: ClassTable) -> Scores:
-    """Metrics of a confusion matrix [C + 1, C + 1] (methods 5).
+    """Metrics of a confusion matrix [C + 1, C + 1], as semantic-kitti-api counts them (Behley et al., ICCV 2019).
 
     The column of ignored truth is removed; the row of ignored predictions stays, so predicting nothing on a labelled
     point is a false negative.

@@ -81,7 +81,7 @@ class Evaluation:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """The fixed keys of design 5, then the counts they were made from."""
+        """The fixed keys of ``kd-seg eval --json``, then the counts they were made from."""
         content: dict[str, Any] = {"scans": self.scans, "points": self.points, **self.scores.to_json()}
         content["outside_share"] = self.outside / self.points if self.points else 0.0
         content["unknown_raw_ids"] = self.unknown

@@ -1,1 +1,1 @@
-"""Cameras: projection, visibility, image teachers, regions, knowledge units, and the cache of what teachers said."""
+"""Cameras: projection, visibility, image teachers, regions, knowledge units, and the cache of teacher outputs."""

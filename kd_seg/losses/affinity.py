@@ -1,7 +1,8 @@
-"""Distillation of affinities: who resembles whom, by cosine, on few rows (methods 1.6).
+"""Distillation of affinities: who resembles whom, by cosine, on few rows.
 
-Rows are normalised once and multiplied; with the caps of ``groups.py`` no matrix exceeds 1,024 x 1,024. The teacher's
-side never gets a gradient.
+After Qiu et al., arXiv 2304.14800. Its released code compares classes on logits; ``form: instance`` compares
+instances, as the paper describes (docs/multi_to_single.md). Rows are normalised once and multiplied; with the caps of
+``groups.py`` no matrix exceeds 1,024 x 1,024. The teacher's side never gets a gradient.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def class_affinity(
     Args:
         student, teacher: [m, d], sampled rows.
         label: [m] train ids.
-        classes: train ids to look at (the hard ones).
+        classes: train ids to compare (the hard ones).
         power, diagonal: as in ``gram_distance``; released: 1, True, on logits.
     """
     value, count = exact_zero(student), 0

@@ -1,4 +1,4 @@
-"""InfoNCE between pooled student rows and the 2D targets of the same regions (SLidR, PPKT; methods 2.3)."""
+"""InfoNCE between pooled student rows and the 2D targets of the same regions (as SLidR, Sautier et al., CVPR 2022)."""
 
 from __future__ import annotations
 

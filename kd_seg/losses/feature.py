@@ -14,7 +14,9 @@ def unit_rows(rows: Tensor) -> Tensor:
 
 
 def feature_distance(student: Tensor, teacher: Tensor, weights: Tensor | None = None) -> tuple[Tensor, int]:
-    """Weighted mean over rows of ``|x_S^ - x_T^|^2`` on unit rows [n, d], and the rows' count (methods 1.6).
+    """Weighted mean over rows of ``|x_S^ - x_T^|^2`` on unit rows [n, d], and the rows' count.
+
+    The feature term of Qiu et al., arXiv 2304.14800, on unit rows (docs/multi_to_single.md).
 
     Args:
         student: [n, d], already projected to the teacher's width where widths differ.

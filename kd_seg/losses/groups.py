@@ -1,4 +1,4 @@
-"""Which rows an affinity loss looks at: capped, stratified by instance, the same for student and teacher."""
+"""Which rows an affinity loss compares: capped, stratified by instance, the same for student and teacher."""
 
 from __future__ import annotations
 
@@ -62,7 +62,9 @@ def rank_within(group: Tensor, priority: Tensor) -> Tensor:
 
 
 def sample_groups(label: Tensor, key: Tensor, priority: Tensor, caps: Caps) -> Groups:
-    """Choose rows without replacement, spread evenly over instances, then over classes (methods 1.6, Memory).
+    """Choose rows without replacement, spread evenly over instances, then over classes.
+
+    The caps bound every affinity matrix by 1,024 x 1,024 (docs/multi_to_single.md).
 
     Args:
         label: [V] train ids, 0 = left out.
@@ -98,7 +100,7 @@ def sample_groups(label: Tensor, key: Tensor, priority: Tensor, caps: Caps) -> G
 def _keep_instances(
     keys: Tensor, instance: Tensor, priority: Tensor, group_label: Tensor, has_key: Tensor, caps: Caps
 ) -> Tensor:
-    """Mask [K] of the instances to look at: at most ``caps.instances``, classes in turn, random within a class."""
+    """Mask [K] of the instances to compare: at most ``caps.instances``, classes in turn, random within a class."""
     first = torch.full((len(keys),), torch.inf, dtype=priority.dtype, device=priority.device)
     first.scatter_reduce_(0, instance, priority, reduce="amin")
     turn = rank_within(group_label, torch.where(has_key, first, torch.inf)).double()

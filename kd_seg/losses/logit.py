@@ -11,11 +11,13 @@ from kd_seg.losses.zero import exact_zero, weighted_mean
 def divergence(
     student: Tensor, teacher: Tensor, temperature: float = 2.0, weights: Tensor | None = None
 ) -> tuple[Tensor, int]:
-    """``T^2 * sum_i w_i KL(p_T,i || p_S,i) / sum_i w_i`` with p = softmax(z / T), and the rows' count (methods 1.6).
+    """``T^2 * sum_i w_i KL(p_T,i || p_S,i) / sum_i w_i`` with p = softmax(z / T), and the rows' count.
+
+    Hinton et al., arXiv 1503.02531.
 
     Args:
         student, teacher: logits [n, C] of the same rows.
-        temperature: T; T^2 keeps the scale of the gradient (Hinton et al., arXiv 1503.02531).
+        temperature: T; T^2 keeps the scale of the gradient.
         weights: [n] not negative, or None for equal ones (then torch's ``batchmean``).
     """
     log_student = torch.log_softmax(student.float() / temperature, dim=1)
@@ -28,9 +30,9 @@ def divergence(
 def jaccard_distance(student: Tensor, teacher: Tensor, label: Tensor) -> tuple[Tensor, int]:
     """Mean over classes of ``1 - sum_i min(p_S,ic, p_T,ic) / sum_i max(p_S,ic, p_T,ic)``, and the rows' count.
 
-    Lovasz-softmax knows hard labels alone; this is a metric between two soft answers that is 0 only where they agree,
-    and the soft Jaccard loss where the teacher is certain (Wang et al., "Jaccard Metric Losses", arXiv 2302.05666, its
-    first form). Averaged over the classes that are present among the labels, as Lovasz-softmax is.
+    Lovasz-softmax knows hard labels alone; this is a metric between two soft predictions that is 0 only where they
+    agree, and the soft Jaccard loss where the teacher is certain (Wang et al., "Jaccard Metric Losses", arXiv
+    2302.05666, its first form). Averaged over the classes that are present among the labels, as Lovasz-softmax is.
 
     Args:
         student, teacher: logits [n, C] of the same rows. label: [n] train ids 1..C, 0 for rows to leave out.
@@ -48,19 +50,19 @@ def jaccard_distance(student: Tensor, teacher: Tensor, label: Tensor) -> tuple[T
 
 
 def corrected(teacher: Tensor, label: Tensor) -> Tensor:
-    """The teacher's logits with those of its answer and of the label swapped where it is wrong.
+    """The teacher's logits with those of its prediction and of the label swapped where it is wrong.
 
     What it knows of the other classes stays as it is (the "probability shift" of Wen et al., "Preparing Lessons",
     arXiv 1911.07471).
 
     Args:
-        teacher: logits [n, C]. label: [n] train ids 1..C of the rows to mend, 0 for those to leave alone.
+        teacher: logits [n, C]. label: [n] train ids 1..C of the rows to correct, 0 for those to leave alone.
     """
     rows = torch.nonzero(label > 0).squeeze(1)
-    truth, answer = label[rows].long() - 1, teacher[rows].argmax(dim=1)
-    mended = teacher.clone()
-    mended[rows, truth], mended[rows, answer] = teacher[rows, answer], teacher[rows, truth]
-    return mended
+    truth, predicted = label[rows].long() - 1, teacher[rows].argmax(dim=1)
+    corrected = teacher.clone()
+    corrected[rows, truth], corrected[rows, predicted] = teacher[rows, predicted], teacher[rows, truth]
+    return corrected
 
 
 def released_divergence(

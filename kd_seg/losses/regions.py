@@ -1,4 +1,4 @@
-"""Region alignment: pooling of rows by region, and distances between pooled student rows and their targets (methods 2).
+"""Region alignment: pooling of rows by region, and distances between pooled student rows and their targets.
 
 Pairs are (row, region) in COO form; every pooling is a segment reduction, so nothing of size regions x rows exists.
 """

@@ -1,4 +1,4 @@
-"""Losses and scores of knowledge units (PartDistill, Umam et al., CVPR 2024; methods 3).
+"""Losses and scores of knowledge units (PartDistill, Umam et al., CVPR 2024).
 
 Pairs are (point row, unit) in COO form; a unit claims a set of student classes. O(pairs * C), no padding.
 """
@@ -30,7 +30,7 @@ def class_weights(unit_of_pair: Tensor, claims: Tensor) -> Tensor:
         unit_of_pair: [P], unit of each covered pair. claims: [U, C] bool, student classes each unit may mean.
 
     ``m_c`` counts the pairs whose unit may mean c; a class that no pair claims gets 4, and so do all without any pair.
-    Released constants (methods 3.1).
+    Constants of the released code (ardianumam/PartDistill).
     """
     sizes = torch.bincount(unit_of_pair, minlength=len(claims)).to(torch.float32)
     counts = sizes @ claims.to(torch.float32)
@@ -47,7 +47,7 @@ def root_weights(points: Tensor, usual: Tensor, columns: int) -> Tensor:
             means, -1 for none. columns: C. Teacher classes of one student class share its count m_c.
 
     In a picture of a street some classes are seen a hundred times as often as others; the released constants, made for
-    parts of alike sizes, end at a factor of 4 over all, and a student that trains shortly never says the rare ones.
+    parts of alike sizes, end at a factor of 4 over all, and a student that trains shortly never predicts the rare ones.
     """
     known = usual >= 0
     counts = torch.zeros(columns, device=points.device).index_add(0, usual[known], points[known].float())
@@ -65,13 +65,15 @@ def forward_distillation(
     distribution: tuple[Tensor, Tensor] | None = None,
     average_over: int | None = None,
 ) -> tuple[Tensor, int]:
-    """``1/|cover| sum_{i in cover} 1/n_i sum_{u: i in u} weight_u CE(z_i, Y_u)`` and ``|cover|`` (methods 3.1).
+    """``1/|cover| sum_{i in cover} 1/n_i sum_{u: i in u} weight_u CE(z_i, Y_u)`` and ``|cover|``.
+
+    Forward distillation of Umam et al., CVPR 2024, averaged over the covered points instead of all.
 
     Args:
         logits: [N, C] per row (point or voxel).
         row_of_pair, unit_of_pair: [P] each. Pairs of units with weight 0 do not exist.
         claims: [U, C]; the cross-entropy against a set is ``-log sum_{c in S} a_c p_c`` (a bool set has a_c = 1). With
-            a_c = 1 throughout nothing says which member is meant, and a student takes whichever it leans to first.
+            a_c = 1 throughout no member is preferred, and a student settles on whichever it leans to first.
         weights: [U] >= 0, C_u w_u (and s_u).
         distribution: ([U, C2], [C2, C]) replaces the class by the teacher's label distribution; teacher classes
             that mean no student class leave the sum, the rest is normalised.
@@ -166,12 +168,14 @@ def scale_scores(
     drop_below: float,
     unknown_below: float = 0.0,
 ) -> Tensor:
-    """Factor s_u of each unit from its agreement r_u (methods 3.2, "Right").
+    """Factor s_u of each unit from its agreement r_u.
+
+    Backward distillation after Umam et al., CVPR 2024; what differs from it is in docs/image_teachers.md.
 
     ``max(floor, min(1, r_u / q_c))^power`` with ``q_c`` the quantile of r among the judged units of its teacher class,
     so that rare classes survive; units that were not judged keep 1; judged ones whose unfloored ratio is below
-    ``drop_below`` get 0. A student that never says a class (``q_c <= unknown_below``) cannot agree with its units, but
-    it can tell the likely from the unlikely: there the mean probability takes the place of the agreement [ours]. Left
+    ``drop_below`` get 0. A student that never predicts a class (``q_c <= unknown_below``) cannot agree with its units,
+    but it can tell the likely from the unlikely: there the mean probability takes the place of the agreement. Left
     alone, wrong units of the classes that it knows least would be the only ones to count in full.
 
     Args:

@@ -154,7 +154,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Output:
-    """A network's answer.
+    """A network's output.
 
     Attributes:
         logits: [V, C] per voxel, rows as in the batch's coordinates.

@@ -1,4 +1,4 @@
-"""Which row of one sparse tensor is which row of another: voxels matched by their coordinates (methods 1.3)."""
+"""Which row of one sparse tensor is which row of another: voxels matched by their coordinates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``cylinder``: the asymmetrical network of Cylinder3D (Zhu et al., CVPR 2021; methods 4), made for cylindrical grids.
+"""``cylinder``: the asymmetrical network of Cylinder3D (Zhu et al., CVPR 2021), made for cylindrical grids.
 
 Points pass a small MLP and are pooled by maximum; asymmetric residual blocks (3x1x3 and 1x3x3 cells along rho, phi, z)
 lead down and up; a context module of three one-dimensional convolutions scales the result. Where the grid's phi spans a

@@ -1,6 +1,6 @@
 """``image_unet``: a ResNet-style encoder and decoder for pictures, in plain torch; it teaches and is never served.
 
-It fits the one Trainer because it takes the same Batch, of which it looks at the view "pictures" alone, and gives the
+It fits the one Trainer because it takes the same Batch, of which it uses the view "pictures" alone, and gives the
 same Output, whose rows are then cells of the pictures at half their size instead of voxels.
 """
 
@@ -115,7 +115,7 @@ class ImageUNet(nn.Module):
         pictures = batch.views.get(PICTURES)
         if pictures is None:
             raise ConfigError(
-                "image_unet looks at pictures, and this batch has none; train it with the objective image_labels, "
+                "image_unet reads pictures, and this batch has none; train it with the objective image_labels, "
                 "and use it as a teacher (kind: trained), not as a student."
             )
         images = pictures.images

@@ -1,4 +1,4 @@
-"""``unet``: a residual sparse U-Net of the MinkUNet family (methods 4), submanifold blocks at every level."""
+"""``unet``: a residual sparse U-Net of the MinkUNet family (Choy et al., CVPR 2019), with submanifold blocks."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from kd_seg.views.colours import UNLABELLED, Colours, class_colours, scalar_colo
 from kd_seg.views.raster import Image, birds_eye, camera_overlay
 from kd_seg.views.sheet import Sheet
 
-MEND = "kd-seg prepare CONFIG"
+FIX_COMMAND = "kd-seg prepare CONFIG"
 MARGIN = 0.3
 HIDDEN = (255, 255, 255)
 REACH_M = 40.0
@@ -140,7 +140,7 @@ def _ahead(points: Points, colours: Colours, raised: npt.NDArray[np.bool_] | Non
 
 
 def units_sheet(run: Path, name: str, forward: Path | None) -> Sheet:
-    """Units of a training scan on its picture and lifted, before and after re-scoring, and what the students answer.
+    """Units of a training scan on its picture and lifted, before and after re-scoring, and what the students predict.
 
     Args:
         run: a run with the objective image_units. name: scan, "SS/NNNNNN".
@@ -154,7 +154,7 @@ def units_sheet(run: Path, name: str, forward: Path | None) -> Sheet:
     data, classes = training_data(config.data), load_classes(config.data.classes)
     key = _key(name, data)
     cache = cache_folder(config.data.root, config.data.cache)
-    store = open_units(settings.source(), cache, data, classes, MEND)
+    store = open_units(settings.source(), cache, data, classes, FIX_COMMAND)
     units, scan = read_units(store, key), data.scan(*key)
     if len(units) == 0:
         raise DataError(f"Scan {name} has no units; choose one with a picture.")
@@ -202,10 +202,10 @@ def _draw_units(
         sheet.picture(place, _ahead(scan.points, colours, covered), f"{title}: lifted points, {REACH_M:.0f} m ahead")
     top = 1.2 + 2 * (high + 0.5) + side + 0.5
     for column, run in enumerate(runs):
-        answer = Segmenter(run, device="cpu").segment(scan.points).class_id
-        image = _ahead(scan.points, class_colours(classes.class_to_train(answer), classes))
+        predicted = Segmenter(run, device="cpu").segment(scan.points).class_id
+        image = _ahead(scan.points, class_colours(classes.class_to_train(predicted), classes))
         place = (MARGIN + column * (wide + 0.4), top, side, side)
-        sheet.picture(place, image, f"What {run.parent.name}/{run.name} answers")
+        sheet.picture(place, image, f"Predicted by {run.parent.name}/{run.name}")
     return sheet
 
 

@@ -2,9 +2,9 @@
 
     python -m kd_seg.studies.image_teacher CONFIG [key=value ...] --sequences 04 [--student RUN] [--json]
 
-CONFIG names the teacher in its objective image_units. Points are those that a camera sees and the teacher has an answer
-for. A teacher class that may stand for several classes is scored twice: ``right`` counts any of them; for IoU it stands
-for the first of its set.
+CONFIG names the teacher in its objective image_units. Points are those that a camera sees and the teacher has a
+prediction for. A teacher class that may stand for several classes is scored twice: ``right`` counts any of them; for
+IoU it stands for the first of its set.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ def measure(
             if answer is None or answer.semantic is None:
                 continue
             rows = view.pairs.rows
-            said = answer.semantic.classes[view.pairs.cells()]
+            claimed = answer.semantic.classes[view.pairs.cells()]
             labelled = train[rows] > 0
-            known = labelled & (said != NO_ANSWER)
-            known[known] = class_map.mapped[said[known]]
+            known = labelled & (claimed != NO_ANSWER)
+            known[known] = class_map.mapped[claimed[known]]
             inside, answered = inside + int(labelled.sum()), answered + int(known.sum())
-            rows, said, truth = rows[known], said[known], train[rows[known]]
-            right += int(class_map.sets[said, truth.astype(np.int64) - 1].sum())
-            matrices["teacher"] += confusion((class_map.usual[said] + 1).astype(np.uint8), truth, len(classes))
+            rows, claimed, truth = rows[known], claimed[known], train[rows[known]]
+            right += int(class_map.sets[claimed, truth.astype(np.int64) - 1].sum())
+            matrices["teacher"] += confusion((class_map.usual[claimed] + 1).astype(np.uint8), truth, len(classes))
             for name, answer_of in answers.items():
                 matrices[name] += confusion(answer_of[rows], truth, len(classes))
     return {
@@ -95,7 +95,7 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(result))
         return
-    print(f"{result['points_answered']} of {result['points_seen']} labelled points seen have an answer")
+    print(f"{result['points_answered']} of {result['points_seen']} labelled visible points have a prediction")
     print(f"teacher right (any class of the set): {result['teacher_right']:.3f}")
     for name, found in result["scores"].items():
         print(

@@ -1,4 +1,4 @@
-"""One cloud of a bag to look at, with its classes where it was labelled by kd-seg."""
+"""One cloud of a bag to draw, with its classes where it was labelled by kd-seg."""
 
 from __future__ import annotations
 

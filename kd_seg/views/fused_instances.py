@@ -1,4 +1,4 @@
-"""A sheet of single objects: one scan alone, fused by ego-motion, fused and registered, and what students answer."""
+"""A sheet of single objects: one scan alone, fused by ego-motion, fused and registered, and predictions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kd_seg.instances.settings import FusionSettings, LibrarySettings, Registrat
 from kd_seg.scans import Cloud, Kind, Scan, SemanticKitti
 from kd_seg.views.colours import MUTED, Colours, class_colours, scalar_colours
 from kd_seg.views.sheet import Sheet
-from kd_seg.views.source import Shot, answered, find_scan
+from kd_seg.views.source import Shot, find_scan, segmented
 
 CELL, MARGIN, TOP = 3.3, 0.3, 1.5
 LIBRARY = LibrarySettings(decoy_cars=0.0, decoy_clutter=0.0)
@@ -29,22 +29,22 @@ OWN_COLOUR = np.array([[255, 255, 255]], dtype=np.uint8)
 
 
 def view_fused(source: Path, which: str | None, students: list[Path], classes: ClassTable) -> Sheet:
-    """``fused_sheet`` of a scan of a data root or sequence, with the answers of checkpoints or runs."""
+    """``fused_sheet`` of a scan of a data root or sequence, with the predictions of checkpoints or runs."""
     scan = find_scan(source, which)
     shot = Shot(scan.name, scan.points, scan=scan)
     names = _names(students)
-    answers = [(names[i], answered(path, shot, classes, "unit")) for i, path in enumerate(students)]
-    return fused_sheet(scan, classes, answers)
+    predictions = [(names[i], segmented(path, shot, classes, "unit")) for i, path in enumerate(students)]
+    return fused_sheet(scan, classes, predictions)
 
 
 def fused_sheet(
-    scan: Scan, classes: ClassTable, answers: list[tuple[str, TrainIds]], earlier: int = 4, most: int = 3
+    scan: Scan, classes: ClassTable, predictions: list[tuple[str, TrainIds]], earlier: int = 4, most: int = 3
 ) -> Sheet:
     """The largest moving object of each hard class of a scan (at most ``most``), one line each.
 
     Args:
         scan: labelled, with a pose.
-        answers: (name, train ids [N]) of students, each a further column; own points in the colour of the answer.
+        predictions: (name, train ids [N]) of students, each a further column; own points coloured by the prediction.
         earlier: scans fused.
 
     Raises:
@@ -65,7 +65,7 @@ def fused_sheet(
         raise DataError(
             f"Scan {scan.name} has no moving object of a hard class that earlier scans see; name another with --scan."
         )
-    columns = 1 + len(ALIGNMENTS) + len(answers)
+    columns = 1 + len(ALIGNMENTS) + len(predictions)
     sheet = Sheet(2 * MARGIN + CELL * columns, TOP + (CELL + 0.5) * len(words))
     sheet.title(
         f"{scan.name}: hard-class objects over {earlier + 1} scans", "seen from above; white: this scan, colours: older"
@@ -87,13 +87,13 @@ def fused_sheet(
             age = scalar_colours(cloud.origin[rows].astype(np.float64), 0.0, float(earlier), "plasma_r")
             age[cloud.origin[rows] == 0] = OWN_COLOUR
             _panel(sheet, place, f"{title}, {len(rows)}", cloud.points[rows], age, centre, half)
-        for place, (student, train) in zip(places[1 + len(ALIGNMENTS) :], answers, strict=True):
-            said = train[own.source[mine]]
+        for place, (student, train) in zip(places[1 + len(ALIGNMENTS) :], predictions, strict=True):
+            predicted = train[own.source[mine]]
             truth = classes.to_train(own.words[mine], scan.name)
-            share = float((said == truth).mean()) if mine.any() else 0.0
+            share = float((predicted == truth).mean()) if mine.any() else 0.0
             _panel(
                 sheet, place, f"{student}: {100 * share:.0f} % right", own.points[mine],
-                class_colours(said, classes), centre, half,
+                class_colours(predicted, classes), centre, half,
             )  # fmt: skip
     return sheet
 

@@ -15,7 +15,7 @@ from kd_seg.scans.statistics import ScanStatistics, statistics
 from kd_seg.views.bag_source import open_bag_shot
 from kd_seg.views.sheet import Sheet
 from kd_seg.views.sheets import comparison_sheet, scan_sheet
-from kd_seg.views.source import Shot, answered, is_network, is_prediction, open_shot, predicted
+from kd_seg.views.source import Shot, is_network, is_prediction, open_shot, predicted, segmented
 
 MEASURED = 24
 """Most scans that statistics are taken over."""
@@ -25,7 +25,7 @@ Track = Callable[[list[Scan], str], Iterable[Scan]]
 
 @dataclass(frozen=True)
 class ViewRequest:
-    """What to look at.
+    """What to draw.
 
     Attributes:
         source: a point file, sequence, data root, bag, or predictions.
@@ -68,11 +68,11 @@ def make_sheet(request: ViewRequest, track: Track) -> Sheet:
         source, against = against, source
     shot = _open(source, request.scan, request, classes)
     if is_prediction(against) or is_network(against):
-        answer = _answer(against, shot, classes, _range_of(source, request) if is_network(against) else "unit")
+        prediction = _prediction(against, shot, classes, _range_of(source, request) if is_network(against) else "unit")
         if shot.train is None:
-            labelled = Shot(f"{shot.name}: {against.name}", shot.points, answer, None, shot.cameras, shot.scan)
+            labelled = Shot(f"{shot.name}: {against.name}", shot.points, prediction, None, shot.cameras, shot.scan)
             return scan_sheet(labelled, classes, request.extent)
-        return comparison_sheet(shot, answer, classes, against.name, request.extent)
+        return comparison_sheet(shot, prediction, classes, against.name, request.extent)
     from kd_seg.views.side_by_side import side_by_side_sheet
 
     other = _open(against, request.against_scan, request, classes)
@@ -112,14 +112,14 @@ def _range_of(source: Path, request: ViewRequest) -> str:
         return request.intensity_range
     if source.is_file() and source.suffix.lower() in READERS and source.suffix.lower() != ".bin":
         raise UsageError(
-            f"{source.name} does not say which range its intensities have; add --intensity-range unit or byte."
+            f"{source.name} does not record the range of its intensities; add --intensity-range unit or byte."
         )
     return "byte" if is_bag(source) else "unit"
 
 
-def _answer(path: Path, shot: Shot, classes: ClassTable, intensity_range: str) -> TrainIds:
+def _prediction(path: Path, shot: Shot, classes: ClassTable, intensity_range: str) -> TrainIds:
     if is_network(path):
-        return answered(path, shot, classes, intensity_range)
+        return segmented(path, shot, classes, intensity_range)
     return predicted(path, shot, classes)
 
 

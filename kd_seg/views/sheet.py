@@ -1,4 +1,4 @@
-"""A sheet of pictures: panels placed in inches from the upper left corner, titles, legends, one look for all."""
+"""A sheet of pictures: panels placed in inches from the upper left corner, titles and legends in one style."""
 
 from __future__ import annotations
 

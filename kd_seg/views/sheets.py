@@ -43,24 +43,24 @@ def scan_sheet(shot: Shot, classes: ClassTable, extent: float = 50.0) -> Sheet:
     return sheet
 
 
-def comparison_sheet(shot: Shot, answer: TrainIds, classes: ClassTable, what: str, extent: float = 50.0) -> Sheet:
-    """A scan's truth, an answer to it, and the errors marked red; the IoU of each class on this scan."""
-    truth = shot.train if shot.train is not None else np.zeros(len(answer), dtype=np.uint8)
-    wrong = (answer != truth) & (truth > 0)
+def comparison_sheet(shot: Shot, prediction: TrainIds, classes: ClassTable, what: str, extent: float = 50.0) -> Sheet:
+    """A scan's truth, a prediction, and the errors marked red; the IoU of each class on this scan."""
+    truth = shot.train if shot.train is not None else np.zeros(len(prediction), dtype=np.uint8)
+    wrong = (prediction != truth) & (truth > 0)
     sides = [
         ("Truth", class_colours(truth, classes), None),
-        (f"Prediction: {what}", class_colours(answer, classes), None),
-        ("Errors", error_colours(answer, truth), wrong),
+        (f"Prediction: {what}", class_colours(prediction, classes), None),
+        ("Errors", error_colours(prediction, truth), wrong),
     ]
     ratio = 0.3026
     camera = shot.cameras[0] if shot.cameras else None
     pictures = 5.0 * ratio + 0.5 if camera else 0.0
     sheet = Sheet(16.0, 1.2 + 5.0 + 0.55 + pictures + 3 * 1.25 + 1.85)
-    result = scores(confusion(answer, truth, len(classes)), classes)
+    result = scores(confusion(prediction, truth, len(classes)), classes)
     present = "-" if result.miou_present is None else f"{100 * result.miou_present:.1f} %"
     counted = int((truth > 0).sum())
     share = 100 * wrong.sum() / max(counted, 1)
-    below = f"{len(answer):,} points, {counted:,} labelled, {share:.1f} % of these wrong; mIoU present {present}"
+    below = f"{len(prediction):,} points, {counted:,} labelled, {share:.1f} % of these wrong; mIoU present {present}"
     sheet.title(f"{shot.name}: {what}", below)
     for number, (title, colours, raised) in enumerate(sides):
         left = MARGIN + number * 5.2

@@ -1,4 +1,4 @@
-"""Two scans side by side, and below them in which figures their data differ: does the simulator look right?"""
+"""Two scans side by side, and below them in which figures their data differ: how real is the simulator?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what a user names to one scan to look at: a scan file, a sequence or data root, predictions, a bag."""
+"""From what a user names to one scan to draw: a scan file, a sequence or data root, predictions, a bag."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _shot_of(scan: Scan, classes: ClassTable) -> Shot:
 
 
 def predicted(path: Path, shot: Shot, classes: ClassTable) -> TrainIds:
-    """What a .label file or a folder of them says of a shot's points; DataError if it does not fit."""
+    """What a .label file or a folder of them holds for a shot's points; DataError if it does not fit."""
     file = path
     if path.is_dir():
         if shot.scan is None:
@@ -120,8 +120,8 @@ def predicted(path: Path, shot: Shot, classes: ClassTable) -> TrainIds:
     return classes.to_train_lenient(words)[0]
 
 
-def answered(path: Path, shot: Shot, classes: ClassTable, intensity_range: str) -> TrainIds:
-    """What a checkpoint or run says of a shot's points."""
+def segmented(path: Path, shot: Shot, classes: ClassTable, intensity_range: str) -> TrainIds:
+    """What a checkpoint or run predicts for a shot's points."""
     from kd_seg.serving.segmenter import Segmenter
 
     segmenter = Segmenter(path)

@@ -8,7 +8,7 @@ height     1       z alone, in metres, LiDAR frame
 range      1       distance from the sensor in metres
 remission  1       as the scan has it, 0-1
 offset     3       from the centre of the point's cell, in cells (-0.5 to 0.5), along the grid's axes
-cylinder9  9       Cylinder3D (methods 4): offset from the cell's centre (m, rad, m), rho, phi, z, x, y, remission
+cylinder9  9       Cylinder3D: offset from the cell's centre (m, rad, m), rho, phi, z, x, y, remission
 ========== ======= =====================================================================================
 """
 

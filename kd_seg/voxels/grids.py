@@ -20,7 +20,7 @@ Triple = tuple[float, float, float]
 Cells = tuple[int, int, int]
 
 PAD = 16
-"""Every padded side of a grid is a multiple of this, so that four strides of 2 lose no voxel (field T14)."""
+"""Every padded side of a grid is a multiple of this, so that four strides of 2 lose no voxel."""
 
 LARGEST = (1 << 21) - PAD
 """Most cells per axis: three indices, and one past the last, fit into a 63-bit integer."""
@@ -106,7 +106,7 @@ class CylindricalGrid:
 
     @classmethod
     def cylinder3d(cls) -> CylindricalGrid:
-        """The range of Cylinder3D (methods 4): 480 x 360 x 32 over 50 m, a turn, and -4 to 2 m."""
+        """The range of Cylinder3D (Zhu et al., CVPR 2021): 480 x 360 x 32 over 50 m, a turn, and -4 to 2 m."""
         return cls((480, 360, 32), (0.0, -math.pi, -4.0), (50.0, math.pi, 2.0))
 
     @property

@@ -3,7 +3,7 @@
 A LiDAR writes neighbouring returns one after the other, so consecutive points often share a cell: they are joined to
 runs first. The cell of a run is packed into one integer, axis by axis in bits, so that integer order is row order, with
 the number of the run below it. A radix sort by the first two axes brings the runs of a column together, in which they
-mostly have their order already; where they do not, columns are mended by insertion, or all bits are sorted. There is no
+mostly have their order already; where they do not, columns are sorted by insertion, or all bits are sorted. There is no
 hash table and no dense grid, and shuffled points cost no more than one run per point.
 """
 

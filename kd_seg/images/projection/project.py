@@ -15,7 +15,7 @@ from kd_seg.core.geometry import Matrix
 from kd_seg.scans import Points
 
 NEAREST_M = 1.0
-"""Points nearer to the camera plane than this have no pixel (methods 2.2)."""
+"""Points nearer to the camera plane than this have no pixel."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Which points the camera really sees: a z-buffer of splatted points (methods 2.2).
+"""Which points the camera really sees: a z-buffer of splatted points (docs/image_teachers.md).
 
 Camera and LiDAR stand about 0.3 m apart, so the camera misses part of what the LiDAR sees behind near objects. Each
 point is splatted as the rectangle that one LiDAR beam covers, the buffer keeps the least depth per pixel, and a point

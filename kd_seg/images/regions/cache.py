@@ -41,7 +41,7 @@ class RegionSettings(Settings):
     superpixel: SuperpixelSettings = SuperpixelSettings()
     min_pixels: int = Field(100, ge=1, description="smallest component of a teacher's semantic map, for kind mask")
     min_confidence: float = Field(0.5, ge=0, le=1, description="pixels below it belong to no mask")
-    erode_px: int = Field(0, ge=0, description="band dropped at region borders; methods 2.2 has 2 for masks")
+    erode_px: int = Field(0, ge=0, description="band dropped at region borders in pixels; 2 suits masks of a network")
 
 
 class RegionSource(Settings):
@@ -65,7 +65,7 @@ class RegionSource(Settings):
         return cache_path(cache, CONTENT, self.model_dump(mode="json"))
 
     def header(self, data: SemanticKitti, provenance: dict[str, Any] | None = None) -> Header:
-        """What a cache of this data must say."""
+        """The header that a cache of this data must have."""
         return Header(
             content=CONTENT,
             settings=self.model_dump(mode="json"),
@@ -206,9 +206,9 @@ def build_regions(source: RegionSource, cache: Path, data: SemanticKitti, tools:
     return folder
 
 
-def open_regions(source: RegionSource, cache: Path, data: SemanticKitti, mend: str) -> Store:
+def open_regions(source: RegionSource, cache: Path, data: SemanticKitti, fix_command: str) -> Store:
     """The cache of these regions; DataError with the command to build it where there is none that fits."""
-    return Store(source.path(cache), source.header(data), data.keys(), mend)
+    return Store(source.path(cache), source.header(data), data.keys(), fix_command)
 
 
 def read_regions(store: Store, key: Key) -> list[RegionView]:

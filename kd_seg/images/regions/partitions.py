@@ -35,7 +35,7 @@ class Components:
 
 
 def components(semantic: SemanticMap, allowed: npt.NDArray[np.bool_], least: float, min_pixels: int) -> Components:
-    """4-connected components of one class each (methods 3.3).
+    """4-connected components of one class each.
 
     Args:
         allowed: [C2], teacher classes that make units at all.
@@ -75,7 +75,7 @@ def describe(parts: PartMap, count: int, semantic: SemanticMap) -> Components:
 
 
 def erode(parts: PartMap, pixels: int) -> PartMap:
-    """Without the band of ``pixels`` at each part's borders (the picture's own border is none); methods 2.2, 3.3."""
+    """Without the band of ``pixels`` at each part's borders (the picture's own border is none)."""
     if pixels <= 0:
         return parts
     side = 2 * pixels + 1

@@ -1,4 +1,4 @@
-"""Feature maps read at pixels or averaged over parts, as sparse weights on cells (align_corners=False, methods 2.2).
+"""Feature maps read at pixels or averaged over parts, as sparse weights on cells (align_corners=False).
 
 Cell (v, u) of a map [H', W'] has its centre at pixel ``((u + 0.5) W / W', (v + 0.5) H / H')``.
 """

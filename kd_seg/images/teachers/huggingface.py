@@ -1,6 +1,6 @@
 """``huggingface``: a transformers model from a local folder, nothing downloaded, no code of the folder run.
 
-The folder's config.json says what it is: DINOv2 and DINOv3 give features, SegFormer and Mask2Former semantic maps,
+The folder's config.json decides what it is: DINOv2 and DINOv3 give features, SegFormer and Mask2Former semantic maps,
 CLIPSeg a semantic map of the class map's names as prompts, OWL-ViT and OWLv2 boxes of them.
 """
 
@@ -26,7 +26,7 @@ from kd_seg.images.teachers.interface import IMAGE_TEACHERS, Answer, Detections,
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
-# model_type: (class in transformers, what it gives, labels it learnt from, default normalisation)
+# model_type: (class in transformers, what it gives, labels it learned from, default normalisation)
 FAMILIES: dict[str, tuple[str, str, str, tuple[tuple[float, ...], tuple[float, ...]]]] = {
     "dinov2": ("Dinov2Model", "features", "none", _IMAGENET),
     "dinov2_with_registers": ("Dinov2WithRegistersModel", "features", "none", _IMAGENET),
@@ -112,7 +112,7 @@ class HuggingFaceTeacher:
         return {name: file_digest(folder / name) for name in names}
 
     def answer(self, shot: Shot) -> Answer:
-        """What the model says of a picture."""
+        """The model's output for one picture."""
         import torch
 
         rgb = shot.camera.read()

@@ -17,12 +17,12 @@ from kd_seg.core.registry import Registry
 from kd_seg.images.projection.cameras import Shot
 
 NO_ANSWER = 255
-"""Teacher class of a pixel that the teacher says nothing about."""
+"""Teacher class of a pixel without a prediction."""
 
 
 @dataclass(frozen=True)
 class SemanticMap:
-    """What a teacher says of every pixel.
+    """A teacher's prediction for every pixel.
 
     Attributes:
         classes: [H, W] uint8, index into the vocabulary, 255 = no answer.
@@ -53,7 +53,7 @@ class Detections:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a teacher says about one picture; what it does not give is None.
+    """A teacher's output for one picture; what it does not give is None.
 
     Attributes:
         features: [D, H', W'] float16, cell (r, c) covering an equal share of the picture.
@@ -67,7 +67,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a teacher was trained on, as far as its file says.
+    """What a teacher was trained on, as far as its file records it.
 
     Attributes:
         labels: "none" (self-supervised), "2d" (labels drawn on pictures), "projected_3d" (labels of LiDAR points).
@@ -94,7 +94,7 @@ class ImageTeacher(Protocol):
         ...
 
     def answer(self, shot: Shot) -> Answer | None:
-        """What it says of a picture; None where it has nothing for it (an export that lacks the file)."""
+        """Its output for a picture; None where it has none (an export that lacks the file)."""
         ...
 
 

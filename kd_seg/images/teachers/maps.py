@@ -1,4 +1,4 @@
-"""``maps``: what anybody's network said, exported to disk.
+"""``maps``: outputs of any network, exported to disk.
 
 Layout under ``root``: ``sequences/NN/class/XXXXXX.png`` (uint8 class ids, 255 = no answer),
 ``sequences/NN/confidence/XXXXXX.png`` (uint8, 0..``confidence_scale``) and ``sequences/NN/features/XXXXXX.npy``
@@ -29,7 +29,7 @@ class MapsSettings(Settings):
     root: str = Field(description="folder that holds sequences/NN/class, confidence or features")
     vocabulary: list[str] = Field(default_factory=list, description="class names by id; none given = the class map's")
     confidence_scale: float = Field(255.0, gt=0, description="value of the confidence picture that means 1")
-    labels: Literal["none", "2d", "projected_3d"] = Field("2d", description="what the exporting network learnt from")
+    labels: Literal["none", "2d", "projected_3d"] = Field("2d", description="what the exporting network learned from")
     trained_on: list[str] = Field(default_factory=list, description="data sets that it saw")
 
 

@@ -1,4 +1,4 @@
-"""The last few answers of a teacher, as neighbouring scans ask for the same pictures."""
+"""The last few outputs of a teacher, as neighbouring scans share pictures."""
 
 from __future__ import annotations
 

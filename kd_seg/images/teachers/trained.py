@@ -74,7 +74,7 @@ class TrainedTeacher:
         return {str(n): file_digest(p) for n, p in enumerate(paths)} if all(p.is_file() for p in paths) else {}
 
     def answer(self, shot: Shot) -> Answer:
-        """What the first network says that did not see this sequence's 3D labels; DataError if all did."""
+        """The output of the first network that did not see this sequence's 3D labels; DataError if all did."""
         import torch
         import torch.nn.functional as F
 

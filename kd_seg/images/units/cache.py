@@ -58,7 +58,7 @@ class UnitSource(Settings):
         return cache_path(cache, CONTENT, self.model_dump(mode="json"))
 
     def header(self, data: SemanticKitti, class_map: ClassMap, provenance: dict[str, Any] | None = None) -> Header:
-        """What a cache of this data must say; the teacher's identity is empty where its files are not here."""
+        """The header that a cache of this data must have; without the teacher's files its identity is empty."""
         identify = IMAGE_TEACHERS.get(self.teacher.kind).identify
         return Header(
             content=CONTENT,
@@ -152,10 +152,10 @@ def build_units(
     return folder
 
 
-def open_units(source: UnitSource, cache: Path, data: SemanticKitti, classes: ClassTable, mend: str) -> Store:
+def open_units(source: UnitSource, cache: Path, data: SemanticKitti, classes: ClassTable, fix_command: str) -> Store:
     """The cache of these units; DataError with the command to build it where there is none that fits."""
     class_map = load_class_map(source.class_map, classes)
-    return Store(source.path(cache), source.header(data, class_map), data.keys(), mend)
+    return Store(source.path(cache), source.header(data, class_map), data.keys(), fix_command)
 
 
 def read_units(store: Store, key: Key) -> Units:

@@ -1,4 +1,4 @@
-"""Frustum clutter: what a box or mask holds besides the object, cut away by depth and ground (methods 3.3)."""
+"""Frustum clutter: what a box or mask holds besides the object, cut by depth and ground (docs/image_teachers.md)."""
 
 from __future__ import annotations
 

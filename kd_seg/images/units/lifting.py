@@ -1,4 +1,4 @@
-"""From a teacher's answer on pixels to claims about points: components, masks and boxes lifted through the pairs."""
+"""From a teacher's output on pixels to claims about points: components, masks and boxes lifted through the pairs."""
 
 from __future__ import annotations
 

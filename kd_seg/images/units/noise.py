@@ -1,4 +1,4 @@
-"""Units made wrong on purpose, so that a study can measure what the backward pass mends."""
+"""Units made wrong on purpose, so that a study can measure what the backward pass repairs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Knowledge units: a 2D teacher's claims about sets of points, one CSR per scan (methods 3.3, Storage)."""
+"""Knowledge units: a 2D teacher's claims about sets of points, one CSR per scan (Umam et al., CVPR 2024)."""
 
 from __future__ import annotations
 

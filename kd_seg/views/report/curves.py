@@ -22,7 +22,7 @@ Series = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Curve:
-    """One chart: a title, what it says in words, and the SVG text."""
+    """One chart: a title, a summary in words, and the SVG text."""
 
     title: str
     words: str

@@ -1,4 +1,4 @@
-"""The scans of a report: truth, each run's answer, and its errors marked red, from above and in the camera."""
+"""The scans of a report: truth, each run's prediction, and its errors marked red, from above and in the camera."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Scene:
-    """All pictures of one scan in titled columns: the truth first, then each run's answer and errors."""
+    """All pictures of one scan in titled columns: the truth first, then each run's prediction and errors."""
 
     name: str
     columns: list[tuple[str, list[Picture]]]
@@ -69,7 +69,7 @@ class Gallery:
 
 
 def make_gallery(runs: list[Run], count: int, track: Track, threads: int = 0) -> Gallery:
-    """Draw ``count`` scans of the first run's validation data with every run's answer."""
+    """Draw ``count`` scans of the first run's validation data with every run's prediction."""
     gallery = Gallery()
     able = [run for run in runs if run.checkpoint is not None]
     gallery.notes += [f"{run.name} has no checkpoint yet." for run in runs if run.checkpoint is None]
@@ -129,9 +129,9 @@ def _scene(scan: Scan, segmenters: dict[str, Segmenter], classes: ClassTable, sp
         predicted = classes.class_to_train(answer.class_id)
         title, result = _result(predicted, truth, classes)
         wrong = (predicted != truth) & (truth > 0)
-        answers = _views(scan, class_colours(predicted, classes), None, f"{name}: prediction", result)
+        views = _views(scan, class_colours(predicted, classes), None, f"{name}: prediction", result)
         errors = _views(scan, error_colours(predicted, truth), wrong, f"{name}: errors, {title}", result)
-        columns.append((name, [*answers, *errors]))
+        columns.append((name, [*views, *errors]))
     return Scene(scan.name, columns)
 
 

@@ -25,7 +25,7 @@ class Run:
         evaluation: of its validation scans, or None where ``kd-seg eval`` has not been run.
         checkpoint: ``checkpoints/last.safetensors``, or None before the first save.
         values: numbers in the checkpoint; bytes: of the file.
-        training: what the checkpoint says of its training.
+        training: what the checkpoint records of its training.
     """
 
     path: Path

@@ -1,4 +1,4 @@
-"""The look of a report: one style sheet, light and dark by the reader's setting, no fonts or files from elsewhere."""
+"""The style sheet of a report, light and dark by the reader's setting, no fonts or files from elsewhere."""
 
 STYLE = """
 :root { --ink:#1c2430; --muted:#566273; --line:#d9dfe7; --paper:#ffffff; --card:#f5f7fa; --up:#0f7a3c; --down:#b3261e;

@@ -89,7 +89,7 @@ def _row(runs: list[Run], value: Callable[[Scores], float | None]) -> list[str]:
 
 
 def evaluation_notes(runs: list[Run]) -> list[str]:
-    """What was evaluated on what, one sentence per run; a run that was not says so."""
+    """What was evaluated on what, one sentence per run; a run without an evaluation is named."""
     notes = []
     for run in runs:
         result = run.evaluation
