@@ -1,0 +1,90 @@
+"""``kd-seg convert``."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kd_seg.cli.console import print_json, progress, say
+
+
+def command(
+    source: Annotated[Path, typer.Argument(help="A bag, or a folder of point files (.pcd .bin .ply .npy).")],
+    out: Annotated[Path, typer.Option(help="Data root; the drive becomes its sequences/NN.")],
+    sequence: Annotated[str, typer.Option(help="Name of the sequence folder.")] = "00",
+    points: Annotated[str | None, typer.Option(help="Bag: PointCloud2 topic; may be left out if there is one.")] = None,
+    odometry: Annotated[str | None, typer.Option(help="Bag: topic of nav_msgs/Odometry or PoseStamped.")] = None,
+    tf: Annotated[str | None, typer.Option(help="Bag: fixed frame whose transforms in /tf are the poses.")] = None,
+    poses: Annotated[Path | None, typer.Option(help="TUM file: time x y z qx qy qz qw.")] = None,
+    kiss_icp: Annotated[bool, typer.Option("--kiss-icp", help="Estimate poses from the points.")] = False,
+    extrinsic: Annotated[
+        str | None, typer.Option(help="'x y z roll pitch yaw' of the LiDAR in the frame of the poses (m, degrees).")
+    ] = None,
+    camera: Annotated[
+        list[str] | None, typer.Option(help="Bag: image topic, raw or compressed; twice at most.")
+    ] = None,
+    camera_info: Annotated[
+        list[str] | None, typer.Option(help="Bag: its CameraInfo; default camera_info beside it.")
+    ] = None,
+    deskew: Annotated[bool, typer.Option("--deskew", help="Undo motion within a sweep by per-point times.")] = False,
+    every: Annotated[int, typer.Option(help="Take every n-th cloud.")] = 1,
+    limit: Annotated[int, typer.Option(help="Take at most so many clouds; 0 = all.")] = 0,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="input.intensity_range=... or input.intensity_fields=[...].")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier conversion.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print the summary as JSON on stdout.")] = False,
+) -> None:
+    """Turn a recorded drive into a data set that every other command reads.
+
+    Scans, times, poses, calibration and pictures are written in SemanticKITTI's layout. A run that was interrupted goes
+    on where it stopped. Poses come from an odometry topic, from /tf, from a TUM file, or from LiDAR odometry (package
+    kiss-icp). Intensities are stored as 0-1.
+
+    Example: kd-seg convert drive.mcap --points /points --odometry /odom --out DATA
+
+             kd-seg convert drive.mcap --kiss-icp --camera /camera/image_raw/compressed --out DATA
+
+             kd-seg convert SCANS --poses SCANS/poses.tum --out DATA
+    """
+    from kd_seg.drives.convert import ConvertOptions, convert
+    from kd_seg.serving.parameters import read_parameters
+    from kd_seg.serving.pointcloud2 import DEFAULT_INTENSITY_FIELDS
+
+    values = read_parameters(None, set_ or [])
+    options = ConvertOptions(
+        points=points,
+        odometry=odometry,
+        tf=tf,
+        poses=poses,
+        kiss_icp=kiss_icp,
+        extrinsic=extrinsic,
+        cameras=tuple(camera or ()),
+        camera_infos=tuple(camera_info or ()),
+        deskew=deskew,
+        every=every,
+        limit=limit,
+        intensity_range=values.get("input.intensity_range"),
+        intensity_fields=tuple(values.get("input.intensity_fields", DEFAULT_INTENSITY_FIELDS)),
+        sequence=sequence,
+        overwrite=overwrite,
+    )
+    with contextlib.ExitStack() as stages:
+
+        def stage(name: str, total: int) -> Callable[[int], None]:
+            stages.close()
+            return stages.enter_context(progress(name, total))
+
+        report = convert(source.expanduser(), out.expanduser(), options, stage)
+    for warning in report.warnings:
+        say(f"warning: {warning}")
+    for reason, count in report.left_out.items():
+        say(f"left out: {count} {reason}")
+    driven = f", {report.metres:.0f} m driven" if report.metres is not None else ""
+    say(f"{report.scans} scans, {report.pictures} pictures{driven}: {report.folder}")
+    if json_:
+        print_json(report.to_json())

@@ -1,0 +1,219 @@
+"""Recordings: clouds with their times, whether they lie in a bag or as files in a folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from kd_seg.core.errors import DataError, UsageError
+from kd_seg.drives.deskew import point_times
+from kd_seg.drives.trajectory import Times, Trajectory
+from kd_seg.scans import Points, read_points
+from kd_seg.scans.point_files import READERS
+from kd_seg.serving.bag_io import cloud_connections, open_bag
+from kd_seg.serving.pointcloud2 import CloudRejectedError, Decoded, Decoder, Limits
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One cloud of a recording.
+
+    Attributes:
+        number: its place in the recording, from 0.
+        stamp: seconds.
+        points: [N, 4] float32 x, y, z in metres, intensity as the sensor sends it; missing returns left out.
+        times: [N] seconds relative to the stamp, or None where the recording has none.
+    """
+
+    number: int
+    stamp: float
+    points: Points
+    times: Times | None
+
+
+class Recording(Protocol):
+    """What a drive is converted from."""
+
+    source: Path
+    frame_id: str
+
+    def stamps(self) -> Times:
+        """Seconds of every cloud, in order; NaN for one that cannot be read or holds no return."""
+
+    def frames(self, wanted: frozenset[int]) -> Iterator[Frame]:
+        """The clouds numbered ``wanted``, in order."""
+
+    def rejected(self) -> dict[str, int]:
+        """How many clouds were refused by the last ``stamps``, by reason."""
+
+
+def returns(points: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """Which rows [N] are returns: finite coordinates that are not exactly (0, 0, 0); points [N, 3+]."""
+    xyz = points[:, :3]
+    return np.asarray(np.isfinite(xyz).all(axis=1) & xyz.any(axis=1))
+
+
+def frame_of(number: int, stamp: float, points: Points, times: Times | None) -> Frame:
+    """A frame without missing returns; an intensity that is not finite becomes 0."""
+    keep = returns(points)
+    points = np.ascontiguousarray(points[keep], np.float32)
+    points[~np.isfinite(points[:, 3]), 3] = 0.0
+    return Frame(number, stamp, points, times[keep] if times is not None else None)
+
+
+class BagRecording:
+    """The PointCloud2 topic of a bag.
+
+    Args:
+        topic: None = the only one there is.
+        intensity_fields: names looked for, in order.
+        with_times: read per-point times.
+    """
+
+    def __init__(
+        self, source: Path, topic: str | None, intensity_fields: tuple[str, ...], with_times: bool = False
+    ) -> None:
+        self.source = source
+        self._decoder, self._with_times = Decoder(intensity_fields), with_times
+        self._rejected: dict[str, int] = {}
+        with open_bag(source) as reader:
+            connections = cloud_connections(reader, topic, source)
+            self.topic = connections[0].topic
+            message: Any = next(
+                (reader.deserialize(raw, c.msgtype) for c, _, raw in reader.messages(connections)), None
+            )
+        if message is None:
+            raise DataError(f"{source}: topic {self.topic} holds no message; record it anew.")
+        self.frame_id = str(message.header.frame_id)
+
+    def stamps(self) -> Times:
+        """Header stamps; where a driver leaves them all 0, the times of recording."""
+        found, received = [], []
+        for _, message, time_ns in self._messages():
+            readable = self._decode(message) is not None
+            found.append(stamp_of(message) if readable else np.nan)
+            received.append(time_ns * 1e-9 if readable else np.nan)
+        stamps = np.array(found)
+        return stamps if np.nan_to_num(stamps).any() else np.array(received)
+
+    def frames(self, wanted: frozenset[int]) -> Iterator[Frame]:
+        """Decoded clouds."""
+        for number, message, time_ns in self._messages():
+            cloud = self._decode(message) if number in wanted else None
+            if cloud is not None:
+                stamp = stamp_of(message) or time_ns * 1e-9
+                points = np.column_stack([cloud.xyz, cloud.intensity])
+                times = point_times(message, stamp) if self._with_times else None
+                yield frame_of(number, stamp, points, times)
+
+    def _decode(self, message: Any) -> Decoded | None:
+        """The cloud, or None where it is refused or holds no return; the reason is counted."""
+        try:
+            cloud = self._decoder.decode(message, Limits(max_points=20_000_000))
+        except CloudRejectedError as error:
+            self._refuse(error.reason)
+            return None
+        if returns(cloud.xyz).any():
+            return cloud
+        self._refuse("no_valid_points")
+        return None
+
+    def _refuse(self, reason: str) -> None:
+        self._rejected[reason] = self._rejected.get(reason, 0) + 1
+
+    def rejected(self) -> dict[str, int]:
+        """Refused clouds by reason."""
+        return dict(self._rejected)
+
+    def _messages(self) -> Iterator[tuple[int, Any, int]]:
+        self._rejected.clear()
+        with open_bag(self.source) as reader:
+            connections = cloud_connections(reader, self.topic, self.source)
+            for number, (connection, time_ns, raw) in enumerate(reader.messages(connections)):
+                yield number, reader.deserialize(raw, connection.msgtype), time_ns
+
+
+def stamp_of(message: Any) -> float:
+    """Seconds of a message's header."""
+    stamp = message.header.stamp
+    return float(stamp.sec) + 1e-9 * float(stamp.nanosec)
+
+
+class FolderRecording:
+    """Point files of one folder, in the order of their names.
+
+    Args:
+        poses: whose rows belong to the files one by one where there are as many; else file names must hold times.
+    """
+
+    frame_id = ""
+
+    def __init__(self, source: Path, poses: Trajectory | None) -> None:
+        self.source = source
+        self.paths = sorted(p for p in source.iterdir() if p.suffix.lower() in READERS)
+        if not self.paths:
+            raise UsageError(f"{source} holds no point file ({', '.join(sorted(READERS))}); give a folder that does.")
+        self._poses = poses
+        self._rejected: dict[str, int] = {}
+
+    def stamps(self) -> Times:
+        """Of the pose rows, else of the file names (seconds, or whole numbers of 16 or more digits in nanoseconds).
+
+        Files in neither way are taken to be 0.1 s apart. Raises DataError where poses and files do not fit together.
+        """
+        self._rejected.clear()
+        readable = np.array([self._read(path) is not None for path in self.paths])
+        return np.where(readable, self._named_times(), np.nan)
+
+    def frames(self, wanted: frozenset[int]) -> Iterator[Frame]:
+        """Points of the files."""
+        stamps = self._named_times()
+        for number, path in enumerate(self.paths):
+            points = self._read(path) if number in wanted else None
+            if points is not None:
+                yield frame_of(number, float(stamps[number]), points, None)
+
+    def _named_times(self) -> Times:
+        if self._poses is not None and len(self._poses.times) == len(self.paths):
+            return self._poses.times
+        stamps = [_stamp_of_name(path) for path in self.paths]
+        if None not in stamps:
+            return np.array(stamps, np.float64)
+        if self._poses is not None:
+            raise DataError(
+                f"{self.source} has {len(self.paths)} point files and the trajectory {len(self._poses.times)} poses; "
+                "give one pose per file, or files named by their time in seconds or nanoseconds."
+            )
+        return 0.1 * np.arange(len(self.paths))
+
+    def _read(self, path: Path) -> Points | None:
+        """The points of a file, or None where it cannot be read or holds no return."""
+        try:
+            points = read_points(path)
+        except DataError as error:
+            self._rejected[str(error)] = 1
+            return None
+        if returns(points).any():
+            return points
+        self._rejected["no_valid_points"] = self._rejected.get("no_valid_points", 0) + 1
+        return None
+
+    def rejected(self) -> dict[str, int]:
+        """Refused files by reason."""
+        return dict(self._rejected)
+
+
+def _stamp_of_name(path: Path) -> float | None:
+    """The time in a file name such as 1699999999.123456.pcd or 1699999999123456000.bin; None where there is none."""
+    name = path.name[: -len(path.suffix)]
+    seconds = re.fullmatch(r"\D*(\d+\.\d+)", name)
+    if seconds:
+        return float(seconds[1])
+    nanoseconds = re.fullmatch(r"\D*(\d{16,19})", name)
+    return int(nanoseconds[1]) * 1e-9 if nanoseconds else None

@@ -1,0 +1,203 @@
+"""kd-seg convert: from bags and folders to a data root, against what the made-up drive knows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from console_script import kd_seg
+from drive_bags import LIDAR_TO_CAMERA, Drive, K, write_drive
+from scipy.spatial.transform import Rotation
+
+from kd_seg.core.errors import DataError, UsageError
+from kd_seg.core.geometry import transform
+from kd_seg.drives.convert import Converted, ConvertOptions, convert
+from kd_seg.scans import KittiSequence, SemanticKitti
+
+
+@pytest.fixture(scope="module")
+def drive(tmp_path_factory: pytest.TempPathFactory) -> Drive:
+    return write_drive(tmp_path_factory.mktemp("drive") / "bag", broken=3)
+
+
+def silent(name: str, total: int) -> Callable[[int], None]:
+    return lambda count: None
+
+
+def run(source: Path, out: Path, **options: object) -> Converted:
+    return convert(source, out, ConvertOptions(**options), silent)  # type: ignore[arg-type]
+
+
+def spread(sequence: KittiSequence, world: np.ndarray) -> float:
+    """Largest distance of any scan's points, moved by its pose, from where the world has them."""
+    first = None
+    worst = 0.0
+    for index in sequence.indices:
+        scan = sequence.scan(index)
+        assert scan.pose is not None
+        seen = transform(scan.pose, scan.points[:, :3])
+        first = seen if first is None else first
+        worst = max(worst, float(np.abs(seen - first).max()))
+        assert len(seen) == len(world)
+    return worst
+
+
+@pytest.mark.parametrize("motion", [{"odometry": "/odom"}, {"tf": "odom"}], ids=["odometry", "tf"])
+def test_scans_moved_by_their_poses_show_one_world(drive: Drive, tmp_path: Path, motion: dict[str, str]) -> None:
+    report = run(drive.path, tmp_path, **motion)
+    sequence = SemanticKitti(tmp_path).sequences["00"]
+    assert report.scans == len(sequence.indices) == 5
+    assert report.left_out == {"clouds refused (truncated)": 1}
+    assert spread(sequence, drive.world) < 2e-3
+    expected = np.linalg.inv(drive.poses[0]) @ drive.poses[5]
+    np.testing.assert_allclose(sequence.poses[4], expected, atol=1e-4)
+    np.testing.assert_allclose(sequence.times, [0, 0.1, 0.2, 0.4, 0.5], atol=1e-5)
+    driven = np.linalg.norm(np.diff(drive.poses[[0, 1, 2, 4, 5], :3, 3], axis=0), axis=1).sum()
+    assert report.metres == pytest.approx(driven, abs=1e-3)
+
+
+def test_intensities_become_0_to_1_and_missing_returns_are_left_out(drive: Drive, tmp_path: Path) -> None:
+    report = run(drive.path, tmp_path, odometry="/odom")
+    points = SemanticKitti(tmp_path)[0].points
+    assert report.intensity_range == "byte"
+    assert any("taken as byte" in warning for warning in report.warnings)
+    np.testing.assert_allclose(points[:, 3], np.linspace(0, 1, len(points)), atol=1e-5)
+
+
+def test_deskewing_undoes_the_motion_within_a_sweep(tmp_path: Path) -> None:
+    drive = write_drive(tmp_path / "bag", scans=4, sweep_s=0.09, camera=False)
+    run(drive.path, tmp_path / "raw", odometry="/odom")
+    run(drive.path, tmp_path / "undone", odometry="/odom", deskew=True)
+
+    def error(root: Path) -> float:
+        scan = SemanticKitti(root)[2]
+        true = transform(np.linalg.inv(drive.poses[2]), drive.world)
+        return float(np.abs(scan.points[:, :3] - true).max())
+
+    assert error(tmp_path / "raw") > 0.5
+    assert error(tmp_path / "undone") < 0.05
+
+
+def test_pictures_lie_beside_their_scans_and_points_project_into_them(drive: Drive, tmp_path: Path) -> None:
+    report = run(drive.path, tmp_path, odometry="/odom", cameras=("/camera/image_raw/compressed",))
+    scan = SemanticKitti(tmp_path)[3]
+    assert report.pictures == 5
+    (camera,) = scan.cameras
+    assert camera.read()[0, 0, 2] == 40  # the fifth cloud's picture: the fourth cloud was refused
+    in_camera = transform(LIDAR_TO_CAMERA, scan.points[:, :3])
+    pixels = in_camera @ K.T
+    ours = np.c_[scan.points[:, :3].astype(float), np.ones(len(scan.points))] @ camera.matrix().T
+    np.testing.assert_allclose(ours, pixels, atol=1e-3)
+
+
+def test_a_distorted_picture_is_rectified(tmp_path: Path) -> None:
+    drive = write_drive(tmp_path / "bag", scans=2, distortion=-0.2)
+    run(drive.path, tmp_path / "out", odometry="/odom", cameras=("/camera/image_raw/compressed",))
+    (camera,) = SemanticKitti(tmp_path / "out")[0].cameras
+    column, row = 100, 60
+    x, y = (column - 60) / 90, (row - 40) / 90
+    bend = 1 - 0.2 * (x * x + y * y)
+    red, green, _ = camera.read()[row, column]
+    assert red == pytest.approx(90 * x * bend + 60, abs=1)
+    assert green == pytest.approx(90 * y * bend + 40, abs=1)
+
+
+def test_an_interrupted_conversion_goes_on(drive: Drive, tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    run(drive.path, whole, odometry="/odom")
+
+    class Stop(Exception):
+        pass
+
+    def failing(name: str, total: int) -> Callable[[int], None]:
+        done = {"count": 0}
+
+        def advance(count: int) -> None:
+            done["count"] += count
+            if name == "converting" and done["count"] >= 3:
+                raise Stop
+
+        return advance
+
+    with pytest.raises(Stop):
+        convert(drive.path, cut, ConvertOptions(odometry="/odom"), failing)
+    before = {p: p.stat().st_mtime_ns for p in cut.rglob("*.bin")}
+    assert len(before) == 3
+    run(drive.path, cut, odometry="/odom")
+    assert all(p.stat().st_mtime_ns == t for p, t in before.items())
+    assert files(whole) == files(cut)
+
+
+def files(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+def test_other_options_or_foreign_files_are_refused(drive: Drive, tmp_path: Path) -> None:
+    run(drive.path, tmp_path, odometry="/odom")
+    with pytest.raises(UsageError, match="--overwrite"):
+        run(drive.path, tmp_path, odometry="/odom", every=2)
+    assert run(drive.path, tmp_path, odometry="/odom", every=2, overwrite=True).scans == 3
+    foreign = tmp_path / "sequences" / "01" / "velodyne"
+    foreign.mkdir(parents=True)
+    (foreign / "000000.bin").write_bytes(b"mine")
+    with pytest.raises(UsageError, match="did not write"):
+        run(drive.path, tmp_path, odometry="/odom", sequence="01", overwrite=True)
+    assert (foreign / "000000.bin").read_bytes() == b"mine"
+
+
+def test_a_folder_of_files_with_a_tum_file(drive: Drive, tmp_path: Path) -> None:
+    run(drive.path, tmp_path / "bag", odometry="/odom", limit=3)
+    folder = tmp_path / "loose"
+    folder.mkdir()
+    rows = ["# time x y z qx qy qz qw"]
+    for index in range(3):
+        scan = SemanticKitti(tmp_path / "bag")[index]
+        scan.points.astype("<f4").tofile(folder / f"{index:03d}.bin")
+        pose = drive.poses[index]
+        numbers = [drive.times[index], *pose[:3, 3], *Rotation.from_matrix(pose[:3, :3]).as_quat()]
+        rows.append(" ".join(f"{number:.9f}" for number in numbers))
+    (tmp_path / "poses.tum").write_text("\n".join(rows))
+    report = run(folder, tmp_path / "out", poses=tmp_path / "poses.tum")
+    assert report.scans == 3
+    assert spread(SemanticKitti(tmp_path / "out").sequences["00"], drive.world) < 2e-3
+    (folder / "003.bin").write_bytes((folder / "002.bin").read_bytes())
+    with pytest.raises(DataError, match="4 point files and the trajectory 3 poses"):
+        run(folder, tmp_path / "out2", poses=tmp_path / "poses.tum")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"odometry": "/odom", "tf": "odom"}, "exclude each other"),
+        ({"deskew": True}, "--deskew needs poses"),
+        ({"odometry": "/nowhere"}, "it has: /odom"),
+        ({"tf": "map"}, "No transform connects"),
+        ({"cameras": ("/nowhere",), "odometry": "/odom"}, "its image topics: /camera/image_raw/compressed"),
+        ({"points": "/nowhere"}, "its PointCloud2 topics: /points"),
+        ({"extrinsic": "1 2 3", "odometry": "/odom"}, "six numbers"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(
+    drive: Drive, tmp_path: Path, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises((UsageError, DataError), match=message):
+        run(drive.path, tmp_path, **options)
+    assert not list(tmp_path.rglob("*.bin"))
+
+
+def test_without_poses_it_names_the_topic_that_has_them(drive: Drive, tmp_path: Path) -> None:
+    report = run(drive.path, tmp_path)
+    assert any("--odometry /odom" in warning for warning in report.warnings)
+    assert not (tmp_path / "sequences" / "00" / "poses.txt").exists()
+
+
+def test_the_command(drive: Drive, tmp_path: Path) -> None:
+    done = kd_seg("convert", drive.path, "--odometry", "/odom", "--out", tmp_path, "--json")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["scans"] == 5
+    assert summary["poses_from"] == "/odom"
+    assert "left out: 1 clouds refused (truncated)" in done.stderr
