@@ -36,7 +36,9 @@ TEST = [
     "types-PyYAML",
     "mcap",
     "mcap-ros2-support",
+    "kiss-icp",
 ]
+DRIVES = ["kiss-icp>=1.2"]
 TEACHERS = ["transformers>=5,<6"]
 
 setup(
@@ -81,7 +83,7 @@ setup(
         "pillow>=10",
         "rosbags>=0.10.9",
     ],
-    extras_require={"test": TEST, "teachers": TEACHERS, "all": TEST + TEACHERS},
+    extras_require={"test": TEST, "teachers": TEACHERS, "drives": DRIVES, "all": TEST + TEACHERS + DRIVES},
     entry_points={
         "console_scripts": [
             "kd-seg = kd_seg.cli.main:main",
