@@ -70,6 +70,8 @@ setup(
         'spconv-cu120==2.3.6; python_version < "3.12"',
         'spconv-cu121==2.3.8; python_version >= "3.12"',
         "numba>=0.59",
+        # Numba imports coverage where it finds one, and dies of the old one that colcon brings on Ubuntu.
+        "coverage>=7.6.1",
         "open3d==0.19.0",
         "scipy>=1.11",
         "scikit-image>=0.22",

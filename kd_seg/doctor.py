@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from kd_seg.core.errors import KdSegError
+from kd_seg.core.imports import import_failure
 
+FORESEEN = (KdSegError, OSError, ImportError, subprocess.SubprocessError)
 _GIGABYTE = 1024**3
 
 
@@ -42,8 +44,11 @@ def examine() -> Iterator[Check]:
     for name, check in CHECKS.items():
         try:
             ok, says = check()
-        except (KdSegError, OSError, ImportError, subprocess.SubprocessError) as error:
-            ok, says = False, str(error)
+        except Exception as error:
+            failure = import_failure(error)
+            if failure is None and not isinstance(error, FORESEEN):
+                raise
+            ok, says = False, str(failure or error)
         yield Check(name, ok, says)
 
 
@@ -201,13 +206,14 @@ def _disk() -> tuple[bool, str]:
 def _ended(code: str) -> str | None:
     """How a Python process with ``code`` ended: None well, else a few words such as "died of SIGFPE"."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    code = f"from kd_seg.core.imports import say_import_failures; say_import_failures(); {code}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=environment)
     if done.returncode == 0:
         return None
     if done.returncode < 0:
         return f"died of {signal.Signals(-done.returncode).name}"
     lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
-    return f"failed ({lines[-1].strip()[:200] if lines else f'exit code {done.returncode}'})"
+    return f"failed ({lines[-1].strip()[:400] if lines else f'exit code {done.returncode}'})"
 
 
 def _version(package: str) -> str:

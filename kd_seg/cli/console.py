@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from kd_seg.core.errors import KdSegError
+from kd_seg.core.imports import import_failure
 
 T = TypeVar("T")
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -40,6 +41,12 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from None
+        except Exception as error:
+            failure = import_failure(error)
+            if failure is None or os.environ.get("KD_SEG_DEBUG"):
+                raise
+            err.print(f"[bold red]error:[/] {_escape(str(failure))}")
+            raise typer.Exit(failure.exit_code) from None
 
     return run
 
