@@ -1,90 +1,124 @@
-"""Points from files of other kinds: .bin, .npy, .pcd, .ply, each one registered reader."""
+"""Points from files: .bin, .npy, .pcd, .ply, each one registered reader."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from kd_seg.core.errors import DataError
+from kd_seg.core.errors import DataError, UsageError
 from kd_seg.scans.arrays import Points
+from kd_seg.scans.content import LARGEST_SCAN, read_content
+from kd_seg.scans.layout import DTYPES, Doubt, Layout, doubt
+from kd_seg.scans.npy import read_npy
+from kd_seg.scans.pcd import read_pcd
+from kd_seg.scans.ply import read_ply
+from kd_seg.scans.point_table import PointFile, PointTable, choose
 
-READERS: dict[str, Callable[[Path], Points]] = {}
-"""Reader by file suffix; each returns points [N, 4] float32, intensity as the file has it (0 where it has none)."""
+TABLE_READERS: dict[str, Callable[[Path], PointTable]] = {".npy": read_npy, ".pcd": read_pcd, ".ply": read_ply}
+"""Readers of files that name their columns, by suffix."""
+
+READERS = tuple(sorted([".bin", *TABLE_READERS]))
+"""Suffixes of the point files that can be read."""
 
 BAG_SUFFIXES = (".mcap", ".db3", ".bag")
-"""Files that hold many clouds, read by kd_seg.serving.bag_io."""
+"""Files that hold many clouds."""
+
+
+@dataclass(frozen=True)
+class FileFormat:
+    """What the user says of point files (parameters ``input.*``).
+
+    Attributes:
+        columns: numbers per point of a .bin file; 0 = 4, unless the file looks like another number.
+        dtype: of a .bin file, a key of DTYPES; "auto" = float32, unless the file looks like another type.
+        intensity_fields: names of the intensity field of .pcd, .ply and structured .npy files; empty = the usual ones.
+    """
+
+    columns: int = 0
+    dtype: str = "auto"
+    intensity_fields: tuple[str, ...] = ()
+
+    @property
+    def layout(self) -> Layout:
+        """How .bin files are read."""
+        return Layout(self.columns or 4, "float32" if self.dtype == "auto" else self.dtype)
+
+    @property
+    def names_layout(self) -> bool:
+        """Whether the user said anything of .bin files."""
+        return self.columns != 0 or self.dtype != "auto"
 
 
 def is_bag(path: Path) -> bool:
-    """Is this a bag file or a bag folder, judged by its name or its metadata.yaml?"""
-    return path.suffix.lower() in BAG_SUFFIXES or (path / "metadata.yaml").is_file()
+    """Is this a bag file or a bag folder, judged by its name, its metadata.yaml or the storage files in it?"""
+    if path.suffix.lower() in BAG_SUFFIXES:
+        return True
+    return (path / "metadata.yaml").is_file()
 
 
-def reader(suffix: str) -> Callable[[Callable[[Path], Points]], Callable[[Path], Points]]:
-    """Decorator that files a reader under a suffix such as ".bin"."""
-
-    def file(function: Callable[[Path], Points]) -> Callable[[Path], Points]:
-        READERS[suffix] = function
-        return function
-
-    return file
+def read_points(path: str | Path, form: FileFormat = FileFormat()) -> Points:
+    """Points [N, 4] float32 of a file, by its suffix; errors as ``read_point_file``."""
+    return read_point_file(path, form).points
 
 
-def read_points(path: str | Path) -> Points:
-    """Points [N, 4] float32 of a file, by its suffix; DataError names the file and the known suffixes."""
+def read_point_file(path: str | Path, form: FileFormat = FileFormat()) -> PointFile:
+    """Points of a file, by its suffix, and where their intensity came from.
+
+    Raises:
+        DataError: no such file, an unknown suffix, or content that is damaged or not what it should be.
+        UsageError: ``form`` names a layout for a file that names its own columns.
+    """
     path = Path(path)
-    function = READERS.get(path.suffix.lower())
-    if function is None:
-        raise DataError(f"{path} has no known point-file suffix; known: {', '.join(sorted(READERS))}.")
-    if not path.is_file():
+    suffix = path.suffix.lower()
+    if suffix not in READERS:
+        raise DataError(f"{path} has no known point-file suffix; known: {', '.join(READERS)}.")
+    if not path.exists():
         raise DataError(f"{path} does not exist; check the path.")
-    return function(path)
+    if suffix == ".bin":
+        points = read_bin(path, form)
+        return PointFile(points, "column 4" if form.layout.columns > 3 else None)
+    if form.names_layout:
+        raise UsageError(f"input.columns and input.dtype are for .bin files; {path.name} names its own columns.")
+    return choose(TABLE_READERS[suffix](path), form.intensity_fields, str(path))
 
 
-@reader(".bin")
-def read_bin(path: Path) -> Points:
-    """KITTI: float32 x, y, z, remission per point. A cut-off file raises DataError; an empty one gives no points."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); check the data set.") from None
-    if len(content) % 16:
-        raise DataError(f"{path} has {len(content)} bytes, no whole number of 16-byte points; it is cut off.")
-    return np.frombuffer(content, dtype="<f4").reshape(-1, 4).astype(np.float32)
+def read_bin(path: Path, form: FileFormat = FileFormat()) -> Points:
+    """KITTI: float32 x, y, z, remission per point, or what ``form`` says; an empty file gives no points.
 
-
-@reader(".npy")
-def read_npy(path: Path) -> Points:
-    """A saved array [N, 3] or wider: x, y, z and, if there, intensity."""
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} is not a readable .npy array ({error}); save it with numpy.save.") from None
-    if array.ndim != 2 or array.shape[1] < 3 or array.dtype.kind not in "fiu":
-        raise DataError(f"{path} holds {array.dtype} {list(array.shape)}; points are numbers of shape [N, 3] or wider.")
-    return _with_intensity(array[:, :3], array[:, 3] if array.shape[1] > 3 else None)
-
-
-@reader(".pcd")
-@reader(".ply")
-def read_open3d(path: Path) -> Points:
-    """.pcd and .ply through Open3D; ``intensity`` (or i, reflectivity, remission, scalar_*) is kept where present."""
-    from kd_seg.core.open3d import open3d
-
-    cloud = open3d().t.io.read_point_cloud(str(path))
-    if "positions" not in cloud.point or len(cloud.point.positions) == 0:
-        raise DataError(f"{path} holds no points that Open3D can read; check that it is a valid {path.suffix} file.")
-    names = ("intensity", "i", "reflectivity", "remission", "scalar_intensity", "scalar_Intensity")
-    name = next((n for n in names if n in cloud.point), None)
-    intensity = cloud.point[name].numpy().reshape(-1) if name is not None else None
-    return _with_intensity(cloud.point.positions.numpy(), intensity)
-
-
-def _with_intensity(xyz: np.ndarray, intensity: np.ndarray | None) -> Points:
-    points = np.zeros((len(xyz), 4), dtype=np.float32)
-    points[:, :3] = xyz
-    if intensity is not None:
-        points[:, 3] = intensity
+    Raises DataError where the size does not fit, or the values cannot lie so; it says what they look like.
+    """
+    content = read_content(path)
+    layout = form.layout
+    doubted = doubt(content, layout, judge_columns=form.columns == 0)
+    if doubted is not None:
+        raise DataError(f"{path} does not hold {layout}: {_told(doubted, layout)}.")
+    count = len(content) // layout.point_bytes
+    if count > LARGEST_SCAN:
+        raise DataError(f"{path} holds {count:,} points, a scan has at most {LARGEST_SCAN:,}; split it.")
+    table = np.frombuffer(content, DTYPES[layout.dtype]).reshape(count, layout.columns)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if layout.columns == 4:
+            return table.astype(np.float32)
+        points = np.zeros((count, 4), np.float32)
+        points[:, : min(4, layout.columns)] = table[:, :4]
     return points
+
+
+def point_count(path: Path, form: FileFormat = FileFormat()) -> int:
+    """Points of a .bin file by its size alone; DataError where the file is missing."""
+    try:
+        return path.stat().st_size // form.layout.point_bytes
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error}); check the data set.") from None
+
+
+def _told(doubted: Doubt, layout: Layout) -> str:
+    better = doubted.better
+    if better is None:
+        return doubted.reason
+    keys = [f"input.columns={better.columns}"] if better.columns != layout.columns else []
+    keys += [f"input.dtype={better.dtype}"] if better.dtype != layout.dtype else []
+    return f"{doubted.reason}, it looks like {better}; if that is right, add {' '.join(f'--set {key}' for key in keys)}"

@@ -1,0 +1,160 @@
+"""How a .bin file's numbers lie, and whether that can be true: a .bin file says nothing of itself.
+
+Two figures decide. Read with the wrong type, part of the values is of no size that a coordinate can have. Read with the
+wrong number of columns, every column is a mixture of all, and the mutual information of value and column falls to zero
+(the entropy of a mixture is never below the mean entropy of its parts).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+DTYPES = {"float32": "<f4", "float64": "<f8", "float32_be": ">f4", "float64_be": ">f8"}
+"""NumPy type by the names that ``input.dtype`` takes."""
+
+COLUMNS = (4, 5, 3, 6, 7, 8)
+"""Numbers of columns that are tried, the commonest first."""
+
+_SAMPLE = 33_600
+"""Values looked at, a multiple of every number of columns."""
+_FEWEST = 512
+"""Values below which the columns are not judged."""
+_SMALLEST, _LARGEST = 1e-10, 1e8
+_ABSURD = 0.01
+"""Share of absurd values from which a type is not believed."""
+_BINS = 32
+_TEXT = frozenset(b"0123456789+-.,;eEnaifNAIF \t\r\n#xyz")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Columns and type of a .bin file.
+
+    Attributes:
+        columns: numbers per point, x, y, z first, then intensity.
+        dtype: a key of DTYPES.
+    """
+
+    columns: int = 4
+    dtype: str = "float32"
+
+    @property
+    def point_bytes(self) -> int:
+        """Bytes per point."""
+        return self.columns * np.dtype(DTYPES[self.dtype]).itemsize
+
+    def __str__(self) -> str:
+        return f"{self.columns} columns of {self.dtype} ({self.point_bytes} bytes a point)"
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Why a file's content is not believed, and the layout that it seems to have, if any."""
+
+    reason: str
+    better: Layout | None = None
+
+
+def doubt(content: bytes, layout: Layout, judge_columns: bool = True) -> Doubt | None:
+    """Why a file's content is not believed to lie as ``layout`` has it, or None.
+
+    Args:
+        judge_columns: whether the number of columns is in question too, or only the type.
+    """
+    if content and _is_text(content):
+        return Doubt("it is text, not binary numbers; save it as .npy, or write float32 with tofile()")
+    if len(content) % layout.point_bytes:
+        reason = f"{len(content):,} bytes are no whole number of {layout.point_bytes}-byte points"
+        better = _better(content, layout)
+        return Doubt(reason if better else f"{reason}; it is cut off", better)
+    absurd = _absurd(_sample(content, layout.dtype))
+    if absurd > _ABSURD:
+        reason = f"{100 * absurd:.0f} % of its values as {layout.dtype} are no possible coordinates"
+        better = _better(content, layout)
+        return Doubt(reason if better else f"{reason}; it is damaged or of another kind", better)
+    if judge_columns and (better := _better_columns(content, layout)) is not None:
+        return Doubt(f"in {layout.columns} columns its values are mixed", better)
+    return None
+
+
+def _better(content: bytes, layout: Layout) -> Layout | None:
+    """The most plausible other layout whose points divide the size and whose values are possible, or None."""
+    for dtype in DTYPES:
+        fits = [Layout(count, dtype) for count in COLUMNS if len(content) % Layout(count, dtype).point_bytes == 0]
+        if not fits or _absurd(_sample(content, dtype)) > _ABSURD:
+            continue
+        known = {each: information(_sample(content, dtype), each.columns) for each in fits}
+        # Ahead by more than chance: the commonest number of columns wins where several are as good.
+        best = max(known.values())
+        chosen = next(each for each in fits if known[each] >= 0.8 * best - 0.02)
+        if chosen != layout:
+            return chosen
+    return None
+
+
+def _better_columns(content: bytes, layout: Layout) -> Layout | None:
+    values = _sample(content, layout.dtype)
+    if len(values) < _FEWEST:
+        return None
+    own = information(values, layout.columns)
+    rivals = [
+        Layout(count, layout.dtype)
+        for count in COLUMNS
+        if count != layout.columns and len(content) % Layout(count, layout.dtype).point_bytes == 0
+    ]
+    known = {rival: information(values, rival.columns) for rival in rivals}
+    best = max(known.values(), default=0.0)
+    if best >= min(2.0 * own + 0.1, own + 0.6):
+        return next(rival for rival in rivals if known[rival] >= 0.8 * best - 0.02)
+    double = Layout(2 * layout.columns, layout.dtype)
+    return double if double in rivals and _every_other_row_is_no_point(values, layout.columns) else None
+
+
+def _every_other_row_is_no_point(values: npt.NDArray[np.float64], columns: int) -> bool:
+    """Whether most odd rows lie exactly on an axis and even ones do not, as where a point fills two rows."""
+    rows = values[: len(values) // (2 * columns) * 2 * columns].reshape(-1, 2, columns)
+    on_axis = (rows[:, :, :3] == 0).sum(axis=2) >= 2
+    there = (rows != 0).any(axis=2)
+    shares = [float(on_axis[there[:, k], k].mean()) if there[:, k].any() else 0.0 for k in range(2)]
+    return shares[0] < 0.05 and shares[1] > 0.5
+
+
+def information(values: npt.NDArray[np.float64], columns: int) -> float:
+    """Mutual information in bits of a value and its place modulo ``columns``, over 32 bins of equal counts."""
+    if len(values) < columns:
+        return 0.0
+    finite = values[np.isfinite(values)]
+    edges = np.quantile(finite[:: max(1, len(finite) // 4096)], np.linspace(0, 1, _BINS + 1)[1:-1]) if len(finite) else []
+    cells = np.where(np.isfinite(values), np.searchsorted(edges, values, side="right"), _BINS)
+    place = np.arange(len(values)) % columns
+    joint = np.bincount(place * (_BINS + 1) + cells, minlength=columns * (_BINS + 1)).reshape(columns, _BINS + 1)
+    share = joint / len(values)
+    expected = share.sum(axis=1, keepdims=True) * share.sum(axis=0, keepdims=True)
+    there = share > 0
+    return float(np.sum(share[there] * np.log2(share[there] / expected[there])))
+
+
+def _sample(content: bytes, dtype: str) -> npt.NDArray[np.float64]:
+    """At most _SAMPLE values from the middle of the content, aligned to every number of columns."""
+    kind = np.dtype(DTYPES[dtype])
+    total = len(content) // kind.itemsize
+    start = max(0, total - _SAMPLE) // 2 // 840 * 840
+    count = min(_SAMPLE, total - start)
+    with np.errstate(invalid="ignore"):
+        return np.frombuffer(content, kind, count, start * kind.itemsize).astype(np.float64)
+
+
+def _absurd(values: npt.NDArray[np.float64]) -> float:
+    """Share of values too large or, without being zero, too small for metres, millimetres, counts or seconds."""
+    if len(values) == 0:
+        return 0.0
+    size = np.abs(values)
+    return float(np.mean((size >= _LARGEST) | ((size > 0) & (size < _SMALLEST))))
+
+
+def _is_text(content: bytes) -> bool:
+    head = content[:4096]
+    return _TEXT.issuperset(head) and any(byte in b"0123456789" for byte in head)
