@@ -57,8 +57,9 @@ def check_rigid(pose: Matrix, where: str, tolerance: float = 1e-3) -> Matrix:
     rotation = pose[:3, :3]
     if not np.all(np.isfinite(pose)):
         raise DataError(f"{where} holds NaN or infinity; write the file anew.")
-    error = float(np.abs(rotation @ rotation.T - np.eye(3)).max())
-    if error > tolerance or np.linalg.det(rotation) < 0:
+    with np.errstate(over="ignore", invalid="ignore"):
+        error = float(np.abs(rotation @ rotation.T - np.eye(3)).max())
+    if not error <= tolerance or np.linalg.det(rotation) < 0:  # an overflow makes the error NaN
         raise DataError(
             f"{where} is not a rigid motion (its rotation is off by {error:.2g}); check that the row holds a "
             "row-major 3x4 matrix and was not scaled."

@@ -3,7 +3,7 @@
 from kd_seg.scans.arrays import Points, Words
 from kd_seg.scans.calibration import Calibration, read_calibration, read_poses, read_times
 from kd_seg.scans.cloud import Cloud, Kind, stack
-from kd_seg.scans.point_files import BAG_SUFFIXES, is_bag, read_points
+from kd_seg.scans.point_files import BAG_SUFFIXES, FileFormat, is_bag, read_point_file, read_points
 from kd_seg.scans.scan import Camera, Scan, read_words
 from kd_seg.scans.semantic_kitti import SPLITS, Key, KittiSequence, SemanticKitti
 
@@ -13,6 +13,7 @@ __all__ = [
     "Calibration",
     "Camera",
     "Cloud",
+    "FileFormat",
     "Key",
     "Kind",
     "KittiSequence",
@@ -22,6 +23,7 @@ __all__ = [
     "Words",
     "is_bag",
     "read_calibration",
+    "read_point_file",
     "read_points",
     "read_poses",
     "read_times",

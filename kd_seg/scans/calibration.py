@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from kd_seg.core.errors import DataError
 from kd_seg.core.geometry import Matrix, check_rigid, invert
+from kd_seg.scans.content import excerpt, read_lines
 
 
 @dataclass(frozen=True)
@@ -28,21 +30,21 @@ class Calibration:
 def read_calibration(path: Path) -> Calibration:
     """Read ``calib.txt``; DataError if it is missing, has no Tr, or a row is not 12 numbers."""
     rows: dict[str, Matrix] = {}
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in read_lines(path):
         name, colon, text = line.partition(":")
         if colon:
             rows[name.strip()] = _row(text, f"{path}, line {number} ({name.strip()})")
     if "Tr" not in rows:
         raise DataError(f"{path} has no Tr row (LiDAR to camera 0); take calib.txt from the KITTI odometry download.")
     tr = check_rigid(rows["Tr"], f"{path}, Tr")
-    return Calibration({int(k[1:]): v for k, v in rows.items() if k[:1] == "P" and k[1:].isdigit()}, tr)
+    return Calibration({number: rows[f"P{number}"] for number in range(10) if f"P{number}" in rows}, tr)
 
 
 def read_poses(path: Path, tr: Matrix) -> npt.NDArray[np.float64]:
     """LiDAR poses [S, 4, 4] from ``poses.txt`` (camera frame): ``Tr^-1 P Tr``; DataError names file and line."""
     inverse = invert(tr)
     poses = []
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in read_lines(path):
         where = f"{path}, line {number}"
         poses.append(inverse @ check_rigid(_row(line, where), where) @ tr)
     return np.array(poses).reshape(-1, 4, 4)
@@ -51,21 +53,15 @@ def read_poses(path: Path, tr: Matrix) -> npt.NDArray[np.float64]:
 def read_times(path: Path) -> npt.NDArray[np.float64]:
     """Seconds per scan from ``times.txt``; DataError names file and line."""
     times = []
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in read_lines(path):
         try:
-            times.append(float(line))
+            seconds = float(line)
         except ValueError:
-            raise DataError(f"{path}, line {number}: {line.strip()!r} is not a time in seconds.") from None
+            seconds = math.nan
+        if not math.isfinite(seconds):
+            raise DataError(f"{path}, line {number}: {excerpt(line.strip())} is not a time in seconds.")
+        times.append(seconds)
     return np.array(times)
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return [line for line in path.read_text(encoding="ascii").splitlines() if line.strip()]
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); check the data set.") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is not plain text; copy it anew.") from None
 
 
 def _row(text: str, where: str) -> Matrix:

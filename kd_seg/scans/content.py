@@ -24,7 +24,9 @@ def read_content(path: Path, largest: int = LARGEST_FILE) -> bytes:
             raise DataError(f"{path} has {status.st_size:,} bytes, more than the {largest:,} that are read; split it.")
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror or error}); check the path and the data set.") from None
+        raise DataError(
+            f"{path} cannot be read ({error.strerror or error}); check the path and the data set."
+        ) from None
     except ValueError as error:  # a null byte in the path
         raise DataError(f"{str(path)!r} is no path of a file ({error}); check the path.") from None
 

@@ -24,7 +24,7 @@ _FEWEST = 512
 """Values below which the columns are not judged."""
 _SMALLEST, _LARGEST = 1e-10, 1e8
 _ABSURD = 0.01
-"""Share of absurd values from which a type is not believed."""
+"""Share of impossible values from which a type is not believed."""
 _BINS = 32
 _TEXT = frozenset(b"0123456789+-.,;eEnaifNAIF \t\r\n#xyz")
 
@@ -70,9 +70,8 @@ def doubt(content: bytes, layout: Layout, judge_columns: bool = True) -> Doubt |
         reason = f"{len(content):,} bytes are no whole number of {layout.point_bytes}-byte points"
         better = _better(content, layout)
         return Doubt(reason if better else f"{reason}; it is cut off", better)
-    absurd = _absurd(_sample(content, layout.dtype))
-    if absurd > _ABSURD:
-        reason = f"{100 * absurd:.0f} % of its values as {layout.dtype} are no possible coordinates"
+    if _absurd(_sample(content, layout.dtype)) > _ABSURD:
+        reason = f"its values as {layout.dtype} are no possible coordinates"
         better = _better(content, layout)
         return Doubt(reason if better else f"{reason}; it is damaged or of another kind", better)
     if judge_columns and (better := _better_columns(content, layout)) is not None:
@@ -82,17 +81,18 @@ def doubt(content: bytes, layout: Layout, judge_columns: bool = True) -> Doubt |
 
 def _better(content: bytes, layout: Layout) -> Layout | None:
     """The most plausible other layout whose points divide the size and whose values are possible, or None."""
+    known: dict[Layout, float] = {}
     for dtype in DTYPES:
-        fits = [Layout(count, dtype) for count in COLUMNS if len(content) % Layout(count, dtype).point_bytes == 0]
-        if not fits or _absurd(_sample(content, dtype)) > _ABSURD:
-            continue
-        known = {each: information(_sample(content, dtype), each.columns) for each in fits}
-        # Ahead by more than chance: the commonest number of columns wins where several are as good.
-        best = max(known.values())
-        chosen = next(each for each in fits if known[each] >= 0.8 * best - 0.02)
-        if chosen != layout:
-            return chosen
-    return None
+        fits = [each for count in COLUMNS if len(content) % (each := Layout(count, dtype)).point_bytes == 0]
+        if fits and _absurd(values := _sample(content, dtype)) <= _ABSURD:
+            known.update({each: information(values, each.columns) for each in fits if each != layout})
+    return _most_telling(known)
+
+
+def _most_telling(known: dict[Layout, float]) -> Layout | None:
+    """The layout of most information; the first, which is the commonest, of those that chance could part."""
+    best = max(known.values(), default=0.0)
+    return next((each for each, bits in known.items() if bits >= 0.8 * best - 0.02), None)
 
 
 def _better_columns(content: bytes, layout: Layout) -> Layout | None:
@@ -108,7 +108,7 @@ def _better_columns(content: bytes, layout: Layout) -> Layout | None:
     known = {rival: information(values, rival.columns) for rival in rivals}
     best = max(known.values(), default=0.0)
     if best >= min(2.0 * own + 0.1, own + 0.6):
-        return next(rival for rival in rivals if known[rival] >= 0.8 * best - 0.02)
+        return _most_telling(known)
     double = Layout(2 * layout.columns, layout.dtype)
     return double if double in rivals and _every_other_row_is_no_point(values, layout.columns) else None
 
@@ -124,13 +124,13 @@ def _every_other_row_is_no_point(values: npt.NDArray[np.float64], columns: int) 
 
 def information(values: npt.NDArray[np.float64], columns: int) -> float:
     """Mutual information in bits of a value and its place modulo ``columns``, over 32 bins of equal counts."""
-    if len(values) < columns:
+    told = np.isfinite(values) & (values != 0)  # a missing point is NaN or zero throughout
+    place, values = (np.arange(len(values)) % columns)[told], values[told]
+    if len(values) == 0:
         return 0.0
-    finite = values[np.isfinite(values)]
-    edges = np.quantile(finite[:: max(1, len(finite) // 4096)], np.linspace(0, 1, _BINS + 1)[1:-1]) if len(finite) else []
-    cells = np.where(np.isfinite(values), np.searchsorted(edges, values, side="right"), _BINS)
-    place = np.arange(len(values)) % columns
-    joint = np.bincount(place * (_BINS + 1) + cells, minlength=columns * (_BINS + 1)).reshape(columns, _BINS + 1)
+    edges = np.quantile(values[:: max(1, len(values) // 4096)], np.linspace(0, 1, _BINS + 1)[1:-1])
+    cells = np.searchsorted(edges, values, side="right")
+    joint = np.bincount(place * _BINS + cells, minlength=columns * _BINS).reshape(columns, _BINS)
     share = joint / len(values)
     expected = share.sum(axis=1, keepdims=True) * share.sum(axis=0, keepdims=True)
     there = share > 0
@@ -148,11 +148,18 @@ def _sample(content: bytes, dtype: str) -> npt.NDArray[np.float64]:
 
 
 def _absurd(values: npt.NDArray[np.float64]) -> float:
-    """Share of values too large or, without being zero, too small for metres, millimetres, counts or seconds."""
+    """Share of values that are no metres, millimetres, counts or seconds; a tenth of those that are too small.
+
+    Few small ones are normal: x = r cos(azimuth) is 1e-15 at a right angle. Where one half of all numbers is exactly
+    zero and the other is not, they are the two halves of whole numbers in float64: all are absurd.
+    """
     if len(values) == 0:
         return 0.0
+    first, second = values[: len(values) // 2 * 2].reshape(-1, 2).T
+    if {(first == 0).mean() > 0.99, (second == 0).mean() > 0.99} == {True, False} and len(first) > 16:
+        return 1.0
     size = np.abs(values)
-    return float(np.mean((size >= _LARGEST) | ((size > 0) & (size < _SMALLEST))))
+    return float(np.mean(size >= _LARGEST) + 0.1 * np.mean((size > 0) & (size < _SMALLEST)))
 
 
 def _is_text(content: bytes) -> bool:

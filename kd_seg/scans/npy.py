@@ -17,7 +17,7 @@ _MOST_COLUMNS = 4096
 
 
 def read_npy(path: Path) -> PointTable:
-    """A saved array [N, 3] or wider: x, y, z and, if there, intensity; or a structured array with fields of these names.
+    """A saved array [N, 3] or wider: x, y, z and, if there, intensity; or a structured one with fields of these names.
 
     Raises DataError, one sentence, where it is no such array, cut off, or seems to be transposed.
     """
@@ -28,12 +28,16 @@ def parse_npy(content: bytes, where: str) -> PointTable:
     """As ``read_npy``, of a file's content; ``where`` names it in messages."""
     shape, fortran, dtype, start = _header(content, where)
     if dtype.hasobject:
-        raise DataError(f"{where} is not a readable .npy array (it holds Python objects); save numbers of shape [N, 4].")
+        raise DataError(
+            f"{where} is not a readable .npy array (it holds Python objects); save numbers of shape [N, 4]."
+        )
     count = math.prod(shape)
     size = count * dtype.itemsize
     if size != len(content) - start:
-        raise DataError(f"{where}: its header says {dtype} {_shape(shape)}, {size:,} bytes, but {len(content) - start:,} "
-                        "are there; it is cut off or damaged.")  # fmt: skip
+        raise DataError(
+            f"{where}: its header says {dtype} {_shape(shape)}, {size:,} bytes, but {len(content) - start:,} are "
+            "there; it is cut off or damaged."
+        )
     if count > LARGEST_SCAN * _MOST_COLUMNS:
         raise DataError(f"{where} declares {_shape(shape)}, a scan has at most {LARGEST_SCAN:,} points.")
     array = np.frombuffer(content, dtype, count, start) if size else np.zeros(count, dtype)
@@ -62,7 +66,9 @@ def _columns(array: np.ndarray, where: str) -> PointTable:
             f"{where} holds {array.dtype} {_shape(array.shape)}; points are numbers of shape [N, 3] or wider{hint}."
         )
     if array.shape[0] in (3, 4, 5) and array.shape[1] > 16:
-        raise DataError(f"{where} holds {_shape(array.shape)}, which seems to be transposed; save its transpose [N, 4].")
+        raise DataError(
+            f"{where} holds {_shape(array.shape)}, which seems to be transposed; save its transpose [N, 4]."
+        )
     names = ("x", "y", "z", "intensity")[: array.shape[1]]
     return PointTable(names, {name: array[:, k] for k, name in enumerate(names)}, len(array))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from kd_seg.core.errors import DataError
 from kd_seg.scans.content import read_content
@@ -69,14 +68,9 @@ def _binary(header: PcdHeader, body: memoryview, where: str) -> dict[str, Column
     offset = 0
     for field in header.fields:
         if _is_column(field):
-            columns.setdefault(field.name, _strided(rows, offset, field))
+            columns.setdefault(field.name, rows[:, offset : offset + field.bytes].view(field.dtype)[:, 0])
         offset += field.bytes
     return columns
-
-
-def _strided(rows: npt.NDArray[np.uint8], offset: int, field: PcdField) -> Column:
-    """One field of packed points [N, step], without a copy."""
-    return np.ndarray(len(rows), field.dtype, rows, offset, (rows.strides[0],))
 
 
 def _compressed(header: PcdHeader, body: memoryview, where: str) -> dict[str, Column]:

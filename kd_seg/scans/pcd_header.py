@@ -135,9 +135,9 @@ def _points(words: dict[str, list[str]], where: str) -> int:
     grid = sizes["WIDTH"] * sizes.get("HEIGHT", 1) if "WIDTH" in sizes else sizes["POINTS"]
     points = sizes.get("POINTS", grid)
     if points != grid:
-        raise DataError(
-            f"{where} has WIDTH x HEIGHT {grid:,} but POINTS {points:,}; it is damaged, export it again."
-        )
+        raise DataError(f"{where} has WIDTH x HEIGHT {grid:,} but POINTS {points:,}; it is damaged, export it again.")
     if points > LARGEST_SCAN:
-        raise DataError(f"{where} declares {points:,} points, a scan has at most {LARGEST_SCAN:,}; its header is wrong.")
+        raise DataError(
+            f"{where} declares {points:,} points, a scan has at most {LARGEST_SCAN:,}; its header is wrong."
+        )
     return points

@@ -92,20 +92,22 @@ def _binary(header: PlyHeader, wanted: Element, body: memoryview, where: str) ->
         columns.update(found)
         at += size
     if bytes(content[at:]).strip(b"\0 \t\r\n"):
-        raise DataError(f"{where} has {len(content) - at:,} bytes behind its last row; its header does not fit its data.")
+        raise DataError(
+            f"{where} has {len(content) - at:,} bytes behind its last row; its header does not fit its data."
+        )
     return columns
 
 
-def _plain(
-    element: Element, content: npt.NDArray[np.uint8], keep: bool, where: str
-) -> tuple[dict[str, Column], int]:
+def _plain(element: Element, content: npt.NDArray[np.uint8], keep: bool, where: str) -> tuple[dict[str, Column], int]:
     """Columns and bytes of an element whose rows are equally long, without a copy."""
     step = element.smallest
+    rows = content[: step * element.count].reshape(element.count, step)
     columns: dict[str, Column] = {}
     offset = 0
     for each in element.properties if keep else ():
-        columns.setdefault(each.name, np.ndarray(element.count, each.dtype, content, offset, (step,)))
-        offset += each.dtype.itemsize
+        end = offset + each.dtype.itemsize
+        columns.setdefault(each.name, rows[:, offset:end].view(each.dtype)[:, 0])
+        offset = end
     return columns, step * element.count
 
 

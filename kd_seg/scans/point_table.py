@@ -71,7 +71,8 @@ def choose(table: PointTable, wanted: Sequence[str], where: str) -> PointFile:
         found = [column for name in (wanted or INTENSITY_NAMES) if (column := _find(table, name)) is not None]
         if wanted and not found:
             raise DataError(
-                f"{where} has no field {', '.join(wanted)} (input.intensity_fields); its fields: {_listed(table.names)}."
+                f"{where} has no field {', '.join(wanted)} (input.intensity_fields); "
+                f"its fields: {_listed(table.names)}."
             )
         if found:
             points[:, 3] = table.columns[found[0]]

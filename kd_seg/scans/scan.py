@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,8 @@ import numpy.typing as npt
 from kd_seg.core.errors import DataError
 from kd_seg.core.geometry import Matrix
 from kd_seg.scans.arrays import Points, Words
-from kd_seg.scans.point_files import read_bin
+from kd_seg.scans.content import read_content
+from kd_seg.scans.point_files import FileFormat, point_count, read_bin
 
 
 @dataclass(frozen=True)
@@ -46,31 +48,57 @@ class Camera:
             raise DataError(f"{self.image} is not a readable picture ({error}); write or copy it anew.") from None
 
 
+class Surroundings(Protocol):
+    """What a sequence knows of its scans beside points and labels; read when asked for, DataError if it is broken."""
+
+    def pose_of(self, index: int) -> Matrix | None:
+        """LiDAR frame to world [4, 4], or None without poses.txt."""
+
+    def time_of(self, index: int) -> float:
+        """Seconds."""
+
+    def cameras_of(self, index: int) -> tuple[Camera, ...]:
+        """The pictures taken with a scan."""
+
+
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """One scan: where its files are, and its points and labels once asked for.
+    """One scan: where its files are, and its points, labels, pose and pictures once asked for.
 
     Attributes:
         sequence: name of its sequence, such as "04".
         index: its number in the sequence (row of poses.txt and times.txt).
         points_path, labels_path: files; labels_path is None where there is no ``labels/`` folder.
-        pose: LiDAR frame to world (the frame of scan 0's LiDAR), [4, 4], or None without poses.txt.
-        time: seconds, from times.txt, or index * 0.1.
-        cameras: the pictures taken with this scan (may be empty).
+        around: its sequence, or None for a scan alone.
+        form: how its points file lies.
     """
 
     sequence: str
     index: int
     points_path: Path
     labels_path: Path | None
-    pose: Matrix | None = None
-    time: float = 0.0
-    cameras: tuple[Camera, ...] = field(default=())
+    around: Surroundings | None = None
+    form: FileFormat = field(default_factory=FileFormat)
+
+    @cached_property
+    def pose(self) -> Matrix | None:
+        """LiDAR frame to world (the frame of scan 0's LiDAR), [4, 4], or None without poses.txt."""
+        return self.around.pose_of(self.index) if self.around is not None else None
+
+    @cached_property
+    def time(self) -> float:
+        """Seconds, from times.txt, or index * 0.1."""
+        return self.around.time_of(self.index) if self.around is not None else 0.1 * self.index
+
+    @cached_property
+    def cameras(self) -> tuple[Camera, ...]:
+        """The pictures taken with this scan (may be empty)."""
+        return self.around.cameras_of(self.index) if self.around is not None else ()
 
     @cached_property
     def points(self) -> Points:
         """[N, 4] float32: x, y, z in metres in the LiDAR frame, remission 0-1. All rows of the file, NaN rows too."""
-        return read_bin(self.points_path)
+        return read_bin(self.points_path, self.form)
 
     @cached_property
     def labels(self) -> Words | None:
@@ -78,7 +106,7 @@ class Scan:
         if self.labels_path is None:
             return None
         words = read_words(self.labels_path)
-        count = self.points_path.stat().st_size // 16
+        count = point_count(self.points_path, self.form)
         if len(words) != count:
             raise DataError(
                 f"{self.labels_path} has {len(words)} labels, {self.points_path.name} has {count} points; "
@@ -94,10 +122,7 @@ class Scan:
 
 def read_words(path: Path) -> Words:
     """Label words of a ``.label`` file, uint32 [N]; DataError if missing or not a whole number of words."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); check the data set.") from None
+    content = read_content(path)
     if len(content) % 4:
         raise DataError(f"{path} has {len(content)} bytes, which is no whole number of 4-byte labels; it is cut off.")
     return np.frombuffer(content, dtype="<u4").astype(np.uint32)

@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from kd_seg.core.errors import DataError
+from kd_seg.core.geometry import Matrix
 from kd_seg.scans.calibration import Calibration, read_calibration, read_poses, read_times
+from kd_seg.scans.point_files import FileFormat
 from kd_seg.scans.scan import Camera, Scan
 
 SPLITS: dict[str, tuple[str, ...]] = {
@@ -20,6 +22,7 @@ SPLITS: dict[str, tuple[str, ...]] = {
     "test": tuple(f"{n:02d}" for n in range(11, 22)),
 }
 """The official splits."""
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
 Key = tuple[str, int]
 """Sequence and scan number."""
 
@@ -27,17 +30,24 @@ Key = tuple[str, int]
 class KittiSequence:
     """One ``sequences/NN`` folder; lists its scans at once, reads poses and calibration when asked."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, form: FileFormat = FileFormat()) -> None:
         self.folder = folder
+        self.form = form
         self.name = folder.name
         velodyne = folder / "velodyne"
         if not velodyne.is_dir():
             raise DataError(f"{folder} has no velodyne/ folder; a sequence holds velodyne/XXXXXX.bin files.")
         stems = sorted(entry.name[:-4] for entry in os.scandir(velodyne) if entry.name.endswith(".bin"))
-        wrong = next((stem for stem in stems if not stem.isdigit()), None)
+        wrong = next((stem for stem in stems if not (stem.isascii() and stem.isdigit())), None)
         if wrong is not None:
             raise DataError(f"{velodyne / wrong}.bin: a scan's file name is its number, such as 000042.bin.")
         self._stems = {int(stem): stem for stem in stems}
+        if len(self._stems) < len(stems):
+            twice = next(stem for stem in stems if self._stems[int(stem)] != stem)
+            raise DataError(
+                f"{velodyne} holds {twice}.bin and {self._stems[int(twice)]}.bin, two files of one number; "
+                "take one of them out."
+            )
         self.indices: tuple[int, ...] = tuple(sorted(self._stems))
         self.has_labels = (folder / "labels").is_dir()
         self._pictures: dict[int, set[str]] = {}
@@ -72,7 +82,7 @@ class KittiSequence:
         return self.folder / "velodyne" / f"{self._stems[index]}.bin"
 
     def scan(self, index: int) -> Scan:
-        """The scan numbered ``index`` (not the index-th file); DataError if there is none or it has no pose row."""
+        """The scan numbered ``index`` (not the index-th file); DataError if there is none."""
         if index not in self._stems:
             raise DataError(f"{self.folder} has no scan {index}; it has {len(self.indices)} scans.")
         stem = self._stems[index]
@@ -82,10 +92,18 @@ class KittiSequence:
             index=index,
             points_path=self.points_path(index),
             labels_path=labels if self.has_labels else None,
-            pose=self._row(self.poses, index, "poses.txt"),
-            time=float(t) if (t := self._row(self.times, index, "times.txt")) is not None else 0.1 * index,
-            cameras=self._cameras(stem),
+            around=self,
+            form=self.form,
         )
+
+    def pose_of(self, index: int) -> Matrix | None:
+        """LiDAR frame to world [4, 4], or None without poses.txt; DataError where that is broken or too short."""
+        return self._row(self.poses, index, "poses.txt")
+
+    def time_of(self, index: int) -> float:
+        """Seconds from times.txt, or index * 0.1 without; DataError where that is broken or too short."""
+        row = self._row(self.times, index, "times.txt")
+        return 0.1 * index if row is None else float(row)
 
     def _row(self, rows: npt.NDArray[np.float64] | None, index: int, name: str) -> npt.NDArray[np.float64] | None:
         if rows is None:
@@ -94,19 +112,23 @@ class KittiSequence:
             raise DataError(f"{self.folder / name} has {len(rows)} rows, scan {index} needs row {index}.")
         return np.asarray(rows[index])
 
-    def _cameras(self, stem: str) -> tuple[Camera, ...]:
-        if self.calibration is None:
+    def cameras_of(self, index: int) -> tuple[Camera, ...]:
+        """The pictures (.png or .jpg) of image_2 and image_3 for a scan; DataError where calib.txt is broken."""
+        stem = self._stems[index]
+        pictures = {number: path for number in (2, 3) if (path := self._picture(number, stem)) is not None}
+        if not pictures or self.calibration is None:
             return ()
-        cameras = []
-        for number in (2, 3):
-            if number not in self.calibration.projections:
-                continue
-            if f"{stem}.png" in self._listing(number):
-                path = self.folder / f"image_{number}" / f"{stem}.png"
-                cameras.append(
-                    Camera(f"image_{number}", path, self.calibration.projections[number], self.calibration.tr)
-                )
-        return tuple(cameras)
+        known = self.calibration
+        return tuple(
+            Camera(f"image_{number}", path, known.projections[number], known.tr)
+            for number, path in pictures.items()
+            if number in known.projections
+        )
+
+    def _picture(self, number: int, stem: str) -> Path | None:
+        names = self._listing(number)
+        name = next((stem + suffix for suffix in PICTURE_SUFFIXES if stem + suffix in names), None)
+        return self.folder / f"image_{number}" / name if name is not None else None
 
     def _listing(self, number: int) -> set[str]:
         if number not in self._pictures:
@@ -121,9 +143,12 @@ class SemanticKitti:
     Args:
         root: folder that holds ``sequences/``.
         sequences: which; None = all that are there. DataError names a missing one and what there is.
+        form: how its .bin files lie.
     """
 
-    def __init__(self, root: str | Path, sequences: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, root: str | Path, sequences: Sequence[str] | None = None, form: FileFormat = FileFormat()
+    ) -> None:
         self.root = Path(root)
         folder = self.root / "sequences"
         if not folder.is_dir():
@@ -133,7 +158,7 @@ class SemanticKitti:
         for name in wanted:
             if name not in found:
                 raise DataError(f"{folder} has no sequence {name}; it has: {', '.join(found) or 'none'}.")
-        self.sequences: dict[str, KittiSequence] = {name: KittiSequence(folder / name) for name in wanted}
+        self.sequences: dict[str, KittiSequence] = {name: KittiSequence(folder / name, form) for name in wanted}
         self._keys = [(name, index) for name in wanted for index in self.sequences[name].indices]
 
     def __len__(self) -> int:
