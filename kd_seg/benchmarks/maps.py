@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from kd_seg.benchmarks.plain import by, plain_spconv
 from kd_seg.benchmarks.timing import BenchRow, Rival, compare
 from kd_seg.core.errors import DataError
 from kd_seg.networks import Batch, Encoding, build_network, collate, encode
-from kd_seg.sparse import Down, Submanifold, Up
 from kd_seg.sparse.backend import spconv
 from kd_seg.sparse.kernel_maps import strided_map, submanifold_map
 from kd_seg.voxels import CartesianGrid
@@ -114,7 +113,7 @@ def _networks(batch: Batch, name: str, size: str) -> list[Rival]:
 
     torch.manual_seed(0)
     ours = build_network(name, size, batch.features.shape[1], 19).eval()
-    theirs = _with_spconv_maps(ours)
+    theirs = plain_spconv(ours)
 
     def forward(network: Any) -> Callable[[], Any]:
         def run() -> Any:
@@ -129,17 +128,6 @@ def _networks(batch: Batch, name: str, size: str) -> list[Rival]:
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
 
     return [
-        Rival(f"{name} {size} forward, kd_seg maps", forward(ours), check, ours=True),
+        Rival(f"{name} {size} forward, kd_seg maps", by("spconv", forward(ours)), check, ours=True),
         Rival(f"{name} {size} forward, spconv maps", forward(theirs), check),
     ]
-
-
-def _with_spconv_maps(network: Any) -> Any:
-    """A copy whose convolutions are spconv's own modules, which make their own maps."""
-    plain = copy.deepcopy(network)
-    for module in list(plain.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, Submanifold | Down | Up):
-                child.convolution.algo = spconv().ConvAlgo.Native
-                setattr(module, name, child.convolution)
-    return plain

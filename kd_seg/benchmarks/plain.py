@@ -1,4 +1,4 @@
-"""The students as most repositories run them: np.unique voxels, spconv's own kernel maps, or torch gather-scatter.
+"""The students as most repositories run them: np.unique voxels and spconv with its own kernel maps.
 
 They share weights and architecture with ours, so that a benchmark's rivals give the same results.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,109 +16,53 @@ from torch import Tensor, nn
 
 from kd_seg.networks import Encoded, Encoding
 from kd_seg.scans import Points
-from kd_seg.sparse import Down, SparseTensor, Submanifold, Up
-from kd_seg.sparse.backend import spconv
+from kd_seg.sparse import Down, SparseTensor, Submanifold, Up, using
+from kd_seg.sparse.spconv_backend import with_spconv_maps
+from kd_seg.sparse.tensor import FLAT, Wraps
 from kd_seg.voxels import CartesianGrid, Voxels, point_features
+
+T = TypeVar("T")
 
 
 def plain_spconv(network: nn.Module) -> nn.Module:
-    """A copy of a network whose convolutions are spconv's modules as they are, with kernel maps made by spconv.
+    """A copy of a network whose convolutions are spconv's, with kernel maps made by spconv.
 
     On CUDA they take spconv's default algorithm there, implicit GEMM; a CPU has the native one alone.
     """
-    cuda = next(network.parameters()).is_cuda
-    algorithm = spconv().ConvAlgo.MaskImplicitGemm if cuda else spconv().ConvAlgo.Native
-
-    def plain(layer: Any) -> nn.Module:
-        layer.convolution.algo = algorithm
-        convolution: nn.Module = layer.convolution
-        return convolution
-
-    return _replaced(network, plain)
-
-
-def gather_scatter(network: nn.Module) -> nn.Module:
-    """A copy whose convolutions are torch's index_select, mm and index_add over spconv's kernel maps."""
-
-    def plain(layer: Any) -> nn.Module:
-        layer.convolution.algo = spconv().ConvAlgo.Native
-        return GatherScatter(layer.convolution)
-
-    return _replaced(network, plain)
-
-
-def _replaced(network: nn.Module, change: Callable[[Any], nn.Module]) -> nn.Module:
     network = copy.deepcopy(network)
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, (Submanifold, Down, Up)):
-                setattr(parent, name, change(child))
+            kind = _KINDS.get(type(child))
+            if kind is not None:
+                setattr(parent, name, PlainConvolution(kind, child))
     return network
 
 
-class GatherScatter(nn.Module):
-    """One sparse convolution written with torch alone, given the kernel map.
+_KINDS: dict[type[nn.Module], str] = {Submanifold: "submanifold", Down: "down", Up: "up"}
 
-    Args:
-        convolution: the spconv module whose weight and geometry it takes.
-    """
 
-    def __init__(self, convolution: nn.Module) -> None:
+class PlainConvolution(nn.Module):
+    """One of our convolutions, computed by spconv alone."""
+
+    def __init__(self, kind: str, layer: nn.Module) -> None:
         super().__init__()
-        self.convolution = convolution
+        self.kind = kind
+        self.convolution = layer
 
-    def forward(self, x: SparseTensor) -> SparseTensor:
-        """What the spconv module would give."""
+    def forward(self, x: SparseTensor, wraps: Wraps = FLAT) -> SparseTensor:
+        """What the layer would give; axes do not wrap around."""
         layer: Any = self.convolution
-        data = x.find_indice_pair(layer.indice_key)
-        if data is None:
-            data = self._make_map(x)
-            x.indice_dict[layer.indice_key] = data
-        indices = data.indices if layer.inverse else data.out_indices
-        shape = data.spatial_shape if layer.inverse else data.out_spatial_shape
-        out = spconv().SparseConvTensor(self._sum(x.features, data, len(indices)), indices, shape, x.batch_size)
-        out.indice_dict = x.indice_dict
-        return out
+        return with_spconv_maps(self.kind, x, layer.window, layer.convolution.weight)
 
-    def _sum(self, features: Tensor, data: Any, count: int) -> Tensor:
-        layer: Any = self.convolution
-        weight = layer.weight.reshape(layer.out_channels, -1, layer.in_channels)
-        pairs, counts = data.indice_pairs.long(), data.indice_pair_num.tolist()
-        source, target = (pairs[1], pairs[0]) if layer.inverse else (pairs[0], pairs[1])
-        out = features.new_zeros(count, layer.out_channels)
-        cells = weight.shape[1]
-        centre = cells // 2 if layer.subm else -1
-        for cell in range(cells):
-            if cell == centre:
-                out = out + features @ weight[:, cell].T
-                continue
-            # A submanifold map lists the first half of its cells; the second is the first with in and out swapped.
-            mirrored = layer.subm and cell > centre
-            listed = cells - 1 - cell if mirrored else cell
-            rows = slice(0, counts[listed])
-            taken, put = (target, source) if mirrored else (source, target)
-            product = features.index_select(0, taken[listed, rows]) @ weight[:, cell].T
-            out = out.index_add(0, put[listed, rows], product)
-        return out
 
-    def _make_map(self, x: SparseTensor) -> Any:
-        layer: Any = self.convolution
-        core = spconv()
-        geometry = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
-        out_indices, pairs, counts = core.ops.get_indice_pairs(
-            x.indices, x.batch_size, x.spatial_shape, layer.algo, *geometry, layer.output_padding, layer.subm
-        )
-        shape = (
-            x.spatial_shape
-            if layer.subm
-            else core.ops.get_conv_output_size(
-                x.spatial_shape, layer.kernel_size, layer.stride, layer.padding, layer.dilation
-            )
-        )
-        return core.core.IndiceData(
-            out_indices, x.indices, pairs, counts, x.spatial_shape, shape, layer.subm, layer.algo,
-            layer.kernel_size, layer.stride, layer.dilation, layer.padding,
-        )  # fmt: skip
+def by(backend: str, run: Callable[[], T]) -> Callable[[], T]:
+    """``run`` with the backend of sparse convolutions chosen."""
+
+    def chosen() -> T:
+        with using(backend):
+            return run()
+
+    return chosen
 
 
 def plain_encode(points: Points, labels: npt.NDArray[np.uint8] | None, encoding: Encoding) -> Encoded:

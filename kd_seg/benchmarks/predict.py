@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kd_seg.benchmarks.plain import gather_scatter, plain_encode, plain_spconv
+from kd_seg.benchmarks.plain import by, plain_encode, plain_spconv
 from kd_seg.benchmarks.timing import BenchRow, Rival, compare, wait_for
 from kd_seg.networks import collate, encode
 from kd_seg.networks.work import multiply_adds
@@ -30,24 +30,27 @@ def rows(points: Points, repeats: int, checkpoint: Path | None = None, device: s
         assert differing <= 1e-3, f"{100 * differing:.2f} % of the points have another class"
 
     encoding = student.spec.encoding
-    networks = [plain_spconv(student.network).eval(), gather_scatter(student.network).eval()]
+    theirs = plain_spconv(student.network).eval()
 
-    def plain(network: torch.nn.Module) -> np.ndarray:
+    def plain() -> np.ndarray:
         encoded = plain_encode(points, None, encoding)
         with torch.no_grad():
-            probabilities = network(collate([encoded], encoding.grid).to(student.device)).logits.softmax(dim=1)
+            probabilities = theirs(collate([encoded], encoding.grid).to(student.device)).logits.softmax(dim=1)
         class_id: np.ndarray = probabilities.argmax(dim=1).cpu().numpy()[encoded.voxels.inverse].astype(np.uint8)
         class_id[encoded.voxels.inverse < 0] = 255
         return class_id
 
-    timed = compare(
-        [
-            Rival("kd_seg Segmenter", lambda: student.segment(points).class_id, check, ours=True),
-            Rival("np.unique + spconv's kernel maps", lambda: plain(networks[0]), check),
-            Rival("np.unique + torch gather-scatter", lambda: plain(networks[1]), check),
-        ],
-        repeats,
-        wait_for(device),
-    )
+    def ours() -> np.ndarray:
+        return student.segment(points).class_id
+
+    rivals = [
+        Rival("kd_seg Segmenter", ours, check, ours=True),
+        Rival("kd_seg 0.1.0: spconv's native algorithm on our maps", by("spconv", ours), check),
+        Rival("spconv as it is, np.unique", plain, check),
+        Rival("torch gather-scatter on our maps", by("torch", ours), check),
+    ]
+    if student.device.type == "cuda":
+        del rivals[1]  # there it is the Segmenter itself
+    timed = compare(rivals, repeats, wait_for(device))
     work = multiply_adds(student.network.cpu(), collate([encode(points, None, encoding)], encoding.grid))
     return [replace(row, gmacs=1e-9 * work) for row in timed]

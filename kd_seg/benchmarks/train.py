@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from kd_seg.benchmarks.plain import gather_scatter, plain_encode, plain_spconv, same
+from kd_seg.benchmarks.plain import by, plain_encode, plain_spconv, same
 from kd_seg.benchmarks.timing import BenchRow, Rival, compare, wait_for
 from kd_seg.losses.supervised import cross_entropy, lovasz_softmax
 from kd_seg.networks import Batch, Encoded, Encoding, build_network, collate, encode
@@ -24,8 +25,8 @@ Encode = Callable[[Points, npt.NDArray[np.uint8] | None, Encoding], Encoded]
 def rows(points: Points, voxel_size: float, repeats: int, size: str = "small", device: str = "cpu") -> list[BenchRow]:
     """Times of one step on one scan: voxelize, vote labels, forward, both losses, backward, AdamW.
 
-    Rivals have the same architecture, weights, losses, optimiser and device; they differ in voxelizer and kernel maps
-    (np.unique and spconv's own; the same with torch gather-scatter). Their logits are compared first. Labels are made
+    Rivals have the same architecture, weights, losses, optimiser and device; they differ in what computes convolutions,
+    and spconv as it is has np.unique for a voxelizer. Their logits are compared first. Labels are made
     from height and range: what a step costs does not depend on what it learns.
     """
     points = np.ascontiguousarray(points[np.isfinite(points).all(axis=1), :4], dtype=np.float32)
@@ -33,19 +34,27 @@ def rows(points: Points, voxel_size: float, repeats: int, size: str = "small", d
     labels = _made_up_labels(points)
     torch.manual_seed(0)
     network = build_network("unet", size, feature_width(FEATURES), CLASSES).to(device)
-    networks = (network, plain_spconv(network), gather_scatter(network))
     expected = _logits(network, points, encode, encoding)
 
     def check(step: _Step) -> None:
         same(expected, step.first)
 
-    steps = [_Step(net, points, labels, path, encoding) for net, path in zip(networks, _PATHS, strict=True)]
-    names = ("kd_seg step", "np.unique + spconv's kernel maps", "np.unique + torch gather-scatter")
-    rivals = [Rival(name, step, check, ours=i == 0) for i, (name, step) in enumerate(zip(names, steps, strict=True))]
+    def step(net: nn.Module, path: Encode) -> _Step:
+        return _Step(net, points, labels, path, encoding)
+
+    rivals = [
+        Rival("kd_seg step", step(network, encode), check, ours=True),
+        Rival("kd_seg 0.1.0: spconv's native algorithm on our maps", by("spconv", step(_twin(network), encode)), check),
+        Rival("spconv as it is, np.unique", step(plain_spconv(network), plain_encode), check),
+        Rival("torch gather-scatter on our maps", by("torch", step(_twin(network), encode)), check),
+    ]
+    if device.startswith("cuda"):
+        del rivals[1]  # there it is our step
     return compare(rivals, repeats, wait_for(device))
 
 
-_PATHS: tuple[Encode, ...] = (encode, plain_encode, plain_encode)
+def _twin(network: nn.Module) -> nn.Module:
+    return copy.deepcopy(network)
 
 
 class _Step:

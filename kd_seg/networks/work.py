@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from kd_seg.networks.batch import Batch
-from kd_seg.sparse import Down, Submanifold, Up
+from kd_seg.sparse import Down, Submanifold, Up, using
 
 
 def multiply_adds(network: nn.Module, batch: Batch) -> int:
@@ -19,32 +19,22 @@ def multiply_adds(network: nn.Module, batch: Batch) -> int:
     """
     total = 0
 
-    def add(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    def add(module: Any, inputs: tuple[Any, ...], output: Any) -> None:
         nonlocal total
         if isinstance(module, nn.Linear):
             total += (inputs[0].numel() // module.in_features) * module.weight.numel()
         else:
-            inner: Any = module.convolution
-            total += _pairs(inner, inputs[0]) * inner.in_channels * inner.out_channels
+            weight = module.convolution.weight
+            total += module.pairs(*inputs) * weight.shape[0] * weight.shape[-1]
 
     counted = [m for m in network.modules() if isinstance(m, (Down, Submanifold, Up, nn.Linear))]
     hooks = [module.register_forward_hook(add) for module in counted]
     training = network.training
     try:
-        with torch.no_grad():
+        with torch.no_grad(), using("numba"):
             network.eval()(batch)
     finally:
         network.train(training)
         for hook in hooks:
             hook.remove()
     return total
-
-
-def _pairs(convolution: Any, x: Any) -> int:
-    """Voxel pairs in the kernel map that a convolution used."""
-    data = x.indice_dict.get(convolution.indice_key)
-    if data is None:  # no voxels, no map
-        return 0
-    counted = int(data.indice_pair_num.sum())
-    # Of a submanifold map only half of the cells are counted: the others mirror it, the centre is every voxel itself.
-    return 2 * counted + len(x.indices) if convolution.subm else counted

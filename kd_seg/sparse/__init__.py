@@ -1,5 +1,8 @@
-"""Sparse tensors and convolution: the one room that knows spconv and chooses the backend by device."""
+"""Sparse tensors and convolution: the one room that chooses what computes them, and the only one that knows spconv."""
 
-from kd_seg.sparse.convolution import Down, SparseTensor, Submanifold, Up, pool_rows, sparse_tensor
+from kd_seg.sparse.choose import using
+from kd_seg.sparse.layers import Down, Submanifold, Up
+from kd_seg.sparse.pooling import pool_rows
+from kd_seg.sparse.tensor import SparseTensor, sparse_tensor
 
-__all__ = ["Down", "SparseTensor", "Submanifold", "Up", "pool_rows", "sparse_tensor"]
+__all__ = ["Down", "SparseTensor", "Submanifold", "Up", "pool_rows", "sparse_tensor", "using"]

@@ -15,14 +15,10 @@ import numpy.typing as npt
 
 from kd_seg.core.errors import DataError
 from kd_seg.core.kernels import kernel
+from kd_seg.sparse.tensor import FLAT, Triple, Wraps
 from kd_seg.voxels.sorting import sort_columns, sort_digits
 
 Rows = npt.NDArray[np.int32]
-Triple = tuple[int, int, int]
-Wraps = tuple[bool, bool, bool]
-
-FLAT: Wraps = (False, False, False)
-"""No axis wraps around."""
 
 
 def submanifold_map(coordinates: Rows, shape: Triple, size: Triple, wraps: Wraps = FLAT) -> tuple[Rows, Rows]:

@@ -1,11 +1,31 @@
-"""Pooling of constant rows on the CPU, where torch's scatter takes six times as long."""
+"""Pooling of rows, in the order in which a scatter of torch would take them.
+
+Constant rows on the CPU are pooled by a kernel, as torch's scatter takes six times as long.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from kd_seg.core.kernels import kernel
+
+
+def pool_rows(rows: Tensor, index: Tensor, count: int, reduce: str) -> Tensor:
+    """Pool rows [N, d] into [count, d] by ``index`` [N] (-1 = left out); ``reduce`` is "mean" or "amax".
+
+    Empty places are 0. (spconv's own pools start the maximum at 0 and have no mean on the CPU.)
+    """
+    if reduce == "mean" and rows.device.type == "cpu" and not rows.requires_grad:
+        return torch.from_numpy(mean_rows(rows.numpy(), index.numpy(), count))
+    inside = index >= 0
+    if not bool(inside.all()):
+        rows, index = rows[inside], index[inside]
+    pooled = rows.new_zeros(count, rows.shape[1])
+    target = index[:, None].expand(-1, rows.shape[1])
+    return pooled.scatter_reduce(0, target, rows, reduce, include_self=False)
 
 
 @kernel
@@ -22,7 +42,6 @@ def mean_rows(rows: npt.NDArray[np.float32], index: npt.NDArray[np.int64], count
                 total[target, column] += rows[i, column]
     for target in range(count):
         if number[target] > 1:
-            share = np.float32(1.0) / np.float32(number[target])
             for column in range(width):
-                total[target, column] *= share
+                total[target, column] /= np.float32(number[target])
     return total

@@ -1,5 +1,6 @@
 """kd-seg bench: rivals give the same answers as ours before they are timed, and the JSON is as designed."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from tiny_data import tiny_cloud
 
 from kd_seg.benchmarks import predict, train
 from kd_seg.benchmarks.choose import BENCHES, Request, bench
-from kd_seg.benchmarks.plain import gather_scatter, plain_encode, plain_spconv, same
+from kd_seg.benchmarks.plain import plain_encode, plain_spconv, same
 from kd_seg.benchmarks.timing import TURN, Rival, compare, wait_for
 from kd_seg.core.errors import MissingDependencyError, UsageError
 from kd_seg.networks import Encoding, build_network, collate, encode
+from kd_seg.sparse import using
 from kd_seg.voxels import CartesianGrid
 
 
@@ -43,9 +45,10 @@ def test_plain_networks_give_the_same_logits_and_gradients(points: np.ndarray) -
     network = build_network("unet", "nano", 4, 5)
     expected = network(batch).logits
     expected.square().mean().backward()
-    for rival in (plain_spconv(network), gather_scatter(network)):
+    for backend, rival in (("numba", plain_spconv(network)), ("torch", copy.deepcopy(network))):
         rival.zero_grad()
-        logits = rival(batch).logits
+        with using(backend):
+            logits = rival(batch).logits
         same(expected.detach(), logits.detach())
         logits.square().mean().backward()
         ours, theirs = network.head.weight.grad, rival.head.weight.grad  # type: ignore[union-attr]
@@ -62,7 +65,7 @@ def test_logits_that_differ_are_noticed() -> None:
 def test_one_row_is_ours_and_the_ratios_are_to_it(points: np.ndarray, tmp_path: Path) -> None:
     student = write_student(tmp_path / "student.safetensors")
     for rows in (train.rows(points, 0.5, 1, "nano"), predict.rows(points, 1, student)):
-        assert [row.ours for row in rows] == [True, False, False]
+        assert [row.ours for row in rows] == [True, False, False, False]
         for row in rows:
             assert row.ratio == pytest.approx(row.ms / rows[0].ms)
             assert row.ms > 0

@@ -7,7 +7,7 @@ scalars in element-wise functions, an ordinary index into a CUDA tensor. Backwar
 
 What it is to a tensor to lie on the device is a mark on its storage; so views, parameters and gradients carry it along.
 
-It cannot see what goes on below Python (spconv's kernels, NCCL, streams), half precision under autocast, which has no
+It cannot see what goes on below Python (CUDA kernels, NCCL, streams), half precision under autocast, which has no
 effect here, orders of summation, or speed. Sparse convolutions are computed by the CPU's kernels, after a check that
 features, coordinates and weights lie on one device.
 """
@@ -25,8 +25,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 
 from kd_seg.networks import cylinder, unet
-from kd_seg.sparse import Down, Submanifold, Up
-from kd_seg.sparse.backend import spconv
+from kd_seg.sparse import Down, Submanifold, Up, numba_backend
 
 CUDA = torch.device("cuda", 0)
 
@@ -199,7 +198,6 @@ def _tensors(value: Any) -> list[Tensor]:
 @contextlib.contextmanager
 def pretend_cuda() -> Iterator[PretendCuda]:
     """Within it there is one CUDA device, which is the CPU; yields the watch."""
-    spconv()  # imported before CUDA is said to be there
     mode = PretendCuda()
     with pytest.MonkeyPatch.context() as patch:
         for name, value in _runtime(mode).items():
@@ -208,10 +206,8 @@ def pretend_cuda() -> Iterator[PretendCuda]:
             patch.setattr(layer, "forward", _on_the_cpu(mode, layer.forward))
         for network in (unet, cylinder):
             patch.setattr(network, "sparse_tensor", _sparse_tensor(mode, network.sparse_tensor))
-        operations = spconv().ops
-        patch.setattr(operations, "indice_conv_backward", _unwatched(operations.indice_conv_backward))
-        core = spconv().core
-        patch.setattr(core.SparseConvTensor, "replace_feature", _unwatched(core.SparseConvTensor.replace_feature))
+        backward = numba_backend._Convolution.backward
+        patch.setattr(numba_backend._Convolution, "backward", staticmethod(_unwatched(backward)))
         with mode:
             yield mode
 

@@ -1,0 +1,167 @@
+"""Sparse convolutions by this package's kernels: float32 on the CPU, forward and backward.
+
+The gradient of the input is a convolution too: of a submanifold map by the same stream with its cells mirrored, of a
+strided one by the stream of its inverse. Results do not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from kd_seg.sparse.kernels import convolve, pack, weight_gradient
+from kd_seg.sparse.stream import TILE, Stream
+from kd_seg.sparse.streams import inverse_streams, strided_streams, submanifold_stream
+from kd_seg.sparse.tensor import SparseTensor, Wraps
+from kd_seg.sparse.threads import share
+from kd_seg.sparse.vectors import LANES
+
+Float32 = npt.NDArray[np.float32]
+_LOCAL = threading.local()
+
+
+@dataclass(frozen=True)
+class Route:
+    """A stream and the cell in it of each kernel cell, for the way forward and for the gradient of the input."""
+
+    stream: Stream
+    cells: npt.NDArray[np.int32]
+    back: Stream
+    back_cells: npt.NDArray[np.int32]
+
+
+def submanifold(x: SparseTensor, window: Any, weight: Tensor, wraps: Wraps) -> SparseTensor:
+    """Submanifold convolution of x with weights [out, x, y, z, in]."""
+    stream, cells = submanifold_stream(x.sites, window.size, wraps)
+    mirrored = (stream.cells - 1 - cells).astype(np.int32)
+    return x.replace_feature(_Convolution.apply(x.features, weight, Route(stream, cells, stream, mirrored)))
+
+
+def down(x: SparseTensor, window: Any, weight: Tensor, wraps: Wraps) -> SparseTensor:
+    """Strided convolution."""
+    made = strided_streams(x.sites, window.size, window.stride, window.padding, window.key, wraps)
+    cells = np.arange(made.down.cells, dtype=np.int32)
+    route = Route(made.down, cells, made.up, cells)
+    return SparseTensor(_Convolution.apply(x.features, weight, route), made.coarse)
+
+
+def up(x: SparseTensor, window: Any, weight: Tensor, wraps: Wraps) -> SparseTensor:
+    """Inverse of the strided convolution with the same key."""
+    made = inverse_streams(x.sites, window.key)
+    cells = np.arange(made.down.cells, dtype=np.int32)
+    route = Route(made.up, cells, made.down, cells)
+    return SparseTensor(_Convolution.apply(x.features, weight, route), made.fine)
+
+
+class _Convolution(torch.autograd.Function):
+    """One convolution along a route."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, weight: Tensor, route: Route) -> Tensor:
+        ctx.save_for_backward(features, weight)
+        ctx.route = route
+        return _forward(features, weight, route.stream, route.cells)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        features, weight = ctx.saved_tensors
+        route = ctx.route
+        dx = dw = None
+        if ctx.needs_input_grad[0]:
+            cells = weight.reshape(weight.shape[0], -1, weight.shape[-1])
+            dx = _forward(dy, cells.permute(2, 1, 0), route.back, route.back_cells)
+        if ctx.needs_input_grad[1]:
+            dw = _weight_gradient(features, dy, route).reshape(weight.shape)
+        return dx, dw, None
+
+
+def _forward(features: Tensor, weight: Tensor, stream: Stream, cells: npt.NDArray[np.int32]) -> Tensor:
+    """Features [rows in, in] through weights [out, ..., in] along a stream: [rows out, out]."""
+    features = features.detach().contiguous()
+    width_out, width_in = weight.shape[0], weight.shape[-1]
+    out = torch.empty(stream.rows_out, width_out)
+    if stream.rows_out == 0 or stream.rows_in == 0:
+        return out.zero_()
+    blocks = -(-width_out // LANES)
+    packed = aligned((len(cells), width_in * blocks * LANES))
+    pack(weight.detach().reshape(width_out, -1, width_in).numpy(), packed)
+    zeros, ones, slope, counter = constants(blocks)
+    nothing = zeros.ctypes.data
+    job = np.array(
+        [
+            features.data_ptr(), 4 * width_in, width_in, packed.ctypes.data, blocks,
+            stream.rin.ctypes.data, stream.rout.ctypes.data, stream.starts.ctypes.data, stream.cells,
+            cells.ctypes.data, len(cells), 0, 0, 0, 0, 0, nothing,
+            stream.rows_out, width_out, out.data_ptr(), 4 * width_out, nothing, 0, nothing, 0,
+            ones.ctypes.data, nothing, slope.ctypes.data, counter.ctypes.data,
+        ],
+        np.int64,
+    )  # fmt: skip
+    work = float(stream.counts[cells].sum()) * width_in * width_out
+    share(partial(run, job), (), work)
+    return out
+
+
+def run(job: npt.NDArray[np.int64]) -> None:
+    """Work at a job with this thread's scratch."""
+    convolve(job, scratch(int(job[4])).ctypes.data)
+
+
+def _weight_gradient(features: Tensor, dy: Tensor, route: Route) -> Tensor:
+    """Gradient [out, cells, in] of the weights."""
+    stream, cells = route.stream, route.cells
+    features, dy = features.detach().contiguous(), dy.detach().contiguous()
+    width_in, width_out = features.shape[1], dy.shape[1]
+    if stream.rows_out == 0 or stream.rows_in == 0:
+        return torch.zeros(width_out, len(cells), width_in)
+    blocks = -(-width_out // LANES)
+    tiles = -(-stream.rows_out // TILE)
+    parts = min(4, -(-tiles // 8))
+    sums = aligned((parts, len(cells), width_in, blocks * LANES))
+    counter = np.zeros(1, np.int64)
+    addresses = (stream.rin.ctypes.data, stream.rout.ctypes.data, stream.starts.ctypes.data, stream.cells)
+
+    def work() -> None:
+        weight_gradient(
+            features.data_ptr(), 4 * width_in, width_in, dy.numpy(), addresses, cells,
+            aligned((TILE + 1, blocks * LANES)), sums, counter.ctypes.data,
+        )  # fmt: skip
+
+    share(work, (), float(stream.counts[cells].sum()) * width_in * width_out if parts > 1 else 0.0)
+    total = torch.from_numpy(sums[..., :width_out]).sum(dim=0)
+    return total.permute(2, 0, 1)
+
+
+def aligned(shape: tuple[int, ...]) -> Float32:
+    """Zeros whose first value lies at a multiple of 64 bytes, as vectors do."""
+    count = int(np.prod(shape))
+    room = np.zeros(count + LANES, np.float32)
+    start = -room.ctypes.data % 64 // 4
+    made: Float32 = room[start : start + count].reshape(shape)
+    return made
+
+
+def constants(blocks: int) -> tuple[Float32, Float32, Float32, npt.NDArray[np.int64]]:
+    """Zeros and ones for 16 ``blocks`` channels, the slope 1 of no activation, and a fresh counter."""
+    kept: tuple[Float32, Float32, Float32] | None = getattr(_LOCAL, "constants", None)
+    if kept is None or len(kept[0]) < blocks * LANES:
+        kept = (aligned((blocks * LANES,)), aligned((blocks * LANES,)), np.ones(1, np.float32))
+        kept[1][:] = 1.0
+        _LOCAL.constants = kept
+    return (*kept, np.zeros(1, np.int64))
+
+
+def scratch(blocks: int) -> Float32:
+    """This thread's accumulators for a tile of 16 ``blocks`` channels."""
+    kept: Float32 | None = getattr(_LOCAL, "scratch", None)
+    if kept is None or kept.size < (TILE + 1) * blocks * LANES:
+        kept = aligned(((TILE + 1) * blocks * LANES,))
+        _LOCAL.scratch = kept
+    return kept

@@ -1,0 +1,38 @@
+"""Helper threads for a kernel that takes its work from a counter: idle cores help, busy ones are not waited for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+LEAST = 4_000_000
+"""Multiply-adds from which a helper is called; starting it costs about as much as half of them."""
+
+
+@lru_cache(maxsize=1)
+def _executor() -> ThreadPoolExecutor:
+    """Threads that sleep while they have nothing to do."""
+    return ThreadPoolExecutor(max(1, (os.cpu_count() or 2) - 1), thread_name_prefix="kd_seg convolution")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_executor.cache_clear)  # a forked child has none of its parent's threads
+
+
+def share(work: Callable[..., Any], arguments: tuple[Any, ...], multiply_adds: float) -> None:
+    """Run ``work(*arguments)`` here and, if it is worth it, in as many threads as torch may use on the CPU.
+
+    All calls take from one counter. A helper that has not begun when the work is done is called off; one that has begun
+    is waited for, as it may be at the last piece.
+    """
+    helpers = torch.get_num_threads() - 1 if multiply_adds >= LEAST else 0
+    started: list[Future[Any]] = [_executor().submit(work, *arguments) for _ in range(helpers)]
+    work(*arguments)
+    for future in started:
+        if not future.cancel():
+            future.result()
