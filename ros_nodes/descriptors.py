@@ -14,6 +14,7 @@ ROS_KINDS = {
     "double": RosParameter.Type.DOUBLE,
     "bool": RosParameter.Type.BOOL,
     "strings": RosParameter.Type.STRING_ARRAY,
+    "doubles": RosParameter.Type.DOUBLE_ARRAY,
 }
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kd_seg.core.errors import DataError, UsageError
-from kd_seg.drives.deskew import point_times
+from kd_seg.drives.point_fields import point_rings, point_times
 from kd_seg.drives.trajectory import Times, Trajectory
 from kd_seg.scans import Points, read_points
 from kd_seg.scans.point_files import READERS
@@ -29,12 +29,16 @@ class Frame:
         stamp: seconds.
         points: [N, 4] float32 x, y, z in metres, intensity as the sensor sends it; missing returns left out.
         times: [N] seconds relative to the stamp, or None where the recording has none.
+        rings: [N] beam of each return, or None.
+        rows: of the cloud before missing returns were left out.
     """
 
     number: int
     stamp: float
     points: Points
-    times: Times | None
+    times: Times | None = None
+    rings: npt.NDArray[np.int64] | None = None
+    rows: int = 0
 
 
 class Recording(Protocol):
@@ -42,6 +46,9 @@ class Recording(Protocol):
 
     source: Path
     frame_id: str
+
+    def __len__(self) -> int:
+        """Clouds, readable or not."""
 
     def stamps(self) -> Times:
         """Seconds of every cloud, in order; NaN for one that cannot be read or holds no return."""
@@ -59,12 +66,25 @@ def returns(points: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
     return np.asarray(np.isfinite(xyz).all(axis=1) & xyz.any(axis=1))
 
 
-def frame_of(number: int, stamp: float, points: Points, times: Times | None) -> Frame:
+def frame_of(
+    number: int,
+    stamp: float,
+    points: Points,
+    times: Times | None = None,
+    rings: npt.NDArray[np.int64] | None = None,
+) -> Frame:
     """A frame without missing returns; an intensity that is not finite becomes 0."""
-    keep = returns(points)
+    keep, rows = returns(points), len(points)
     points = np.ascontiguousarray(points[keep], np.float32)
     points[~np.isfinite(points[:, 3]), 3] = 0.0
-    return Frame(number, stamp, points, times[keep] if times is not None else None)
+    return Frame(
+        number,
+        stamp,
+        points,
+        times[keep] if times is not None else None,
+        rings[keep] if rings is not None else None,
+        rows,
+    )
 
 
 class BagRecording:
@@ -85,12 +105,18 @@ class BagRecording:
         with open_bag(source) as reader:
             connections = cloud_connections(reader, topic, source)
             self.topic = connections[0].topic
+            self._count = sum(connection.msgcount for connection in connections)
             message: Any = next(
                 (reader.deserialize(raw, c.msgtype) for c, _, raw in reader.messages(connections)), None
             )
         if message is None:
             raise DataError(f"{source}: topic {self.topic} holds no message; record it anew.")
         self.frame_id = str(message.header.frame_id)
+        names = {str(field.name) for field in message.fields}
+        self.intensity_field = next((name for name in intensity_fields if name in names), "")
+
+    def __len__(self) -> int:
+        return self._count
 
     def stamps(self) -> Times:
         """Header stamps; where a driver leaves them all 0, the times of recording."""
@@ -110,7 +136,7 @@ class BagRecording:
                 stamp = stamp_of(message) or time_ns * 1e-9
                 points = np.column_stack([cloud.xyz, cloud.intensity])
                 times = point_times(message, stamp) if self._with_times else None
-                yield frame_of(number, stamp, points, times)
+                yield frame_of(number, stamp, points, times, point_rings(message))
 
     def _decode(self, message: Any) -> Decoded | None:
         """The cloud, or None where it is refused or holds no return; the reason is counted."""
@@ -162,6 +188,9 @@ class FolderRecording:
         self._poses = poses
         self._rejected: dict[str, int] = {}
 
+    def __len__(self) -> int:
+        return len(self.paths)
+
     def stamps(self) -> Times:
         """Of the pose rows, else of the file names (seconds, or whole numbers of 16 or more digits in nanoseconds).
 
@@ -177,7 +206,7 @@ class FolderRecording:
         for number, path in enumerate(self.paths):
             points = self._read(path) if number in wanted else None
             if points is not None:
-                yield frame_of(number, float(stamps[number]), points, None)
+                yield frame_of(number, float(stamps[number]), points)
 
     def _named_times(self) -> Times:
         if self._poses is not None and len(self._poses.times) == len(self.paths):

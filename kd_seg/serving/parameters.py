@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ KINDS: dict[str, type | tuple[type, ...]] = {
     "double": float,
     "bool": bool,
     "strings": (list, tuple),
+    "doubles": (list, tuple, array),
 }
 
 
@@ -58,8 +60,17 @@ class Parameter:
             return f"{self.name} is {value!r}, allowed are {self.choices.replace('|', ', ').replace('[0-9]+', 'N')}"
         if self.kind == "strings" and not all(isinstance(item, str) for item in value):
             return f"{self.name} must be a list of strings, got {value!r}"
+        if self.kind == "doubles":
+            return self._list_problem(value)
         if self.name == "input.intensity_fields" and not 1 <= len([n for n in value if n]) <= 16:
             return f"{self.name} needs 1 to 16 field names, got {len([n for n in value if n])}"
+        return None
+
+    def _list_problem(self, value: Any) -> str | None:
+        if not all(isinstance(item, float) for item in value):
+            return f"{self.name} must be a list of doubles, got {list(value)!r}; write each with a point, such as 1.0"
+        if len(value) != len(self.default):
+            return f"{self.name} needs {len(self.default)} numbers, got {len(value)}"
         return None
 
     def _fits(self, value: object) -> bool:
@@ -68,7 +79,8 @@ class Parameter:
 
 
 def _article(kind: str) -> str:
-    return {"int": "an integer", "strings": "a list of strings"}.get(kind, f"a {kind}")
+    special = {"int": "an integer", "strings": "a list of strings", "doubles": "a list of doubles"}
+    return special.get(kind, f"a {kind}")
 
 
 def _double_hint(parameter: Parameter, value: Any) -> str:
@@ -112,6 +124,40 @@ PARAMETERS: tuple[Parameter, ...] = (
         10.0,
         dynamic=True,
     ),
+    Parameter(
+        "input.intensity_gain",
+        "double",
+        1.0,
+        "Factor on the intensity once it is 0..1; clipped to 0..1.",
+        0.001,
+        1000.0,
+        dynamic=True,
+    ),
+    Parameter(
+        "input.roll_deg",
+        "double",
+        0.0,
+        "Roll of the sensor against the ground, undone for the network; right side down is positive.",
+        -90.0,
+        90.0,
+        dynamic=True,
+    ),
+    Parameter(
+        "input.pitch_deg",
+        "double",
+        0.0,
+        "Pitch of the sensor against the ground, undone for the network; nose down is positive.",
+        -90.0,
+        90.0,
+        dynamic=True,
+    ),
+    Parameter(
+        "input.own_vehicle",
+        "doubles",
+        [0.0] * 6,
+        "Box x y z, x y z (metres, sensor frame) whose points get no class; all 0 = off.",
+        dynamic=True,
+    ),
     Parameter("input.zero_is_invalid", "bool", True, "A point at exactly (0,0,0) is a missing return.", dynamic=True),
     Parameter("input.max_points", "int", 2_000_000, "Larger clouds are rejected.", 1, 20_000_000, dynamic=True),
     Parameter("input.max_age_s", "double", 0.0, "Older clouds are rejected; 0 = off.", 0.0, 60.0, dynamic=True),
@@ -147,7 +193,13 @@ def cloud_settings(values: Mapping[str, Any]) -> CloudSettings:
 
     return CloudSettings(
         sensor=SensorSettings(
-            str(value("input.intensity_range")), float(value("input.z_offset_m")), bool(value("input.zero_is_invalid"))
+            str(value("input.intensity_range")),
+            float(value("input.z_offset_m")),
+            bool(value("input.zero_is_invalid")),
+            float(value("input.intensity_gain")),
+            float(value("input.roll_deg")),
+            float(value("input.pitch_deg")),
+            tuple(float(number) for number in value("input.own_vehicle")),
         ),
         limits=Limits(
             int(value("input.max_points")), float(value("input.max_age_s")), bool(value("input.require_frame_id"))

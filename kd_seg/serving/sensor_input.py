@@ -36,23 +36,44 @@ class SensorSettings:
         intensity_range: unit (0-1), byte (0-255) or uint16 (0-65535), as the driver sends it.
         z_offset_m: added to z before the network and the height check; published points keep their z.
         zero_is_invalid: a point at exactly (0, 0, 0) is a missing return.
+        intensity_gain: factor on intensities that are 0-1 by then; the result is clipped to 0-1.
+        roll_deg, pitch_deg: how the sensor is tilted against the ground (right side down, nose down are positive);
+            undone before the network and before z_offset_m.
+        own_vehicle: (x, y, z) of the lowest and (x, y, z) of the highest corner of a box, in metres in the sensor's
+            frame; points in it get no class. Corners that are equal switch it off.
     """
 
     intensity_range: str = "byte"
     z_offset_m: float = 0.0
     zero_is_invalid: bool = True
+    intensity_gain: float = 1.0
+    roll_deg: float = 0.0
+    pitch_deg: float = 0.0
+    own_vehicle: tuple[float, ...] = (0.0,) * 6
+
+    def levelling(self) -> npt.NDArray[np.float64] | None:
+        """Rotation [3, 3] from the sensor's frame to one with z along the ground's normal; None where it is level."""
+        if self.roll_deg == 0.0 and self.pitch_deg == 0.0:
+            return None
+        roll, pitch = np.radians([self.roll_deg, self.pitch_deg])
+        about_x = np.array([[1, 0, 0], [0, np.cos(roll), -np.sin(roll)], [0, np.sin(roll), np.cos(roll)]])
+        about_y = np.array([[np.cos(pitch), 0, np.sin(pitch)], [0, 1, 0], [-np.sin(pitch), 0, np.cos(pitch)]])
+        return np.asarray(about_y @ about_x)
 
 
 def prepare(cloud: Decoded, settings: SensorSettings, sensor: Sensor) -> Points:
     """Points [N, 4] for ``Segmenter.segment``: intensity in the checkpoint's range, z offset, missing returns as NaN.
 
-    The live value v becomes v / live_max * checkpoint_max, clipped to [0, checkpoint_max]; 0 where it is not finite.
+    The live value v becomes v / live_max * gain * checkpoint_max, clipped to [0, checkpoint_max]; 0 where it is not
+    finite. Points of the own vehicle become NaN like missing returns.
     """
     largest = INTENSITY_MAX[sensor.intensity_range]
-    factor = largest / INTENSITY_MAX[settings.intensity_range]
+    factor = largest / INTENSITY_MAX[settings.intensity_range] * settings.intensity_gain
     points = np.empty((len(cloud.xyz), 4), np.float32)
+    rotation = settings.levelling()
+    xyz = cloud.xyz if rotation is None else cloud.xyz @ rotation.T.astype(np.float32)
     fill_points(
-        cloud.xyz.reshape(-1),
+        xyz.reshape(-1),
         cloud.intensity,
         np.float32(factor),
         np.float32(largest),
@@ -60,6 +81,9 @@ def prepare(cloud: Decoded, settings: SensorSettings, sensor: Sensor) -> Points:
         settings.zero_is_invalid,
         points.reshape(-1),
     )
+    lowest, highest = np.array(settings.own_vehicle, np.float32).reshape(2, 3)
+    if (highest > lowest).all():
+        points[((cloud.xyz >= lowest) & (cloud.xyz <= highest)).all(axis=1), :3] = np.nan
     return points
 
 

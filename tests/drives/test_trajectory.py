@@ -13,8 +13,8 @@ from scipy.spatial.transform import Rotation
 
 from kd_seg.core.errors import DataError
 from kd_seg.core.geometry import rigid
-from kd_seg.drives.deskew import point_times
 from kd_seg.drives.frames import FrameTree
+from kd_seg.drives.point_fields import point_times
 from kd_seg.drives.trajectory import Trajectory, parse_extrinsic, read_tum
 
 

@@ -127,11 +127,15 @@ def test_figures_of_a_frame() -> None:
 
 def test_parameter_table_matches_the_interface() -> None:
     names = [p.name for p in PARAMETERS]
-    assert len(names) == len(set(names)) == 26
+    assert len(names) == len(set(names)) == 30
     assert all(p.problem(p.default) is None for p in PARAMETERS), [p.problem(p.default) for p in PARAMETERS]
     assert [p.name for p in PARAMETERS if p.dynamic] == [
         "input.intensity_range",
         "input.z_offset_m",
+        "input.intensity_gain",
+        "input.roll_deg",
+        "input.pitch_deg",
+        "input.own_vehicle",
         "input.zero_is_invalid",
         "input.max_points",
         "input.max_age_s",
@@ -158,6 +162,9 @@ def test_parameter_table_matches_the_interface() -> None:
         ("input.intensity_fields=['']", "1 to 16"),
         ("autostart", "name=value"),
         ("device=cuda:x", "cuda:N"),
+        ("input.own_vehicle=[1.0]", "needs 6 numbers, got 1"),
+        ("input.own_vehicle=[0, 0, 0, 1, 1, 1]", "write each with a point"),
+        ("input.intensity_gain=0", "allowed are 0.001 to 1000"),
     ],
 )
 def test_wrong_parameters_are_named(override: str, words: str) -> None:
@@ -186,6 +193,31 @@ def test_shipped_parameter_file_has_every_parameter_at_its_default() -> None:
     shipped = read_parameters(Path(__file__).parents[2] / "configs" / "ros" / "parameters.yaml")
     expected = {p.name: p.default for p in PARAMETERS}
     assert shipped == expected
+
+
+def test_gain_tilt_and_own_vehicle() -> None:
+    level = np.array([[10, 0, -2, 51], [0, 10, -2, 102], [1, 1, -0.5, 255], [-10, 3, -2, 0]], np.float32)
+    settings = SensorSettings(
+        z_offset_m=0.3, intensity_gain=2.0, roll_deg=10.0, pitch_deg=-5.0, own_vehicle=(0.5, 0.5, -1.0, 1.5, 1.5, 0.0)
+    )
+    rotation = settings.levelling()
+    assert rotation is not None
+    tilted = level.copy()
+    tilted[:, :3] = level[:, :3] @ rotation  # from the level frame to the sensor's
+    tilted[2, :3] = level[2, :3]  # the own vehicle is boxed in the sensor's frame
+    prepared = prepare(decode(tilted), settings, Sensor())
+    np.testing.assert_allclose(prepared[[0, 1, 3], :3], level[[0, 1, 3], :3] + [0, 0, 0.3], atol=1e-5)
+    assert np.isnan(prepared[2, :3]).all()
+    np.testing.assert_allclose(prepared[:, 3], [0.4, 0.8, 1.0, 0.0], atol=1e-6)
+
+
+def test_positive_roll_is_right_side_down_and_positive_pitch_nose_down() -> None:
+    rolled = SensorSettings(roll_deg=10.0).levelling()
+    pitched = SensorSettings(pitch_deg=10.0).levelling()
+    assert rolled is not None
+    assert pitched is not None
+    assert (rolled @ [0, -1, 0])[2] < 0
+    assert (pitched @ [1, 0, 0])[2] < 0
 
 
 def test_labels_and_filter_names(tmp_path: Path) -> None:

@@ -1,0 +1,61 @@
+"""``kd-seg calibrate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kd_seg.cli.console import print_json, progress, say
+
+
+def command(
+    source: Annotated[Path, typer.Argument(help="A bag, a folder of point files, or a sequence folder.")],
+    out: Annotated[Path, typer.Option(help="Parameter file to write; a picture is written beside it.")] = Path(
+        "sensor.yaml"
+    ),
+    topic: Annotated[str | None, typer.Option(help="Bag: PointCloud2 topic; may be left out if there is one.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Checkpoint the sensor is measured for; default the shipped student.")
+    ] = None,
+    clouds: Annotated[int, typer.Option(help="Clouds to read, spread over the recording.")] = 100,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="input.intensity_fields=[NAME].")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the files of an earlier calibration.")
+    ] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print figures and parameters as JSON on stdout.")] = False,
+) -> None:
+    """Measure a sensor: intensities, height and tilt over the ground, field of view, own vehicle.
+
+    Writes the parameter file for the node (params_file:=) and for kd-seg predict --params, each line with its reason,
+    and a picture to check it by. Record a hundred clouds or more from a moving vehicle on a flat road.
+
+    Example: kd-seg calibrate drive.mcap --topic /points --out sensor.yaml
+
+             kd-seg predict drive.mcap --params sensor.yaml --out labelled.mcap
+    """
+    from kd_seg.checkpoint import read_spec, resolve, shipped, write_whole
+    from kd_seg.core.errors import UsageError
+    from kd_seg.drives.calibrate import calibrate
+    from kd_seg.serving.parameters import read_parameters
+    from kd_seg.serving.pointcloud2 import DEFAULT_INTENSITY_FIELDS
+    from kd_seg.views.calibration_sheet import calibration_sheet
+
+    picture = out.with_suffix(".png")
+    for path in (out, picture):
+        if path.exists() and not overwrite:
+            raise UsageError(f"{path} exists; choose another --out, or add --overwrite.")
+    fields = tuple(read_parameters(None, set_ or []).get("input.intensity_fields", DEFAULT_INTENSITY_FIELDS))
+    sensor = read_spec(resolve(checkpoint) if checkpoint else shipped()).sensor
+    with progress("measuring", clouds) as advance:
+        found = calibrate(source.expanduser(), sensor, topic, clouds, fields, advance)
+    write_whole(out, found.text.encode())
+    calibration_sheet(found).save(picture)
+    for warning in found.warnings:
+        say(f"warning: {warning}")
+    for line in found.lines:
+        say(f"input.{line.name}: {line.value}  ({line.reason})")
+    say(f"{out}, {picture}")
+    if json_:
+        print_json({**found.to_json(), "parameters_file": str(out), "picture": str(picture)})

@@ -1,0 +1,87 @@
+"""From a recording to figures of its sensor and the node's parameter file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kd_seg.checkpoint import Sensor
+from kd_seg.core.errors import DataError, UsageError
+from kd_seg.drives.calibration.figures import SensorFigures, measure
+from kd_seg.drives.calibration.parameters_file import Line, parameter_lines, parameter_text, warnings
+from kd_seg.drives.recording import BagRecording, FolderRecording, Frame, Recording
+from kd_seg.scans import is_bag
+from kd_seg.serving.pointcloud2 import DEFAULT_INTENSITY_FIELDS
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What was measured.
+
+    Attributes:
+        text: the parameter file. frames: the clouds, for a picture.
+    """
+
+    source: Path
+    figures: SensorFigures
+    lines: tuple[Line, ...]
+    text: str
+    warnings: tuple[str, ...]
+    frames: tuple[Frame, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``kd-seg calibrate --json`` prints it."""
+        parameters = {f"input.{line.name}": line.value for line in self.lines}
+        return {"figures": asdict(self.figures), "parameters": parameters, "warnings": list(self.warnings)}
+
+
+def calibrate(
+    source: Path,
+    sensor: Sensor,
+    topic: str | None = None,
+    clouds: int = 100,
+    intensity_fields: tuple[str, ...] = DEFAULT_INTENSITY_FIELDS,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Calibrated:
+    """Measure a sensor on evenly spread clouds of a recording.
+
+    Args:
+        source: a bag, a folder of point files, a sequence folder or its velodyne/.
+        sensor: what the checkpoint was trained for.
+        clouds: how many to read at most.
+
+    Raises UsageError for a source of another kind, DataError where no cloud can be read.
+    """
+    recording = open_recording(source, topic, intensity_fields)
+    count = len(recording)
+    wanted = frozenset(np.unique(np.linspace(0, count - 1, min(clouds, count)).round().astype(int)).tolist())
+    frames = []
+    for frame in recording.frames(wanted):
+        frames.append(frame)
+        advance(1)
+    if not frames:
+        raise DataError(f"{source} holds no cloud that can be read ({recording.rejected()}); check the topic.")
+    figures = measure(frames)
+    field = recording.intensity_field if isinstance(recording, BagRecording) else ""
+    lines = parameter_lines(figures, sensor, field)
+    said = list(warnings(figures, sensor))
+    said += [f"{number} clouds were refused: {reason}." for reason, number in recording.rejected().items()]
+    return Calibrated(source, figures, tuple(lines), parameter_text(lines, source.name), tuple(said), tuple(frames))
+
+
+def open_recording(source: Path, topic: str | None, intensity_fields: tuple[str, ...]) -> Recording:
+    """The recording that a path names; UsageError where it is none, or --topic is given for files."""
+    if not source.exists():
+        raise UsageError(f"{source} does not exist; give a bag or a folder of point files.")
+    if is_bag(source):
+        return BagRecording(source, topic, intensity_fields, with_times=True)
+    if topic is not None:
+        raise UsageError(f"--topic is for bags; {source} is none.")
+    if not source.is_dir():
+        raise UsageError(f"{source} is neither a bag nor a folder of point files.")
+    velodyne = source / "velodyne"
+    return FolderRecording(velodyne if velodyne.is_dir() else source, None)

@@ -1,0 +1,1 @@
+"""Calibration: what a recording tells of its sensor, and the node's parameters that follow from it."""
