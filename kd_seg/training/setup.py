@@ -140,8 +140,8 @@ def open_fuser(
     """What fuses the training clouds; DataError names what is missing and the command that builds it."""
     fusion = config.fusion
     cache = cache_folder(config.data.root, config.data.cache)
-    mend = "kd-seg prepare CONFIG, with the config of this run"
-    return Fuser.open(cache, data, classes, fusion.library, fusion.registration, fusion.cloud, mend, allowed)
+    fix_command = "kd-seg prepare CONFIG, with the config of this run"
+    return Fuser.open(cache, data, classes, fusion, fix_command, allowed)
 
 
 def cache_folder(root: str, cache: str | None = None) -> Path:

@@ -10,8 +10,8 @@ from console_script import kd_seg, kd_seg_json
 from instances_world import TRUCK, World, make_world, work
 
 from kd_seg.benchmarks.fuse import rows
-from kd_seg.cli.prepare import parse_shard
 from kd_seg.core.errors import DataError, UsageError
+from kd_seg.core.shard import parse_shard
 from kd_seg.instances.paste import Paster, PasteSettings
 from kd_seg.scans import Cloud, Kind
 from kd_seg.training import read_training_config

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from kd_seg.caches.store import Store
+from kd_seg.caches import Cache
 from kd_seg.images.regions.cache import RegionView, read_regions
 from kd_seg.images.regions.sampling import at_pixels
 from kd_seg.networks import Batch, move
@@ -64,7 +64,7 @@ class RegionsView:
         samples: pairs drawn per scan where regions are points; 0 = all.
     """
 
-    def __init__(self, name: str, store: Store, points: bool, samples: int) -> None:
+    def __init__(self, name: str, store: Cache, points: bool, samples: int) -> None:
         self.name, self.store, self.points, self.samples = name, store, points, samples
 
     def extend(self, scan: Scan, cloud: Cloud, rng: np.random.Generator) -> Cloud:

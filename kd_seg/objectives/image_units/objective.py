@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kd_seg.caches import Work
 from kd_seg.classes import ClassTable
 from kd_seg.images.units.cache import build_units, open_units
 from kd_seg.images.units.class_maps import load_class_map
-from kd_seg.instances.build import Work
 from kd_seg.losses.supervised import lovasz_softmax
 from kd_seg.losses.units import class_weights, forward_distillation, heaviest_claim, root_weights, scale_scores
 from kd_seg.losses.zero import exact_zero
@@ -22,7 +22,7 @@ from kd_seg.objectives.image_units.rescoring import Judge, settled
 from kd_seg.objectives.image_units.settings import BackwardSettings, ImageUnitsSettings
 from kd_seg.objectives.image_units.view import UnitBatch, UnitsView
 from kd_seg.objectives.interface import OBJECTIVES, Context, Objective, Step, Term, View
-from kd_seg.objectives.shared.image_teaching import MEND, how_to_build, regime, tools
+from kd_seg.objectives.shared.image_teaching import MEND, regime, tools
 from kd_seg.scans import Key, SemanticKitti
 
 
@@ -70,8 +70,7 @@ class ImageUnits(Objective):
     ) -> None:
         """Build the cache of units."""
         lent = tools(data, classes, work.device, load_class_map(settings.class_map, classes).vocabulary)
-        with work.progress("knowledge units", len(data)) as advance:
-            build_units(settings.source(), cache, data, classes, lent, how_to_build(work, advance))
+        build_units(settings.source(), cache, data, classes, lent, work)
 
     def _number(self) -> dict[Key, int]:
         """First unit of each scan in the numbering of the whole data set; class and points of each where asked for."""
@@ -80,7 +79,7 @@ class ImageUnits(Objective):
         klass, sizes = [torch.zeros(0, dtype=torch.int64)], [torch.zeros(0)]
         for key in self.context.data.keys():  # noqa: SIM118 - not a mapping
             first[key] = self.units
-            self.units += self.store.lengths(key, "klass")
+            self.units += self.store.count(key, "klass")
             if self.settings.class_weights == "root":
                 record = self.store.record(key, ("klass", "offsets"))
                 sizes.append(torch.from_numpy(record["offsets"]).diff().float())

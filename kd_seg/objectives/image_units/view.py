@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from kd_seg.caches.store import Store
+from kd_seg.caches import Cache
 from kd_seg.core.errors import DataError
 from kd_seg.images.units.cache import read_units
 from kd_seg.networks import Batch, move
@@ -69,7 +69,7 @@ class UnitsView:
         name: of the view. store: the cache. first: number of each scan's first unit in the whole data set.
     """
 
-    def __init__(self, name: str, store: Store, first: dict[Key, int]) -> None:
+    def __init__(self, name: str, store: Cache, first: dict[Key, int]) -> None:
         self.name, self.store, self.first = name, store, first
 
     def extend(self, scan: Scan, cloud: Cloud, rng: np.random.Generator) -> Cloud:
@@ -112,12 +112,12 @@ class UnitsView:
         )
 
 
-def check_points(store: Store, key: Key, scan: Scan) -> int:
+def check_points(store: Cache, key: Key, scan: Scan) -> int:
     """Points of the scan; DataError where the cache was made from another number of them."""
     count = int(store.record(key, ("counts",))["counts"][0])
     if count != len(scan.points):
         raise DataError(
-            f"The teacher cache {store.folder} was made when {scan.points_path} had {count} points, it has "
-            f"{len(scan.points)}; rebuild it with: {store.mend} --rebuild"
+            f"The {store.plan.kind.name} {store.folder} was made when {scan.points_path} had {count} points, it has "
+            f"{len(scan.points)}; rebuild it with: {store.fix_command} --rebuild"
         )
     return count

@@ -65,16 +65,7 @@ class MultiToSingle(Objective):
         self.settings = settings
         self.hard = tuple(column + 1 for column in context.classes.hard)
         fusion = context.config.fusion
-        fuser = Fuser.open(
-            context.cache,
-            context.labelled_data,
-            context.classes,
-            fusion.library,
-            fusion.registration,
-            fusion.cloud,
-            MEND,
-            context.labelled,
-        )
+        fuser = Fuser.open(context.cache, context.labelled_data, context.classes, fusion, MEND, context.labelled)
         teacher = _teacher(settings, context)
         # A frozen teacher stays out of the state; the others are part of it.
         self._frozen = (teacher,) if isinstance(teacher, SeparateTeacher) else ()
