@@ -15,16 +15,16 @@ from typing import Any
 import torch
 
 from kd_seg.benchmarks.timing import BenchRow, Rival, compare
-from kd_seg.caches import Work
 from kd_seg.checkpoint import Spec, save_checkpoint
 from kd_seg.classes import load_classes
 from kd_seg.core.config import validate
+from kd_seg.instances.build import Work
 from kd_seg.objectives import Step
 from kd_seg.training.config import TrainingConfig
 from kd_seg.training.loader import Batches
 from kd_seg.training.optimisation import build_optimiser
 from kd_seg.training.prepare import prepare
-from kd_seg.training.setup import assemble
+from kd_seg.training.setup import Parts
 
 TEACHERS: dict[str, dict[str, Any] | None] = {
     "baseline": None,
@@ -44,7 +44,7 @@ def rows(root: Path, voxel_size: float, repeats: int, size: str = "nano", batch:
     """
     with tempfile.TemporaryDirectory() as folder:
         configs = _configs(root, Path(folder), voxel_size, size, batch)
-        prepare(configs["frozen teacher"], Work("kd-seg bench distil"))
+        prepare(configs["frozen teacher"], Work(_silent, "kd-seg bench distil"))
         _write_teacher(configs["baseline"], Path(folder) / "teacher.safetensors")
         context = multiprocessing.get_context("spawn")
         with context.Pool(1, maxtasksperchild=1) as pool:
@@ -54,6 +54,17 @@ def rows(root: Path, voxel_size: float, repeats: int, size: str = "nano", batch:
             for (name, config), peak in zip(configs.items(), peaks, strict=True)
         ]
         return compare(rivals, repeats)
+
+
+class _silent:
+    """No progress is shown."""
+
+    def __init__(self, what: str, total: int | None) -> None: ...
+
+    def __enter__(self) -> Any:
+        return lambda count: None
+
+    def __exit__(self, *_: object) -> None: ...
 
 
 def _configs(root: Path, folder: Path, voxel_size: float, size: str, batch: int) -> dict[str, TrainingConfig]:
@@ -77,7 +88,7 @@ def _configs(root: Path, folder: Path, voxel_size: float, size: str, batch: int)
 def _write_teacher(config: TrainingConfig, path: Path) -> None:
     torch.manual_seed(1)
     student = config.student
-    network = assemble(config, 0).student
+    network = Parts.build(config).student
     classes = load_classes(config.data.classes)
     save_checkpoint(path, network, Spec(student.network, student.size, classes, config.encoding()))
 
@@ -87,7 +98,7 @@ class _Steps:
 
     def __init__(self, config: TrainingConfig) -> None:
         torch.manual_seed(0)
-        parts = assemble(config, 0)
+        parts = Parts.build(config)
         self.student, self.objectives = parts.student.train(), parts.objectives
         views = tuple(view for objective in parts.objectives for view in objective.views())
         pipeline = replace(parts.pipeline, views=views)

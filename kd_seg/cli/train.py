@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +19,9 @@ def command(
     resume: Annotated[Path | None, typer.Option(help="Continue this run folder; needs no config.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a used run folder.")] = False,
     show_config: Annotated[bool, typer.Option(help="Print the resolved configuration and stop.")] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Measure ten steps: profile.txt and trace.json in the run folder.")
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Train a student, a multi-scan teacher or an image teacher.
@@ -29,21 +34,30 @@ def command(
 
     from kd_seg.evaluation.held_back import score_of
     from kd_seg.training import RunFolder, Trainer, read_training_config
+    from kd_seg.training.profiling import profiled
 
     if resume is not None:
         if overrides:
             raise UsageError("--resume continues with the run's own configuration and takes no overrides.")
-        settings = RunFolder(resume).read_config()
+        run = RunFolder(resume)
+        settings = run.read_config()
+        needed = [str(run.config)]
         settings = settings.model_copy(update={"run": settings.run.model_copy(update={"folder": str(resume)})})
     else:
         assert config is not None
+        needed = [config, *(overrides or [])]
         settings = read_training_config(config, overrides or [])
     if show_config:
         typer.echo(yaml.safe_dump(settings.to_plain(), sort_keys=False, width=100), nl=False)
         return
     with training_progress() as report:
         trainer = Trainer(
-            settings, report, resume=resume is not None, overwrite=overwrite, score=score_of(settings.data)
+            settings,
+            report,
+            resume=resume is not None,
+            overwrite=overwrite,
+            score=score_of(settings),
+            fix_command=shlex.join(["kd-seg", "prepare", *needed]),
         )
         if trainer.fresh:
             say(f"student.init: {len(trainer.fresh)} tensors are newly initialised: {', '.join(trainer.fresh[:6])} ...")
@@ -51,10 +65,15 @@ def command(
             f"training {settings.student.network} {settings.student.size} on {len(trainer.parts.keys)} scans, "
             f"{trainer.device}, into {trainer.run.path}"
         )
-        trainer.fit()
-    say(f"done: {trainer.step} steps, {trainer.spent:.0f} s; checkpoint {trainer.run.last}")
+        left = trainer.progress.total - trainer.progress.step
+        with profiled(trainer.run, left) if profile else nullcontext(lambda: None) as after_step:
+            trainer.fit(after_step)
+    progress = trainer.progress
+    say(f"done: {progress.step} steps, {progress.spent:.0f} s; checkpoint {trainer.run.last}")
+    if profile:
+        say(f"profile: {trainer.run.profile}; timeline for chrome://tracing: {trainer.run.trace}")
     if json_:
-        print_json({"run": str(trainer.run.path), "checkpoint": str(trainer.run.last), "steps": trainer.step})
+        print_json({"run": str(trainer.run.path), "checkpoint": str(trainer.run.last), "steps": progress.step})
 
 
 class training_progress:

@@ -7,18 +7,21 @@ from pathlib import Path
 
 from kd_seg.evaluation.evaluate import evaluate, select
 from kd_seg.evaluation.predictors import Network
-from kd_seg.training.config import DataSettings
+from kd_seg.serving.segmenter import Segmenter
+from kd_seg.training.config import TrainingConfig
 
 
-def score_of(data: DataSettings) -> Callable[[Path], float] | None:
-    """A function from a checkpoint to its mIoU over present classes on ``data.select``; None if none are held back."""
-    if not data.select:
+def score_of(config: TrainingConfig) -> Callable[[Path], float] | None:
+    """A function from a checkpoint to its mIoU over present classes on ``data.select``; None if none are held back.
+
+    It runs where training runs: on ``run.device``, with ``run.threads``.
+    """
+    if not config.data.select:
         return None
-    scans = select(Path(data.root), data.select, None)
+    scans = select(Path(config.data.root), config.data.select, None)
 
     def score(checkpoint: Path) -> float:
-        from kd_seg.serving.segmenter import Segmenter
-
-        return evaluate(Network(Segmenter(checkpoint)), scans).scores.miou_present or 0.0
+        segmenter = Segmenter(checkpoint, device=config.run.device, num_threads=config.run.threads)
+        return evaluate(Network(segmenter), scans).scores.miou_present or 0.0
 
     return score

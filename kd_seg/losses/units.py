@@ -160,8 +160,9 @@ def _mean_by_unit(values: Tensor, unit_of_pair: Tensor, count: int) -> Tensor:
 def scale_scores(
     ratio: Tensor,
     likely: Tensor,
-    klass: Tensor,
+    teacher_class: Tensor,
     judged: Tensor,
+    *,
     quantile: float,
     power: float,
     floor: float,
@@ -179,12 +180,12 @@ def scale_scores(
     alone, wrong units of the classes that it knows least would be the only ones to count in full.
 
     Args:
-        ratio: [U] agreement r_u. likely: [U] mean probability of what each unit claims. klass: [U] teacher classes.
+        ratio: [U] agreement r_u. likely: [U] mean probability of what each unit claims. teacher_class: [U].
         judged: [U] bool.
     """
     scores = torch.ones_like(ratio)
-    for column in torch.unique(klass[judged]).tolist():
-        mine = judged & (klass == column)
+    for column in torch.unique(teacher_class[judged]).tolist():
+        mine = judged & (teacher_class == column)
         agreement = ratio[mine]
         scale = torch.quantile(agreement.double(), quantile).to(ratio.dtype)
         if scale <= unknown_below:

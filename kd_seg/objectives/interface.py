@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from kd_seg.caches import Work
 from kd_seg.classes import ClassTable
 from kd_seg.core.registry import Registry
+from kd_seg.instances.build import Work
+from kd_seg.instances.fusion import Fuser
 from kd_seg.networks.batch import Batch, Encoded, Encoding, Output
 from kd_seg.scans import Cloud, Key, Scan, SemanticKitti
+
+Record = Callable[[str, int, dict[str, Any]], None]
+"""``record(name, step, line)`` adds one line of plain data to the run folder's ``NAME.jsonl``."""
+
+
+def no_record(name: str, step: int, line: dict[str, Any]) -> None:
+    """Keep nothing: for objectives that are built without a run folder."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,11 @@ class Term:
     value: Tensor
     weight: float
     count: int
+
+    @classmethod
+    def of(cls, loss: tuple[Tensor, int], weight: float) -> Term:
+        """A term from what the functions of ``kd_seg.losses`` return: (value, count)."""
+        return cls(loss[0], weight, loss[1])
 
 
 @dataclass(frozen=True)
@@ -75,28 +90,30 @@ class Sample:
     rng: np.random.Generator
 
 
-class View(Protocol):
+class View(ABC):
     """Something the loader builds beside the student's input, because an objective asked for it.
 
     A view must pickle or fork into loader workers, and draw only from the generator it is given.
+
+    Attributes:
+        name: under which a batch keeps it.
+        adds_fused: whether ``extend`` adds points of other scans; pasted instances then bring theirs along.
     """
 
-    @property
-    def name(self) -> str:
-        """Under which a batch keeps it."""
-        ...
+    name: str
+    adds_fused: bool = False
 
     def extend(self, scan: Scan, cloud: Cloud, rng: np.random.Generator) -> Cloud:
-        """Before augmentation: the cloud with this view's rows after the student's (or as it is)."""
-        ...
+        """Before augmentation: the cloud with this view's rows after the student's; by default as it is."""
+        return cloud
 
+    @abstractmethod
     def build(self, sample: Sample) -> Any:
         """After augmentation: this view of one sample."""
-        ...
 
+    @abstractmethod
     def collate(self, items: list[Any], batch: Batch) -> Any:
         """One view of a batch from those of its samples; ``batch`` holds the student's offsets."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -110,8 +127,12 @@ class Context:
         data: the training scans. labelled_data: the sequences of them that have labels.
         device: where tensors live.
         cache: folder of the data root where ``kd-seg prepare`` keeps libraries and teacher caches.
-        config: the whole resolved configuration, for the few objectives that must look beyond their own entry.
+        fix_command: the command that builds what is missing there, for messages.
+        fuser: what adds other scans' points to a cloud; None unless the kind sets ``needs_fusion``.
         labelled: (sequence, scan) whose labels may be used, where some may not; None = all.
+        seed: of the run.
+        labels_used: whether any objective of the run learns from labels.
+        record: writes lines of a log of the objective's own into the run folder.
     """
 
     classes: ClassTable
@@ -121,8 +142,12 @@ class Context:
     labelled_data: SemanticKitti
     device: torch.device
     cache: Path
-    config: Any = None
+    fix_command: str = "kd-seg prepare CONFIG"
+    fuser: Fuser | None = None
     labelled: frozenset[Key] | None = None
+    seed: int = 0
+    labels_used: bool = False
+    record: Record = no_record
 
 
 class Objective(nn.Module):
@@ -131,16 +156,18 @@ class Objective(nn.Module):
     A frozen teacher is kept out of ``state_dict`` (hold it in a tuple); it belongs to the objective.
     """
 
-    needs_labels: bool = True
-    """False where training must never open ``labels/``."""
-
-    @property
-    def learns_unlabelled(self) -> bool:
-        """Whether scans without labels teach it anything."""
-        return not self.needs_labels
-
     needs_fusion: bool = False
     """True where its view fuses scans: ``kd-seg prepare`` then builds what the ``fusion`` section describes."""
+
+    @classmethod
+    def needs_labels(cls, settings: Any) -> bool:
+        """Whether an entry with these settings reads labels; where none does, training never opens ``labels/``."""
+        return True
+
+    @classmethod
+    def learns_unlabelled(cls, settings: Any) -> bool:
+        """Whether scans without labels teach it anything; by default where it needs no labels."""
+        return not cls.needs_labels(settings)
 
     @staticmethod
     def prepare(settings: Any, data: SemanticKitti, classes: ClassTable, cache: Path, work: Work) -> None:
@@ -151,7 +178,7 @@ class Objective(nn.Module):
         """
 
     def views(self) -> list[View]:
-        """Views the loader shall build; none by default."""
+        """Views the loader shall build, asked for once; none by default."""
         return []
 
     def terms(self, batch: Batch, output: Output, step: Step) -> dict[str, Term]:
@@ -161,9 +188,8 @@ class Objective(nn.Module):
     def after_step(self, step: Step) -> None:
         """Called after each optimiser step (EMA teachers)."""
 
-    def after_epoch(self, step: Step, mean_loss: float) -> bool:
-        """Called after each epoch; True where views changed, so that the loader must be built anew."""
-        return False
+    def after_epoch(self, step: Step) -> None:
+        """Called after the last step of each epoch, after ``after_step``."""
 
     def describe(self) -> dict[str, Any]:
         """What the checkpoint records of it: kind, settings, and what its teacher was trained on."""

@@ -25,7 +25,7 @@ from kd_seg.images.teachers import NO_ANSWER, build_teacher
 from kd_seg.images.units.cache import UnitSource
 from kd_seg.images.units.class_maps import load_class_map
 from kd_seg.objectives.image_units import ImageUnitsSettings
-from kd_seg.objectives.shared.image_teaching import tools
+from kd_seg.objectives.shared.image_teacher import tools
 from kd_seg.scans import SemanticKitti
 from kd_seg.serving.segmenter import Segmenter
 from kd_seg.training import read_training_config

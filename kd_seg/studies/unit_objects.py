@@ -24,7 +24,7 @@ from kd_seg.images.projection.cameras import look
 from kd_seg.images.units.cache import UnitMaker, UnitSource
 from kd_seg.images.units.class_maps import ClassMap, load_class_map
 from kd_seg.images.units.units import Units
-from kd_seg.objectives.shared.image_teaching import tools
+from kd_seg.objectives.shared.image_teacher import tools
 from kd_seg.scans import SemanticKitti, Words
 from kd_seg.studies.image_teacher import teacher_of
 
@@ -88,7 +88,7 @@ def measure(
             words = data.scan(*key).labels
             if words is None:
                 raise UsageError(f"{data.scan(*key).name} has no labels to compare its units with.")
-            record = make.record(key)
+            record = make(key)
             units = Units(**{entry.name: record[entry.name] for entry in fields(Units)})
             _count(tally, units, words, _seen(asked, data, key), class_map, classes)
         figures[name] = tally.row()

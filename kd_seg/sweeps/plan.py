@@ -144,7 +144,7 @@ class Job:
 
     def result(self, evaluation: str) -> Path:
         """File that holds the answer of one scoring."""
-        return self.run / "evaluations" / f"{evaluation}.json"
+        return RunFolder(self.run).evaluations / f"{evaluation}.json"
 
     @property
     def finished(self) -> bool:

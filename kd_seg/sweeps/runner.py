@@ -140,7 +140,7 @@ class Runner:
 
     def _check_settings(self, job: Job) -> None:
         """A folder made with other settings is refused, or begun anew where that was asked for."""
-        mark = job.run / "sweep.json"
+        mark = RunFolder(job.run).sweep
         if not mark.is_file():
             return
         if json.loads(mark.read_text(encoding="utf-8")).get("digest") == job.digest:
@@ -158,7 +158,7 @@ class Runner:
     def begin(self, job: Job) -> Running:
         """Decide which steps a job still needs, and mark its folder with the settings it is made with."""
         steps: list[tuple[list[str], Path | None]] = []
-        mark = job.run / "sweep.json"
+        mark = RunFolder(job.run).sweep
         state = json.loads(mark.read_text(encoding="utf-8")) if mark.is_file() else {}
         if not state.get("trained"):
             folder = RunFolder(job.run)
@@ -188,7 +188,7 @@ class Runner:
                 return f"kd-seg {command[0]} ended with {code}: {_last_line(log)}; see {log}"
             if answer is None:
                 state = {"digest": item.job.digest, "trained": True}
-                write_whole(item.job.run / "sweep.json", json.dumps(state).encode())
+                write_whole(RunFolder(item.job.run).sweep, json.dumps(state).encode())
             else:
                 try:
                     _keep(answer)

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kd_seg.caches import Work
 from kd_seg.classes import load_classes
+from kd_seg.instances.build import Work
 from kd_seg.instances.fusion import prepare_fusion
 from kd_seg.objectives import OBJECTIVES, Objective
 from kd_seg.training.config import TrainingConfig
-from kd_seg.training.setup import cache_folder, choose_device, labelled_data, training_data
-
-
-def needs_fusion(config: TrainingConfig) -> bool:
-    """Whether anything of the run works on fused clouds or pastes instances."""
-    asked = any(OBJECTIVES.get(entry.kind).needs_fusion for entry in config.objectives)
-    return asked or config.student.input != "own" or config.augment.paste is not None
+from kd_seg.training.setup import cache_folder, choose_device, labelled_data, needs_fusion, training_data
 
 
 def prepare(config: TrainingConfig, work: Work) -> list[str]:
-    """Build all of it; what is there already and fits is left alone. Returns what was looked after, for a person."""
+    """Build all of it; what is there already and fits is left alone. Returns what was built or found, for a person."""
     data = training_data(config.data)
     classes = load_classes(config.data.classes)
     cache = cache_folder(config.data.root, config.data.cache)
     done = []
     if needs_fusion(config):
-        whole = prepare_fusion(cache, labelled_data(config.data), classes, config.fusion, work)
+        fusion = config.fusion
+        labelled = labelled_data(config.data)
+        whole = prepare_fusion(cache, labelled, classes, fusion.library, fusion.registration, fusion.cloud, work)
         done.append("instance library and registrations" if whole else "this part of the instance library")
     for entry in config.objectives:
         objective = OBJECTIVES.get(entry.kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import platform
 import shutil
@@ -24,19 +25,34 @@ _PACKAGES = ("torch", "numpy", "numba", "spconv-cu120", "spconv-cu121", "cumm-cu
 
 
 class RunFolder:
-    """``runs/NAME/`` (design 6)."""
+    """``runs/NAME/`` and the names of all files in it; nothing else of the package writes there by a name of its own.
+
+    Attributes:
+        config: resolved configuration. environment: versions, command, machine. metrics: the log, one line each.
+        last, best: checkpoints. state: what a resumed run goes on from.
+        evaluation: scores of ``data.valid``. evaluations: folder of a sweep's scorings; sweep: its mark.
+        report: of kd-seg report. profile, trace: of kd-seg train --profile.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.config = self.path / "config.yaml"
         self.environment = self.path / "environment.json"
-        self.metrics = self.path / "metrics.jsonl"
+        self.metrics = self.log("metrics")
         self.tensorboard = self.path / "tensorboard"
         self.last = self.path / "checkpoints" / "last.safetensors"
         self.best = self.path / "checkpoints" / "best.safetensors"
         self.state = self.path / "state.pt"
         self.evaluation = self.path / "evaluation.json"
+        self.evaluations = self.path / "evaluations"
+        self.sweep = self.path / "sweep.json"
         self.report = self.path / "report.html"
+        self.profile = self.path / "profile.txt"
+        self.trace = self.path / "trace.json"
+
+    def log(self, name: str) -> Path:
+        """``NAME.jsonl``: the metrics, and logs of objectives such as ``units``."""
+        return self.path / f"{name}.jsonl"
 
     def begin(self, config: TrainingConfig, overwrite: bool) -> None:
         """Make the folder and write configuration and environment; UsageError if it was used and not ``overwrite``."""
@@ -53,10 +69,11 @@ class RunFolder:
         write_whole(self.config, text.encode())
 
     def _clear(self) -> None:
-        """Remove what a run wrote, nothing else."""
-        for folder in (self.tensorboard, self.last.parent):
+        """Remove what a run wrote, nothing else; a sweep's mark stays, as the sweep begins the run."""
+        for folder in (self.tensorboard, self.last.parent, self.evaluations):
             shutil.rmtree(folder, ignore_errors=True)
-        for file in (self.config, self.environment, self.metrics, self.state, self.evaluation, self.report):
+        files = [self.config, self.environment, self.state, self.evaluation, self.report, self.profile, self.trace]
+        for file in [*files, *self.path.glob("*.jsonl")]:
             file.unlink(missing_ok=True)
 
     def read_config(self) -> TrainingConfig:
@@ -67,9 +84,9 @@ class RunFolder:
 
     def save_state(self, state: dict[str, Any]) -> None:
         """Write ``state.pt`` whole."""
-        temporary = self.state.with_name(".state.pt.tmp")
-        torch.save(state, temporary)
-        temporary.replace(self.state)
+        content = io.BytesIO()
+        torch.save(state, content)
+        write_whole(self.state, content.getvalue())
 
     def read_state(self) -> dict[str, Any]:
         """Read ``state.pt`` without running code from it; DataError if there is none."""
@@ -78,18 +95,28 @@ class RunFolder:
         state: dict[str, Any] = torch.load(self.state, weights_only=True, map_location="cpu")
         return state
 
-    def trim_metrics(self, step: int) -> None:
-        """Forget lines of metrics.jsonl after ``step`` (written after the last save, before a kill)."""
-        if not self.metrics.is_file():
-            return
-        kept = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines():
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line)
-            except ValueError:
-                continue  # a line cut off by the kill
-        write_whole(self.metrics, "".join(f"{line}\n" for line in kept).encode())
+    def record(self, name: str, step: int, line: dict[str, Any]) -> None:
+        """Add a line to a log of few lines; the file is whole at any time."""
+        path = self.log(name)
+        before = path.read_bytes() if path.is_file() else b""
+        write_whole(path, before + (json.dumps({"step": step, **line}) + "\n").encode())
+
+    def trim(self, step: int, epoch_steps: int) -> None:
+        """Forget what all logs say of steps after ``step`` (written after the last save, before a kill).
+
+        Args:
+            epoch_steps: steps of an epoch; kd_seg 0.1.0 gave only epochs in ``units.jsonl``.
+        """
+        for path in self.path.glob("*.jsonl"):
+            kept = []
+            for text in path.read_text(encoding="utf-8").splitlines():
+                try:
+                    line = json.loads(text)
+                    if line.get("step", line.get("epoch", 0) * epoch_steps) <= step:
+                        kept.append(text)
+                except (ValueError, AttributeError):
+                    continue  # a line cut off by the kill
+            write_whole(path, "".join(f"{text}\n" for text in kept).encode())
 
 
 def environment() -> dict[str, Any]:

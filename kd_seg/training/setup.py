@@ -16,22 +16,12 @@ from kd_seg.instances.fusion import Fuser
 from kd_seg.instances.paste import Paster
 from kd_seg.networks import build_network
 from kd_seg.objectives import OBJECTIVES, Context, Objective
+from kd_seg.objectives.interface import Record, no_record
 from kd_seg.scans import Key, SemanticKitti
 from kd_seg.training.config import DataSettings, TrainingConfig
 from kd_seg.training.loader import Pipeline, choose_labelled
 from kd_seg.training.mixing import build_mixer
 from kd_seg.voxels import feature_width
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What ``assemble`` made."""
-
-    device: torch.device
-    keys: tuple[Key, ...]
-    student: nn.Module
-    objectives: list[Objective]
-    pipeline: Pipeline
 
 
 def labelled_data(settings: DataSettings) -> SemanticKitti:
@@ -63,65 +53,160 @@ def _sequences(settings: DataSettings, names: list[str]) -> SemanticKitti:
     return data
 
 
-def assemble(config: TrainingConfig, rank: int) -> Parts:
-    """Build everything that a training configuration names; errors name the key or file at fault."""
-    device = choose_device(config.run.device, rank)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)  # spconv launches its kernels on the current device, not where its data lie
-    data = training_data(config.data)
-    classes = load_classes(config.data.classes)
-    encoding = config.encoding()
-    student = build_network(
-        config.student.network, config.student.size, feature_width(encoding.features), len(classes)
-    ).to(device)
-    labelled = labelled_data(config.data)
-    chosen = choose_labelled(labelled.keys(), config.data.labels, config.run.seed)
-    few = chosen if len(chosen) < len(data) else None
-    context = Context(
-        classes=classes,
-        encoding=encoding,
-        student=student,
-        data=data,
-        labelled_data=labelled,
-        device=device,
-        cache=cache_folder(config.data.root, config.data.cache),
-        config=config,
-        labelled=few,
-    )
-    objectives = [OBJECTIVES.get(s.kind)(s, context).to(device) for s in config.objectives]
-    opened = chosen if any(objective.needs_labels for objective in objectives) else None
-    keys = _learnt_from(config.data, data.keys(), chosen, objectives)
+@dataclass(frozen=True)
+class Place:
+    """Where a run is made.
+
+    Attributes:
+        fix_command: the command that builds what is missing on disk, for messages.
+        record: adds a line to a log of the run folder.
+    """
+
+    fix_command: str = "kd-seg prepare CONFIG"
+    record: Record = no_record
+
+
+@dataclass(frozen=True)
+class TrainingScans:
+    """What a run learns from.
+
+    Attributes:
+        data: the training scans, those without labels last. labelled_data: the sequences of them that have labels.
+        chosen: scans whose labels may be used.
+        cache: folder of libraries and teacher caches.
+    """
+
+    data: SemanticKitti
+    labelled_data: SemanticKitti
+    classes: ClassTable
+    chosen: frozenset[Key]
+    cache: Path
+
+    @classmethod
+    def read(cls, config: TrainingConfig) -> TrainingScans:
+        """The scans that ``data`` names; errors name the key at fault."""
+        data, labelled = training_data(config.data), labelled_data(config.data)
+        chosen = choose_labelled(labelled.keys(), config.data.labels, config.run.seed)
+        cache = cache_folder(config.data.root, config.data.cache)
+        return cls(data, labelled, load_classes(config.data.classes), chosen, cache)
+
+    @property
+    def limited(self) -> frozenset[Key] | None:
+        """The scans whose labels may be used, where some may not; None = all."""
+        return self.chosen if len(self.chosen) < len(self.data) else None
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is trained: the student on its device, and its objectives.
+
+    Attributes:
+        fuser: adds other scans' points; None where nothing of the run needs it.
+    """
+
+    device: torch.device
+    student: nn.Module
+    objectives: list[Objective]
+    fuser: Fuser | None
+
+    @classmethod
+    def build(cls, config: TrainingConfig, scans: TrainingScans, rank: int, place: Place) -> Model:
+        """Student, fuser and objectives, each from its section."""
+        device = choose_device(config.run.device, rank)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # spconv launches its kernels on the current device, not where its data lie
+        settings, encoding = config.student, config.encoding()
+        width = feature_width(encoding.features)
+        student = build_network(settings.network, settings.size, width, len(scans.classes)).to(device)
+        fuser = open_fuser(config, scans, place.fix_command) if needs_fusion(config) else None
+        context = Context(
+            classes=scans.classes,
+            encoding=encoding,
+            student=student,
+            data=scans.data,
+            labelled_data=scans.labelled_data,
+            device=device,
+            cache=scans.cache,
+            fix_command=place.fix_command,
+            fuser=fuser,
+            labelled=scans.limited,
+            seed=config.run.seed,
+            labels_used=needs_labels(config),
+            record=place.record,
+        )
+        objectives = [OBJECTIVES.get(entry.kind)(entry, context).to(device) for entry in config.objectives]
+        return cls(device, student, objectives, fuser)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """All that a Trainer works with.
+
+    Attributes:
+        keys: scans in the order and as often as they are drawn from.
+    """
+
+    device: torch.device
+    keys: tuple[Key, ...]
+    student: nn.Module
+    objectives: list[Objective]
+    pipeline: Pipeline
+
+    @classmethod
+    def build(cls, config: TrainingConfig, rank: int = 0, place: Place | None = None) -> Parts:
+        """Data, model, pipeline: all that a configuration names; errors name the key or file at fault.
+
+        Args:
+            rank: number of this process among those that train together.
+        """
+        scans = TrainingScans.read(config)
+        model = Model.build(config, scans, rank, place or Place())
+        pipeline = build_pipeline(config, scans, model)
+        return cls(model.device, pipeline.keys, model.student, model.objectives, pipeline)
+
+
+def build_pipeline(config: TrainingConfig, scans: TrainingScans, model: Model) -> Pipeline:
+    """How the samples of a run are made."""
+    views = tuple(view for objective in model.objectives for view in objective.views())
     fused_input = config.student.input != "own"
-    twin = fused_input or any(view.name == "fused" for objective in objectives for view in objective.views())
-    paste = config.augment.paste
-    fuser = open_fuser(config, labelled, classes, few) if fused_input or paste is not None else None
-    pipeline = Pipeline(
-        data=data,
-        keys=tuple(keys),
-        classes=classes,
-        encoding=encoding,
+    twins = fused_input or any(view.adds_fused for view in views)
+    paste, mix, fuser = config.augment.paste, config.augment.mix, model.fuser
+    return Pipeline(
+        data=scans.data,
+        keys=tuple(_drawn_from(config, scans)),
+        classes=scans.classes,
+        encoding=config.encoding(),
         settings=config.augment,
-        views=(),
-        labelled=opened,
+        views=views,
+        labelled=scans.chosen if needs_labels(config) else None,
         fuse=fuser.fuse if fuser is not None and fused_input else None,
-        paste=Paster.build(fuser, classes, paste, twin) if fuser is not None and paste is not None else None,
-        mix=build_mixer(config.augment.mix, classes) if config.augment.mix is not None else None,
+        paste=Paster.build(fuser, scans.classes, paste, twins) if fuser is not None and paste is not None else None,
+        mix=build_mixer(mix, scans.classes) if mix is not None else None,
         fused_share=0.5 if config.student.input == "mixed" else 1.0,
     )
-    return Parts(device, tuple(keys), student, objectives, pipeline)
 
 
-def _learnt_from(
-    settings: DataSettings, keys: list[Key], labelled: frozenset[Key], objectives: list[Objective]
-) -> list[Key]:
+def needs_labels(config: TrainingConfig) -> bool:
+    """Whether any objective of the run reads labels."""
+    return any(OBJECTIVES.get(entry.kind).needs_labels(entry) for entry in config.objectives)
+
+
+def needs_fusion(config: TrainingConfig) -> bool:
+    """Whether anything of the run works on fused clouds or pastes instances."""
+    asked = any(OBJECTIVES.get(entry.kind).needs_fusion for entry in config.objectives)
+    return asked or config.student.input != "own" or config.augment.paste is not None
+
+
+def _drawn_from(config: TrainingConfig, scans: TrainingScans) -> list[Key]:
     """The scans that training draws from: all, or the labelled ones where no objective learns from others.
 
     Where both kinds are, labelled ones stand in the list as often as ``labelled_share`` asks for: a tenth of the scans
     would otherwise have a tenth of the steps.
     """
-    known = [key for key in keys if key in labelled]
-    if any(objective.learns_unlabelled for objective in objectives):
-        if not any(objective.needs_labels for objective in objectives):
+    settings, keys = config.data, scans.data.keys()
+    known = [key for key in keys if key in scans.chosen]
+    if any(OBJECTIVES.get(entry.kind).learns_unlabelled(entry) for entry in config.objectives):
+        if not needs_labels(config):
             return keys
         others = len(keys) - len(known)
         times = math.ceil(settings.labelled_share / (1.0 - settings.labelled_share) * others / len(known) - 1e-9)
@@ -134,14 +219,11 @@ def _learnt_from(
     return known
 
 
-def open_fuser(
-    config: TrainingConfig, data: SemanticKitti, classes: ClassTable, allowed: frozenset[Key] | None
-) -> Fuser:
+def open_fuser(config: TrainingConfig, scans: TrainingScans, fix_command: str) -> Fuser:
     """What fuses the training clouds; DataError names what is missing and the command that builds it."""
     fusion = config.fusion
-    cache = cache_folder(config.data.root, config.data.cache)
-    fix_command = "kd-seg prepare CONFIG, with the config of this run"
-    return Fuser.open(cache, data, classes, fusion, fix_command, allowed)
+    parts = (fusion.library, fusion.registration, fusion.cloud)
+    return Fuser.open(scans.cache, scans.labelled_data, scans.classes, *parts, fix_command, scans.limited)
 
 
 def cache_folder(root: str, cache: str | None = None) -> Path:

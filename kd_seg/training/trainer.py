@@ -2,49 +2,33 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
-from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import timedelta
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
-from torch.utils.tensorboard import SummaryWriter
+from torch.profiler import record_function
 
-import kd_seg
-from kd_seg.checkpoint import Sensor, Spec, initialise, read_spec, resolve, save_checkpoint, write_whole
-from kd_seg.core.config import digest
+from kd_seg.checkpoint import initialise
 from kd_seg.core.errors import KdSegError
 from kd_seg.losses.zero import exact_zero
 from kd_seg.networks import Batch
-from kd_seg.objectives import Objective, Step, Term
+from kd_seg.objectives import Objective, Term
 from kd_seg.training.config import TrainingConfig
+from kd_seg.training.distributed import Processes
+from kd_seg.training.interrupts import Interrupts
 from kd_seg.training.loader import Batches, stream
 from kd_seg.training.optimisation import build_optimiser, rate
+from kd_seg.training.progress import RunProgress
 from kd_seg.training.run import RunFolder
-from kd_seg.training.setup import Parts, assemble
-
-Report = Callable[[dict[str, Any]], None]
-Score = Callable[[Path], float]
-
-PATIENCE = timedelta(hours=2)
-"""How long processes wait for one of them, which may be scoring a checkpoint on scans held back."""
+from kd_seg.training.run_log import Report, RunLog, Totals
+from kd_seg.training.saving import RunSaver, Score, ancestry, describe
+from kd_seg.training.setup import Parts, Place
 
 
-@dataclass
-class Totals:
-    """Sums since the last line of the log."""
-
-    loss: float = 0.0
-    steps: int = 0
-    points: int = 0
-    seconds: float = 0.0
+def unwatched() -> None:
+    """Called after each step where nobody asked to be."""
 
 
 class Trainer:
@@ -57,6 +41,10 @@ class Trainer:
         overwrite: replace a used run folder.
         score: how good a checkpoint is on ``data.select``, scans held back from training; asked at every save, and
             ``checkpoints/best`` keeps the highest. Without ``data.select`` it is never asked.
+        fix_command: the command that builds what is missing on disk, for messages.
+
+    Attributes:
+        fresh: tensors of the student that ``student.init`` did not fill.
     """
 
     def __init__(
@@ -66,186 +54,167 @@ class Trainer:
         resume: bool = False,
         overwrite: bool = False,
         score: Score | None = None,
+        fix_command: str = "kd-seg prepare CONFIG",
     ) -> None:
-        self.config = config
-        self.report = report
-        self.score = score if config.data.select else None
-        self.best = float("-inf")
-        self.rank, self.world = _processes(config.run.device)
+        self.config, self.report = config, report
+        self.processes = Processes.join(config.run.device)
         if config.run.threads:
             torch.set_num_threads(config.run.threads)
         assert config.run.folder is not None
         self.run = RunFolder(config.run.folder)
         torch.manual_seed(config.run.seed)
-        self.parts: Parts = assemble(config, self.rank)
-        self.device = self.parts.device
-        if self.rank == 0 and not resume:
-            self.run.begin(config, overwrite)
-        self.spec = self._spec(self._ancestry(resume))
-        self.student = self.parts.student
-        if config.student.init and not resume:
-            self.fresh = initialise(self.student, config.student.init)
-        else:
-            self.fresh = []
+        self.parts = Parts.build(config, self.processes.rank, Place(fix_command, self._record))
+        self.device, self.student = self.parts.device, self.parts.student
         self.objectives: list[Objective] = self.parts.objectives
+        if self.processes.first and not resume:
+            self.run.begin(config, overwrite)
+        spec = describe(config, self.parts, ancestry(config, self.run, resume))
+        self.saver = RunSaver(self.run, spec, score if config.data.select else None)
+        self.fresh = [] if resume or not config.student.init else initialise(self.student, config.student.init)
         self.optimiser = build_optimiser([self.student, *self.objectives], config.optim)
-        self.callable = self._distribute()
+        self.callable = self.processes.wrapped(self.student, self.objectives, self.device)
         self.scaler = torch.amp.GradScaler("cuda", enabled=config.optim.amp and self.device.type == "cuda")
-        self.scans_per_step = config.run.batch * self.world * config.optim.accumulation
-        self.epoch_steps = max(1, len(self.parts.keys) // self.scans_per_step)
-        self.total = self._length()
-        self.step = 0
-        self.spent = 0.0
-        self.epoch_loss: list[float] = []
+        scans_per_step = config.run.batch * self.processes.world * config.optim.accumulation
+        self.progress = RunProgress.plan(config.run, len(self.parts.keys), scans_per_step)
+        self.in_step = False
         if resume:
             self._restore()
 
     # ------------------------------------------------------------------ the loop
 
-    def fit(self) -> None:
-        """Train to the end, saving as it goes; a run that is already done returns at once."""
-        writer = SummaryWriter(str(self.run.tensorboard), purge_step=self.step) if self.rank == 0 else None
-        try:
-            while not self._done():
-                self._train_stretch(writer)
-        except BaseException:
-            if self.rank == 0 and self.step > 0:
-                self._save()
-            raise
-        finally:
-            if writer is not None:
-                writer.close()
-        if self.rank == 0:
-            self._save()
+    def fit(self, after_step: Callable[[], None] = unwatched) -> None:
+        """Train to the end, saving as it goes; a run that is already done returns at once.
 
-    def _train_stretch(self, writer: SummaryWriter | None) -> None:
-        """Steps until the run ends or an objective changed its views, so that the loader must be built anew."""
-        accumulation = self.config.optim.accumulation
-        pipeline = replace(self.parts.pipeline, views=tuple(v for o in self.objectives for v in o.views()))
-        batches = Batches(
-            pipeline, self.config.run.seed, self.config.run.batch, self.step * accumulation,
-            self.total * accumulation, self.rank, self.world,
-        )  # fmt: skip
-        source = stream(batches, self.config.run.workers)
-        totals, rows = Totals(), defaultdict(list)
+        Ctrl-C ends the run after the step in hand, its state saved; a second one at once, at the state saved last.
+
+        Args:
+            after_step: called after each step (for a profiler).
+        """
+        log = RunLog(self.run, self.progress.step, self.report) if self.processes.first else None
+        with Interrupts() as interrupts:
+            try:
+                self._train(log, interrupts, after_step)
+            except BaseException as error:
+                if self.progress.step > 0 and not (self.in_step and isinstance(error, KeyboardInterrupt)):
+                    self._save(interrupts)
+                raise
+            finally:
+                if log is not None:
+                    log.close()
+            self._save(interrupts)
+            self._choose(interrupts)
+
+    def _train(self, log: RunLog | None, interrupts: Interrupts, after_step: Callable[[], None]) -> None:
+        source = self._batches()
+        accumulation, run, progress = self.config.optim.accumulation, self.config.run, self.progress
+        totals = Totals()
         self._train_mode()
         started = time.monotonic()
-        while not self._done():
-            loss, terms, points = self._optimise([next(source) for _ in range(accumulation)])
+        while not progress.done:
+            with record_function("kd_seg: wait for batches"):
+                batches = [next(source) for _ in range(accumulation)]
+            self.in_step = True
+            loss = self._optimise(batches, totals)
             now = time.monotonic()
-            self.spent = self._agreed(self.spent + now - started)
-            totals.seconds, started = totals.seconds + now - started, now
-            totals.loss, totals.steps, totals.points = totals.loss + loss, totals.steps + 1, totals.points + points
-            for name, value in terms.items():
-                rows[name].append(value)
-            self.step += 1
-            self.epoch_loss.append(loss)
-            place = self._place()
-            for objective in self.objectives:
-                objective.after_step(place)
-            changed = self._end_epoch() if self.step % self.epoch_steps == 0 else False
-            if self.step % self.config.run.log_every == 0 or self._done():
-                self._log(totals, rows, writer)
-                totals, rows = Totals(), defaultdict(list)
-            if self.rank == 0 and self.step % self.config.run.save_every == 0:
-                self._save()
-            if changed:
-                return
+            self._advance(now - started)
+            totals.add_step(loss, now - started)
+            started = now
+            self.in_step = False
+            if log is not None and (progress.step % run.log_every == 0 or progress.done):
+                log.write(totals, progress, self.optimiser.param_groups[0]["lr"])
+            if progress.step % run.log_every == 0:
+                totals = Totals()
+            after_step()
+            interrupts.check()
+            if progress.step % run.save_every == 0:
+                self._save(interrupts)
+                self._choose(interrupts)
 
-    def _optimise(self, batches: list[Batch]) -> tuple[float, dict[str, dict[str, float]], int]:
-        """One optimiser step; returns its loss, its terms and the points it saw."""
+    def _batches(self) -> Iterator[Batch]:
+        """The batches from the present step on."""
+        run, accumulation = self.config.run, self.config.optim.accumulation
+        first, count = self.progress.step * accumulation, self.progress.total * accumulation
+        rank, world = self.processes.rank, self.processes.world
+        return stream(Batches(self.parts.pipeline, run.seed, run.batch, first, count, rank, world), run.workers)
+
+    def _advance(self, seconds: float) -> None:
+        """Count the step that was done, and tell the objectives."""
+        progress = self.progress
+        progress.spent += seconds
+        if progress.minutes:
+            progress.spent = self.processes.clock_of_first(progress.spent, self.device)
+        progress.step += 1
+        place = progress.place(self.callable)
+        for objective in self.objectives:
+            objective.after_step(place)
+        if progress.ends_epoch:
+            for objective in self.objectives:
+                objective.after_epoch(place)
+
+    # ------------------------------------------------------------------ one step
+
+    def _optimise(self, batches: list[Batch], totals: Totals) -> float:
+        """One optimiser step; returns its loss. Terms and points of every batch are added to ``totals``."""
         self._seed_step()
-        progress = self._progress()
         for group in self.optimiser.param_groups:
-            group["lr"] = rate(progress, self.config.optim)
+            group["lr"] = rate(self.progress.share, self.config.optim)
         self.optimiser.zero_grad(set_to_none=True)
-        total, terms, points = 0.0, {}, 0
+        total = 0.0
         for batch in batches:
             batch = batch.to(self.device)
-            points += len(batch.features)
-            with torch.autocast("cuda", torch.float16, enabled=self.scaler.is_enabled()):
-                output = self.callable(batch)
-            named = self._terms(batch, output)
-            loss = sum((t.weight * t.value for t in named.values()), exact_zero(output.logits)) / len(batches)
-            if not torch.isfinite(loss):
-                bad = next((n for n, t in named.items() if not torch.isfinite(t.value)), "the sum")
-                raise KdSegError(
-                    f"The loss became {float(loss.detach())} at step {self.step} (term {bad}); "
-                    "lower optim.lr or set optim.clip."
-                )
-            self.scaler.scale(loss).backward()
+            loss, terms = self._loss(batch)
+            loss = loss / len(batches)
+            self._check_finite(loss, terms)
+            with record_function("kd_seg: backward"):
+                self.scaler.scale(loss).backward()
             total += float(loss.detach())
-            terms = {name: _plain(term) for name, term in named.items()}
-        self._share_head_gradients()  # before unscaling, so that all processes skip a step with infinite gradients
-        self.scaler.unscale_(self.optimiser)
-        if self.config.optim.clip > 0:
-            parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
-            nn.utils.clip_grad_norm_(parameters, self.config.optim.clip)
-        self.scaler.step(self.optimiser)
-        self.scaler.update()
-        return total, terms, points
+            totals.add_batch(terms, len(batch.features))
+        with record_function("kd_seg: update"):
+            self._update()
+        return total
 
-    def _seed_step(self) -> None:
-        """What losses draw depends on seed, process and step alone, so that a resumed run draws what it would have."""
-        words = np.random.SeedSequence([self.config.run.seed, 3, self.rank, self.step]).generate_state(1, np.uint64)
-        torch.manual_seed(int(words[0]))
+    def _loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, Term]]:
+        """The weighted sum of all terms of a batch, and the terms by name."""
+        half = torch.autocast("cuda", torch.float16, enabled=self.scaler.is_enabled())
+        with record_function("kd_seg: forward"), half:
+            output = self.callable(batch)
+        with record_function("kd_seg: objectives"):
+            terms = self._terms(batch, output)
+            return sum((t.weight * t.value for t in terms.values()), exact_zero(output.logits)), terms
 
     def _terms(self, batch: Batch, output: Any) -> dict[str, Term]:
-        place = self._place()
+        place = self.progress.place(self.callable)
         named: dict[str, Term] = {}
         for number, objective in enumerate(self.objectives):
             for name, term in objective.terms(batch, output, place).items():
                 named[name if name not in named else f"{name}_{number}"] = term
         return named
 
-    def _share_head_gradients(self) -> None:
-        """Average the gradients of objectives' heads over processes (DDP covers the student alone)."""
-        if self.world == 1:
+    def _check_finite(self, loss: torch.Tensor, terms: dict[str, Term]) -> None:
+        if torch.isfinite(loss):
             return
-        for objective in self.objectives:
-            for parameter in objective.parameters():
-                if parameter.requires_grad:
-                    gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
-                    torch.distributed.all_reduce(gradient)
-                    parameter.grad = gradient / self.world
+        bad = next((name for name, term in terms.items() if not torch.isfinite(term.value)), "the sum")
+        raise KdSegError(
+            f"The loss became {float(loss.detach())} at step {self.progress.step} (term {bad}); "
+            "lower optim.lr or set optim.clip."
+        )
 
-    def _end_epoch(self) -> bool:
-        mean = sum(self.epoch_loss) / max(len(self.epoch_loss), 1)
-        self.epoch_loss = []
-        place = self._place()
-        changed = False
-        for objective in self.objectives:
-            changed = objective.after_epoch(place, mean) or changed
-        return changed
+    def _update(self) -> None:
+        """Unscale, clip and apply the gradients."""
+        # Averaged before unscaling, so that all processes skip a step with infinite gradients.
+        self.processes.average_gradients(self.objectives)
+        self.scaler.unscale_(self.optimiser)
+        if self.config.optim.clip > 0:
+            parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
+            torch.nn.utils.clip_grad_norm_(parameters, self.config.optim.clip)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
 
-    # ------------------------------------------------------------------ where training stands
-
-    def _place(self) -> Step:
-        return Step(self.callable, self.step, self.total, self.step // self.epoch_steps, self._progress())
-
-    def _progress(self) -> float:
-        minutes = self.config.run.minutes
-        return min(self.spent / (60.0 * minutes), 1.0) if minutes else self.step / self.total
-
-    def _agreed(self, seconds: float) -> float:
-        """Rank 0's clock, where a clock says how far the run is: learning rate and end must be the same for all."""
-        if self.world == 1 or not self.config.run.minutes:
-            return seconds
-        clock = torch.tensor(seconds, dtype=torch.float64, device=self.device)
-        torch.distributed.broadcast(clock, 0)
-        return float(clock)
-
-    def _done(self) -> bool:
-        minutes = self.config.run.minutes
-        return self.spent >= 60.0 * minutes if minutes else self.step >= self.total
-
-    def _length(self) -> int:
-        run = self.config.run
-        if run.steps:
-            return run.steps
-        if run.epochs:
-            return max(1, round(run.epochs * len(self.parts.keys) / self.scans_per_step))
-        return 10**7  # by the clock
+    def _seed_step(self) -> None:
+        """What losses draw depends on seed, process and step alone, so that a resumed run draws what it would have."""
+        seeds = [self.config.run.seed, 3, self.processes.rank, self.progress.step]
+        words = np.random.SeedSequence(seeds).generate_state(1, np.uint64)
+        torch.manual_seed(int(words[0]))
 
     def _train_mode(self) -> None:
         self.student.train()
@@ -254,125 +223,43 @@ class Trainer:
 
     # ------------------------------------------------------------------ files
 
-    def _log(self, totals: Totals, rows: dict[str, list[dict[str, float]]], writer: SummaryWriter | None) -> None:
-        if self.rank != 0 or writer is None:
-            return
-        terms = {
-            name: {
-                "value": sum(v["value"] for v in values) / len(values),
-                "weight": values[-1]["weight"],
-                "count": round(sum(v["count"] for v in values) / len(values)),
-            }
-            for name, values in rows.items()
-        }
-        line = {
-            "step": self.step,
-            "steps": self.total if not self.config.run.minutes else None,
-            "epoch": round(self.step / self.epoch_steps, 3),
-            "progress": round(self._progress(), 5),
-            "lr": self.optimiser.param_groups[0]["lr"],
-            "loss": totals.loss / max(totals.steps, 1),
-            "terms": terms,
-            "points_per_second": round(totals.points / max(totals.seconds, 1e-9)),
-            "seconds_per_step": round(totals.seconds / max(totals.steps, 1), 4),
-            "seconds": round(self.spent, 2),
-        }
-        with open(self.run.metrics, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        writer.add_scalar("loss", line["loss"], self.step)
-        writer.add_scalar("lr", line["lr"], self.step)
-        for name, term in terms.items():
-            writer.add_scalar(f"terms/{name}", term["value"], self.step)
-            writer.add_scalar(f"weighted/{name}", term["value"] * term["weight"], self.step)
-            writer.add_scalar(f"count/{name}", term["count"], self.step)
-        if self.report is not None:
-            self.report(line)
+    def _save(self, interrupts: Interrupts) -> None:
+        """State and checkpoint of this step, both or neither as far as Ctrl-C goes."""
+        if self.processes.first and self.saver.saved != self.progress.step:
+            with interrupts.during("write"):
+                self.saver.save(self.student, self.progress, self._state())
 
-    def _save(self) -> None:
-        training = self.spec.training | {"steps": self.step, "seconds": round(self.spent, 1)}
-        save_checkpoint(self.run.last, self.student, replace(self.spec, training=training))
-        if self.score is not None:
-            self._keep_best(self.score(self.run.last))
-        self.run.save_state(
-            {
-                "step": self.step,
-                "spent": self.spent,
-                "best": self.best,
-                "epoch_loss": self.epoch_loss,
-                "student": self.student.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-                "objectives": [objective.state_dict() for objective in self.objectives],
-                "scaler": self.scaler.state_dict(),
-            }
-        )
+    def _choose(self, interrupts: Interrupts) -> None:
+        """Score what was saved, and keep it where it is the best so far."""
+        if self.processes.first and self.saver.scored != self.progress.step:
+            with interrupts.during("wait"):
+                score = self.saver.score_last()
+            with interrupts.during("write"):
+                self.saver.keep(score, self.progress)
 
-    def _keep_best(self, score: float) -> None:
-        if score > self.best:
-            self.best = score
-            write_whole(self.run.best, self.run.last.read_bytes())
+    def _state(self) -> dict[str, Any]:
+        return {
+            "student": self.student.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "objectives": [objective.state_dict() for objective in self.objectives],
+            "scaler": self.scaler.state_dict(),
+        }
 
     def _restore(self) -> None:
+        """Go on from ``state.pt``, also one of kd_seg 0.1.0."""
         state = self.run.read_state()
-        self.step, self.spent, self.epoch_loss = state["step"], state["spent"], state["epoch_loss"]
-        self.best = state["best"]
+        self.progress.step, self.progress.spent = state["step"], state["spent"]
+        self.saver.restore(state)
         self.student.load_state_dict(state["student"])
         self.optimiser.load_state_dict(state["optimiser"])
         for objective, own in zip(self.objectives, state["objectives"], strict=True):
             objective.load_state_dict(own)
         if state["scaler"]:  # empty where the run was on a CPU until now
             self.scaler.load_state_dict(state["scaler"])
-        if self.rank == 0:
-            self.run.trim_metrics(self.step)
+        if self.processes.first:
+            self.run.trim(self.progress.step, self.progress.epoch_steps)
 
-    def _ancestry(self, resume: bool) -> dict[str, Any] | None:
-        """What ``student.init`` had learnt from, teachers included; a resumed run knows it from its own checkpoint."""
-        init = self.config.student.init
-        if init is None:
-            return None
-        if resume:
-            return read_spec(self.run.last).training.get("init")
-        return read_spec(resolve(init)).training
-
-    def _spec(self, init: dict[str, Any] | None) -> Spec:
-        config = self.config
-        return Spec(
-            network=config.student.network,
-            size=config.student.size,
-            classes=self.parts.pipeline.classes,
-            encoding=config.encoding(),
-            sensor=Sensor(**config.data.sensor.model_dump()),
-            training={
-                "config": digest(config.to_plain()),
-                "purpose": config.purpose,
-                "data": {"sequences": sorted({s for s, _ in self.parts.keys}), "scans": len(set(self.parts.keys))},
-                "input": config.student.input,
-                "objectives": [objective.describe() for objective in self.parts.objectives],
-                "init": init,
-                "kd_seg": kd_seg.__version__,
-            },
-            licence=config.data.licence,
-        )
-
-    def _distribute(self) -> nn.Module:
-        if self.world == 1:
-            return self.student
-        for module in self.objectives:
-            for tensor in [*module.parameters(), *module.buffers()]:
-                torch.distributed.broadcast(tensor.data, 0)
-        ids = [self.device.index] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(self.student, device_ids=ids, find_unused_parameters=True)
-
-
-def _plain(term: Term) -> dict[str, float]:
-    return {"value": float(term.value.detach()), "weight": term.weight, "count": term.count}
-
-
-def _processes(device: str) -> tuple[int, int]:
-    """(rank, world) as torchrun set them; joins the process group once, by NCCL unless ``device`` is "cpu"."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
-        return 0, 1
-    if not torch.distributed.is_initialized():
-        backend = "nccl" if device != "cpu" and torch.cuda.is_available() else "gloo"
-        torch.distributed.init_process_group(backend, timeout=PATIENCE)
-    return torch.distributed.get_rank(), world
+    def _record(self, name: str, step: int, line: dict[str, Any]) -> None:
+        """A line of an objective's own log; the first process alone writes it."""
+        if self.processes.first:
+            self.run.record(name, step, line)

@@ -10,14 +10,14 @@ from console_script import kd_seg, kd_seg_json
 from instances_world import TRUCK, World, make_world, work
 
 from kd_seg.benchmarks.fuse import rows
+from kd_seg.cli.prepare import parse_shard
 from kd_seg.core.errors import DataError, UsageError
-from kd_seg.core.shard import parse_shard
 from kd_seg.instances.paste import Paster, PasteSettings
 from kd_seg.scans import Cloud, Kind
 from kd_seg.training import read_training_config
 from kd_seg.training.loader import choose_labelled
 from kd_seg.training.prepare import prepare
-from kd_seg.training.setup import assemble, open_fuser, training_data
+from kd_seg.training.setup import Parts, TrainingScans, open_fuser, training_data
 
 CONFIG = """
 data: {root: ROOT, cache: CACHE, train: ["00"]}
@@ -45,7 +45,7 @@ def test_prepare_through_the_program(config: Path, tmp_path: Path) -> None:
     answer = kd_seg_json("prepare", config, f"data.cache={cache}")
     assert answer["cache"] == str(cache)
     assert answer["prepared"] == ["instance library and registrations"]
-    assert len(list(cache.glob("instances-*/registration-*/shards/00_000000.safetensors"))) == 1
+    assert len(list(cache.glob("instances-*/registration-*/00_000000/pairs.npy"))) == 1
     wrong = kd_seg("prepare", config, "--shard", "3/2", code=2)
     assert "--shard 3/2 is not of the form i/n" in wrong.stderr
 
@@ -63,9 +63,9 @@ def test_parts_of_a_build_wait_for_each_other(tmp_path: Path) -> None:
     assert prepare(config, work(shard=(1, 2))) == ["this part of the instance library"]
     assert prepare(config, work(shard=(2, 2))) == ["instance library and registrations"]
     with pytest.raises(DataError, match="lacks 1 of 2 shards"):
-        assemble(config, 0)
+        Parts.build(config)
     assert prepare(config, work(shard=(1, 2))) == ["instance library and registrations"]
-    assemble(config, 0)
+    Parts.build(config)
 
 
 def test_shards_are_named_from_one() -> None:
@@ -82,7 +82,7 @@ def test_few_labels_leave_the_other_scans_out(config: Path) -> None:
     data = training_data(config.data)
     chosen = choose_labelled(data.keys(), 0.5, config.run.seed)
     assert len(chosen) == 3
-    parts = assemble(config, 0)
+    parts = Parts.build(config)
     view = parts.objectives[1].views()[0]
     used = {index for _, index in chosen}
     for name, index in data.keys():  # noqa: SIM118 - not a mapping
@@ -91,7 +91,7 @@ def test_few_labels_leave_the_other_scans_out(config: Path) -> None:
         origins = set(cloud.origin[cloud.kind == Kind.FUSED].tolist())
         assert {index - k for k in origins} <= used
         assert not origins or index in used
-    fuser = open_fuser(config, data, parts.pipeline.classes, chosen)
+    fuser = open_fuser(config, TrainingScans.read(config), "kd-seg prepare c.yaml")
     paster = Paster.build(fuser, parts.pipeline.classes, PasteSettings(), twin=True)
     records = fuser.library.sequence("00").records
     assert {int(records["scan"][n]) for pairs in paster.candidates.values() for _, n in pairs} <= used

@@ -29,7 +29,7 @@ from kd_seg.images.projection.cameras import ProjectionSettings, shots
 from kd_seg.images.teachers import Tools, build_teacher, teacher_settings
 from kd_seg.networks import Batch, Encoding, build_network, collate, encode
 from kd_seg.networks.correspondence import find_rows
-from kd_seg.objectives.shared.image_teaching import load_image_network
+from kd_seg.objectives.shared.image_teacher import load_image_network
 from kd_seg.scans import SemanticKitti
 from kd_seg.serving.segmenter import Segmenter, made_up_cloud
 from kd_seg.sparse import Down, Submanifold, Up, sparse_tensor

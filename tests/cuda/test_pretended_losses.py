@@ -7,6 +7,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from kd_seg.losses import affinity, contrastive, feature, groups, logit, regions
 from kd_seg.networks import Batch, Encoding, Level, collate, correspondence, encode, move
 from kd_seg.objectives.image_labels.objective import sample_logits
 from kd_seg.objectives.image_regions.heads import build_head
-from kd_seg.objectives.shared.image_teaching import level_rows
+from kd_seg.objectives.shared.image_rows import level_rows
 from kd_seg.sparse import pool_rows
 from kd_seg.voxels import CartesianGrid
 
@@ -110,18 +111,8 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
         (SAID, INSIDE, UNIT, CLAIMS, torch.tensor([2, 1, 3])),
     ),
     "units.scale_scores": (
-        units.scale_scores,
-        (
-            STRENGTH,
-            STRENGTH.square(),
-            torch.tensor([0, 0, 1]),
-            torch.tensor([True, True, False]),
-            0.9,
-            1.0,
-            0.05,
-            0.1,
-            0.05,
-        ),
+        partial(units.scale_scores, quantile=0.9, power=1.0, floor=0.05, drop_below=0.1, unknown_below=0.05),
+        (STRENGTH, STRENGTH.square(), torch.tensor([0, 0, 1]), torch.tensor([True, True, False])),
     ),
     "pooling of points to voxels": (pooled, (ONE, REGION - 1)),
     "projection heads": (heads, (ONE,)),

@@ -22,8 +22,10 @@ from kd_seg.networks import Level, Output
 from kd_seg.objectives.supervised.objective import Supervised
 from kd_seg.serving.segmenter import Segmenter
 from kd_seg.training import RunFolder, Trainer
+from kd_seg.training.distributed import Processes
 from kd_seg.training.loader import Batches
 from kd_seg.training.prepare import prepare
+from kd_seg.training.run_log import Totals
 from kd_seg.training.setup import choose_device
 
 torch.set_num_threads(1)  # a busy machine makes two threads ten times slower (field T18)
@@ -139,7 +141,9 @@ def test_objectives_take_halves_and_the_teacher_runs_as_the_student_did(
 
         monkeypatch.setattr(torch, "autocast", watched)
         before = [p.detach().clone() for p in trainer.student.parameters()]
-        loss, terms, _ = trainer._optimise([batch])
+        totals = Totals()
+        loss = trainer._optimise([batch], totals)
+        terms = totals.means()
         assert np.isfinite(loss)
         assert all(np.isfinite(term["value"]) for term in terms.values())
         assert asked_for == [("cuda", torch.float16, True)] * 2  # the student, and the teacher as it
@@ -161,10 +165,10 @@ def test_infinite_gradients_of_a_head_on_another_process_are_skipped_here_too(
         views = trainer.objectives[0].views()
         batch = Batches(replace(trainer.parts.pipeline, views=tuple(views)), 0, 1, 0, 1)[0]
         monkeypatch.setattr(torch.distributed, "all_reduce", add_infinity)
-        trainer.world = 2
+        trainer.processes = Processes(0, 2)
         before = copy.deepcopy(trainer.student.state_dict()), copy.deepcopy(trainer.objectives[0].state_dict())
         scale = trainer.scaler.get_scale()
-        trainer._optimise([batch])
+        trainer._optimise([batch], Totals())
         assert trainer.scaler.get_scale() == scale / 2
     for old, module in zip(before, (trainer.student, trainer.objectives[0]), strict=True):
         for name, value in module.named_parameters():
@@ -192,7 +196,7 @@ def test_a_run_goes_from_the_cpu_to_cuda_and_back(world: World, tmp_path: Path) 
     with pretend_cuda():
         again = Trainer(placed(asked, tmp_path, "cuda", amp=True, steps=4), resume=True)
         assert again.scaler.state_dict() == made.scaler.state_dict()
-    assert part("cpu", 6).step == 6
+    assert part("cpu", 6).progress.step == 6
     assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4, 5, 6]
 
 

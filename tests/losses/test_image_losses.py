@@ -175,24 +175,30 @@ def test_scores_by_hand() -> None:
 def test_scaled_scores_by_hand() -> None:
     """Class 0: q90 of (0, .2, .4, .6, .8, 1) is 0.9; class 1 is rare and weak, its best unit still counts in full."""
     ratio = torch.tensor([0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 0.3, 0.1, 0.9, 0.5])
-    klass = torch.tensor([0] * 6 + [1, 1] + [2, 0])
+    teacher_class = torch.tensor([0] * 6 + [1, 1] + [2, 0])
     judged = torch.tensor([True] * 8 + [False, False])
     likely = torch.rand(10)  # is asked for classes alone that the student does not know
-    found = scale_scores(ratio, likely, klass, judged, 0.9, 1.0, 0.05, 0.1)
+    found = scale_scores(ratio, likely, teacher_class, judged, quantile=0.9, power=1.0, floor=0.05, drop_below=0.1)
     expected = [0.0, 0.2 / 0.9, 0.4 / 0.9, 0.6 / 0.9, 0.8 / 0.9, 1.0, 1.0, 0.1 / 0.28, 1.0, 1.0]
     np.testing.assert_allclose(found, expected, atol=1e-6)
-    assert scale_scores(ratio, likely, klass, judged, 0.9, 1.0, 0.05, 0.0)[0].item() == pytest.approx(0.05)  # the floor
-    squared = scale_scores(ratio, likely, klass, judged, 0.9, 2.0, 0.05, 0.1)
+    assert scale_scores(ratio, likely, teacher_class, judged, quantile=0.9, power=1.0, floor=0.05, drop_below=0.0)[
+        0
+    ].item() == pytest.approx(0.05)  # the floor
+    squared = scale_scores(ratio, likely, teacher_class, judged, quantile=0.9, power=2.0, floor=0.05, drop_below=0.1)
     assert squared[1].item() == pytest.approx((0.2 / 0.9) ** 2)
 
 
 def test_units_of_a_class_that_the_student_never_says_are_judged_by_its_probability() -> None:
     """Class 0: agreement at most 0.04, q90 of the probabilities (0.001, 0.02, 0.1, 0.02) is 0.076; class 1 is known."""
     ratio, likely = torch.tensor([0.0, 0.04, 0.0, 0.0, 0.9, 0.3]), torch.tensor([0.001, 0.02, 0.1, 0.02, 0.0, 0.9])
-    klass, judged = torch.tensor([0, 0, 0, 0, 1, 1]), torch.ones(6, dtype=torch.bool)
-    found = scale_scores(ratio, likely, klass, judged, 0.9, 1.0, 0.05, 0.1, unknown_below=0.05)
+    teacher_class, judged = torch.tensor([0, 0, 0, 0, 1, 1]), torch.ones(6, dtype=torch.bool)
+    found = scale_scores(
+        ratio, likely, teacher_class, judged, quantile=0.9, power=1.0, floor=0.05, drop_below=0.1, unknown_below=0.05
+    )
     np.testing.assert_allclose(found, [0.0, 0.02 / 0.076, 1.0, 0.02 / 0.076, 1.0, 0.3 / 0.84], atol=1e-6)
-    nothing = scale_scores(torch.zeros(6), torch.zeros(6), klass, judged, 0.9, 1.0, 0.05, 0.1)
+    nothing = scale_scores(
+        torch.zeros(6), torch.zeros(6), teacher_class, judged, quantile=0.9, power=1.0, floor=0.05, drop_below=0.1
+    )
     assert nothing.tolist() == [1.0] * 6  # nor a hint
 
 

@@ -16,7 +16,7 @@ from kd_seg.core.errors import DataError
 from kd_seg.images.units.cache import read_units
 from kd_seg.losses.units import root_weights
 from kd_seg.networks import collate, encode
-from kd_seg.objectives.image_units.rescoring import settled
+from kd_seg.objectives.image_units.rounds import settled
 from kd_seg.scans import SemanticKitti
 from kd_seg.training import Trainer, TrainingConfig
 from kd_seg.training.prepare import prepare
@@ -64,8 +64,8 @@ def test_root_weights_count_the_whole_cache(world: World, tmp_path: Path) -> Non
         units = read_units(objective.store, key)
         for number in range(len(units)):
             counts[units.klass[number]] += len(units.rows(number))
-    klass, sizes = objective.claimed
-    np.testing.assert_array_equal(torch.bincount(klass, sizes, len(counts)), counts)
+    teacher_class, sizes = objective.counted.teacher_class, objective.counted.points
+    np.testing.assert_array_equal(torch.bincount(teacher_class, sizes, len(counts)), counts)
     assert counts.sum() > 1000
     torch.testing.assert_close(
         objective.root, root_weights(torch.from_numpy(counts), objective.usual, len(objective.context.classes))
@@ -87,8 +87,8 @@ def test_root_weights_count_what_is_still_believed(world: World, tmp_path: Path)
     objective: Any = trainer.objectives[0]
     before = objective.root.clone()
     trainer.fit()
-    klass, sizes = objective.claimed
-    believed = torch.bincount(klass, sizes * objective.score, len(objective.class_map))
+    teacher_class, sizes = objective.counted.teacher_class, objective.counted.points
+    believed = torch.bincount(teacher_class, sizes * objective.score, len(objective.class_map))
     assert believed.sum() < sizes.sum()
     torch.testing.assert_close(
         objective.root, root_weights(believed, objective.usual, len(objective.context.classes)), check_dtype=False
@@ -152,7 +152,7 @@ def test_resuming_keeps_scores_and_history(world: World, tmp_path: Path) -> None
     first = Trainer(asked(5))
     first.fit()
     resumed = Trainer(asked(7), resume=True)
-    assert resumed.step == 5
+    assert resumed.progress.step == 5
     before, after = first.objectives[0].state_dict(), resumed.objectives[0].state_dict()
     torch.testing.assert_close(before["score"], after["score"])
     assert before["_extra_state"] == after["_extra_state"]

@@ -61,7 +61,7 @@ def test_a_run_learns_from_a_sequence_that_has_points_alone(world, tmp_path):
     before = {name: value.clone() for name, value in made.student.state_dict().items()}
     made.fit()
     assert any(not torch.equal(value, before[name]) for name, value in made.student.state_dict().items())
-    assert made.spec.training["data"] == {"sequences": ["00", "11"], "scans": 8}
+    assert made.saver.spec.training["data"] == {"sequences": ["00", "11"], "scans": 8}
 
 
 def test_without_labels_the_teacher_speaks_of_every_row_and_of_logits_alone(world, tmp_path):
@@ -112,7 +112,7 @@ def test_labelled_scans_are_drawn_as_often_as_asked(world, tmp_path, share, labe
     (known,) = made.parts.pipeline.labelled
     assert made.parts.keys.count(known) == labelled
     assert len(made.parts.keys) == 3 + labelled
-    assert made.spec.training["data"]["scans"] == 4
+    assert made.saver.spec.training["data"]["scans"] == 4
 
 
 def test_labels_of_unlabelled_sequences_are_never_opened(world, tmp_path):

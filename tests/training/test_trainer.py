@@ -18,6 +18,7 @@ from kd_seg.scans import Cloud
 from kd_seg.training import RunFolder, Trainer, read_training_config
 from kd_seg.training.augment import augment
 from kd_seg.training.config import AugmentSettings, OptimSettings
+from kd_seg.training.distributed import Processes
 from kd_seg.training.loader import choose_labelled
 from kd_seg.training.optimisation import rate
 
@@ -89,11 +90,11 @@ def test_each_process_draws_apart_and_the_same_again_when_resumed(make_config):
 
     def draws(rank, resume=False):
         trainer = Trainer(made, resume=resume, overwrite=not resume)
-        trainer.rank = rank
+        trainer.processes = Processes(rank)
         found = []
         terms = trainer._terms
         trainer._terms = lambda batch, output: found.append(torch.rand(2 + rank).tolist()) or terms(batch, output)
-        trainer.total = 3
+        trainer.progress.total = 3
         trainer.fit()
         return found
 
@@ -199,12 +200,15 @@ def test_processes_go_by_the_clock_of_the_first(make_config, monkeypatch):
     """Each by its own they would take other learning rates, and the one to end first would leave the others waiting."""
     monkeypatch.setattr(torch.distributed, "broadcast", lambda clock, first: clock.fill_(9.0))
     by_clock = Trainer(make_config("run.steps=null", "run.minutes=1"))
-    assert by_clock._agreed(5.0) == 5.0
-    by_clock.world = 2
-    assert by_clock._agreed(5.0) == 9.0
+    by_clock._advance(5.0)
+    assert by_clock.progress.spent == 5.0
+    by_clock.processes = Processes(1, 2)
+    by_clock._advance(5.0)
+    assert by_clock.progress.spent == 9.0
     by_steps = Trainer(make_config(), overwrite=True)
-    by_steps.world = 2
-    assert by_steps._agreed(5.0) == 5.0
+    by_steps.processes = Processes(1, 2)
+    by_steps._advance(5.0)
+    assert by_steps.progress.spent == 5.0
 
 
 def test_rates_rise_and_fall():

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kd_seg.caches import Work
 from kd_seg.classes import ClassTable
 from kd_seg.core.errors import ConfigError
 from kd_seg.images.regions.cache import build_regions, open_regions
+from kd_seg.instances.build import Work
 from kd_seg.losses.contrastive import info_nce
 from kd_seg.losses.regions import align, pool_attention, pool_max, pool_mean, unit
 from kd_seg.losses.zero import exact_zero
@@ -20,7 +20,8 @@ from kd_seg.objectives.image_regions.heads import build_head
 from kd_seg.objectives.image_regions.settings import ImageRegionsSettings
 from kd_seg.objectives.image_regions.view import RegionBatch, RegionsView
 from kd_seg.objectives.interface import OBJECTIVES, Context, Objective, Step, Term, View
-from kd_seg.objectives.shared.image_teaching import MEND, level_rows, regime, tools
+from kd_seg.objectives.shared.image_rows import level_rows
+from kd_seg.objectives.shared.image_teacher import how_to_build, regime, tools
 from kd_seg.scans import SemanticKitti
 
 
@@ -29,7 +30,6 @@ class ImageRegions(Objective):
     """``k_r = pool_{i in r} h(F_i)`` is drawn towards ``q_r = mean_{pixels in r} t(I)`` over the regions of a batch."""
 
     Settings = ImageRegionsSettings
-    needs_labels = False
 
     def __init__(self, settings: ImageRegionsSettings, context: Context) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class ImageRegions(Objective):
         channels = getattr(context.student, "channels", {})
         if settings.level not in channels:
             raise ConfigError(f"image_regions.level: no level {settings.level!r}; it has: {', '.join(channels)}.")
-        self.store = open_regions(settings.source(), context.cache, context.data, MEND)
+        self.store = open_regions(settings.source(), context.cache, context.data, context.fix_command)
         points = settings.regions.kind == "point"
         self.view = RegionsView(f"image_regions {self.store.folder.name}", self.store, points, settings.samples)
         teacher = self.store.width("features")
@@ -46,12 +46,19 @@ class ImageRegions(Objective):
         self.teacher_head = nn.Linear(teacher, width) if settings.teacher_head == "linear" else nn.Identity()
         self.attention = nn.Linear(channels[settings.level], 1) if settings.pooling == "attention" else None
 
+    @classmethod
+    def needs_labels(cls, settings: ImageRegionsSettings) -> bool:
+        """Never: pictures alone teach."""
+        return False
+
     @staticmethod
     def prepare(
         settings: ImageRegionsSettings, data: SemanticKitti, classes: ClassTable, cache: Path, work: Work
     ) -> None:
         """Build the cache of regions."""
-        build_regions(settings.source(), cache, data, tools(data, classes, work.device), work)
+        with work.progress("regions", len(data)) as advance:
+            lent = tools(data, classes, work.device)
+            build_regions(settings.source(), cache, data, lent, how_to_build(work, advance))
 
     def views(self) -> list[View]:
         """The regions of each sample."""

@@ -10,13 +10,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from kd_seg.caches import Cache
+from kd_seg.caches.store import Store
 from kd_seg.images.regions.cache import RegionView, read_regions
 from kd_seg.images.regions.sampling import at_pixels
 from kd_seg.networks import Batch, move
-from kd_seg.objectives.image_units.view import check_points, rows_of_scan
-from kd_seg.objectives.interface import Sample
-from kd_seg.scans import Cloud, Scan
+from kd_seg.objectives.interface import Sample, View
+from kd_seg.objectives.shared.image_rows import check_points, rows_of_scan
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class _Item:
     count: int
 
 
-class RegionsView:
+class RegionsView(View):
     """Reads regions from the cache; a scan without a picture has none.
 
     Args:
@@ -64,12 +63,8 @@ class RegionsView:
         samples: pairs drawn per scan where regions are points; 0 = all.
     """
 
-    def __init__(self, name: str, store: Cache, points: bool, samples: int) -> None:
+    def __init__(self, name: str, store: Store, points: bool, samples: int) -> None:
         self.name, self.store, self.points, self.samples = name, store, points, samples
-
-    def extend(self, scan: Scan, cloud: Cloud, rng: np.random.Generator) -> Cloud:
-        """Adds no points."""
-        return cloud
 
     def build(self, sample: Sample) -> Any:
         """Regions of the sample's own scan, as far as their points are still in the cloud."""

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kd_seg.caches import Work
 from kd_seg.classes import ClassTable
 from kd_seg.images.units.cache import build_units, open_units
 from kd_seg.images.units.class_maps import load_class_map
+from kd_seg.instances.build import Work
 from kd_seg.losses.supervised import lovasz_softmax
 from kd_seg.losses.units import class_weights, forward_distillation, heaviest_claim, root_weights, scale_scores
 from kd_seg.losses.zero import exact_zero
 from kd_seg.networks import Batch, Output
-from kd_seg.objectives.image_units.rescoring import Judge, settled
+from kd_seg.objectives.image_units.numbering import number_units, read_columns
+from kd_seg.objectives.image_units.rescoring import Judge
+from kd_seg.objectives.image_units.rounds import is_due, round_summary
 from kd_seg.objectives.image_units.settings import BackwardSettings, ImageUnitsSettings
 from kd_seg.objectives.image_units.view import UnitBatch, UnitsView
 from kd_seg.objectives.interface import OBJECTIVES, Context, Objective, Step, Term, View
-from kd_seg.objectives.shared.image_teaching import MEND, regime, tools
-from kd_seg.scans import Key, SemanticKitti
+from kd_seg.objectives.shared.ema import bare, follow_state, warmed_momentum
+from kd_seg.objectives.shared.image_teacher import how_to_build, regime, tools
+from kd_seg.objectives.shared.processes import rank_and_world, summed
+from kd_seg.scans import SemanticKitti
 
 
 @OBJECTIVES.register("image_units")
@@ -34,7 +37,6 @@ class ImageUnits(Objective):
     """
 
     Settings = ImageUnitsSettings
-    needs_labels = False
     sets: Tensor
     likelihoods: Tensor
     root: Tensor
@@ -45,17 +47,18 @@ class ImageUnits(Objective):
     def __init__(self, settings: ImageUnitsSettings, context: Context) -> None:
         super().__init__()
         self.settings, self.context = settings, context
-        source = settings.source()
         self.class_map = load_class_map(settings.class_map, context.classes)
-        self.store = open_units(source, context.cache, context.data, context.classes, MEND)
-        self.view = UnitsView(f"image_units {self.store.folder.name}", self.store, self._number())
+        self.store = open_units(settings.source(), context.cache, context.data, context.classes, context.fix_command)
+        self.numbering = number_units(self.store, context.data.keys())
+        self.view = UnitsView(f"image_units {self.store.folder.name}", self.store, self.numbering.first)
         self.register_buffer("sets", torch.from_numpy(self.class_map.sets.copy()), persistent=False)
         likelihoods = torch.from_numpy(self.class_map.likelihoods(settings.secondary))
         self.register_buffer("likelihoods", likelihoods, persistent=False)
-        usual = torch.from_numpy(self.class_map.usual)
-        self.register_buffer("usual", usual, persistent=False)
-        self.register_buffer("ratio", torch.full((self.units,), torch.nan))
-        self.register_buffer("score", torch.ones(self.units))
+        self.register_buffer("usual", torch.from_numpy(self.class_map.usual), persistent=False)
+        self.register_buffer("ratio", torch.full((self.numbering.count,), torch.nan))
+        self.register_buffer("score", torch.ones(self.numbering.count))
+        # Reading every unit takes a while on large data, and only these weights need it before a backward pass.
+        self.counted = read_columns(self.store, context.data.keys() if settings.class_weights == "root" else [])
         self.register_buffer("root", self._root_weights())
         self.ema: nn.Module | None = None
         if settings.backward is not None and settings.backward.student == "ema":
@@ -64,34 +67,25 @@ class ImageUnits(Objective):
         self.round, self.last = 0, 0
         self._sum, self._steps = 0.0, 0
 
+    @classmethod
+    def needs_labels(cls, settings: ImageUnitsSettings) -> bool:
+        """Never: what teachers claim in pictures teaches alone."""
+        return False
+
     @staticmethod
     def prepare(
         settings: ImageUnitsSettings, data: SemanticKitti, classes: ClassTable, cache: Path, work: Work
     ) -> None:
         """Build the cache of units."""
         lent = tools(data, classes, work.device, load_class_map(settings.class_map, classes).vocabulary)
-        build_units(settings.source(), cache, data, classes, lent, work)
-
-    def _number(self) -> dict[Key, int]:
-        """First unit of each scan in the numbering of the whole data set; class and points of each where asked for."""
-        first: dict[Key, int] = {}
-        self.units = 0
-        klass, sizes = [torch.zeros(0, dtype=torch.int64)], [torch.zeros(0)]
-        for key in self.context.data.keys():  # noqa: SIM118 - not a mapping
-            first[key] = self.units
-            self.units += self.store.count(key, "klass")
-            if self.settings.class_weights == "root":
-                record = self.store.record(key, ("klass", "offsets"))
-                sizes.append(torch.from_numpy(record["offsets"]).diff().float())
-                klass.append(torch.from_numpy(record["klass"].astype("int64")))
-        self.claimed = torch.cat(klass), torch.cat(sizes)
-        return first
+        with work.progress("knowledge units", len(data)) as advance:
+            build_units(settings.source(), cache, data, classes, lent, how_to_build(work, advance))
 
     def _root_weights(self) -> Tensor:
         """``root`` weight [C2] of each teacher class, by the points claimed, as far as they are believed."""
-        klass, sizes = self.claimed
+        columns = self.counted
         believed = torch.zeros(len(self.class_map))
-        believed.index_add_(0, klass, sizes * self.score.cpu()[: len(sizes)])
+        believed.index_add_(0, columns.teacher_class, columns.points * self.score.cpu()[: len(columns.points)])
         return root_weights(believed, self.usual.cpu(), len(self.context.classes)).to(self.score.device)
 
     def views(self) -> list[View]:
@@ -108,8 +102,8 @@ class ImageUnits(Objective):
         point, unit = found.point[inside], found.unit[inside]
         covered, row = torch.unique(point, return_inverse=True)
         logits = output.logits[batch.inverse[covered]]
-        claims = self.likelihoods[found.klass]
-        weights, alive = self._weights(found, unit, self.sets[found.klass])
+        claims = self.likelihoods[found.teacher_class]
+        weights, alive = self._weights(found, unit, self.sets[found.teacher_class])
         distribution = (found.distribution, self.likelihoods) if found.distribution.shape[1] else None
         total = len(batch.features) if self.settings.average == "all" else None
         value, count = forward_distillation(logits, row, unit, claims, weights, distribution, total)
@@ -120,7 +114,7 @@ class ImageUnits(Objective):
         more = {}
         if self.settings.lovasz > 0:
             strength = self.score[found.identity] * found.confidence
-            labels = heaviest_claim(row, unit, strength, self.usual[found.klass] + 1, len(covered))
+            labels = heaviest_claim(row, unit, strength, self.usual[found.teacher_class] + 1, len(covered))
             more["units_lovasz"] = Term(
                 lovasz_softmax(logits, labels)[0], self.settings.lovasz, int((labels > 0).sum())
             )
@@ -140,57 +134,62 @@ class ImageUnits(Objective):
         if self.settings.confidence and not replaced:
             weights = weights * found.confidence
         alive = score > 0
-        if self.settings.class_weights == "log4" and len(found.klass):
+        if self.settings.class_weights == "log4" and len(found.teacher_class):
             per_class = class_weights(unit[alive[unit]], claims)
             weights = weights * torch.where(claims, per_class, torch.zeros_like(per_class)).amax(dim=1)
         elif self.settings.class_weights == "root":
-            weights = weights * self.root[found.klass]
+            weights = weights * self.root[found.teacher_class]
         return weights, alive
 
     # ------------------------------------------------------------------ backward
 
     def after_step(self, step: Step) -> None:
         """The EMA student follows; its batch-norm statistics too, as both see the same kind of input."""
-        if self.ema is None:
-            return
-        assert self.settings.backward is not None
-        momentum = min(self.settings.backward.momentum, 1.0 - 1.0 / (step.number + 1))
-        source = bare(step.student).state_dict()
-        with torch.no_grad():
-            for name, mine in self.ema.state_dict().items():
-                if mine.dtype.is_floating_point:
-                    mine.lerp_(source[name], 1.0 - momentum)
-                else:
-                    mine.copy_(source[name])
+        if self.ema is not None:
+            assert self.settings.backward is not None
+            follow_state(self.ema, step.student, warmed_momentum(self.settings.backward.momentum, step.number))
 
-    def after_epoch(self, step: Step, mean_loss: float) -> bool:
-        """Re-score the units where it is time; the loader need not be built anew, as scores live here."""
+    def after_epoch(self, step: Step) -> None:
+        """Score the units again where it is time; the loader goes on, as scores live here."""
         self.history.append(self._mean())
         backward = self.settings.backward
-        if backward is not None and self._due(backward, len(self.history)):
+        if backward is not None and is_due(backward, self.history, self.round, self.last):
             self._rescore(backward, step)
-        return False
 
     def _mean(self) -> float:
         """This epoch's mean of the unit loss, over all processes, so that all begin the backward pass together."""
         total = torch.tensor([self._sum, float(self._steps)], dtype=torch.float64)
         self._sum, self._steps = 0.0, 0
-        if torch.distributed.is_initialized():
-            total = total.to(self.score.device)
-            torch.distributed.all_reduce(total)
+        if rank_and_world()[1] > 1:
+            total = summed(total.to(self.score.device))
         return float(total[0] / total[1].clamp_min(1))
 
-    def _due(self, backward: BackwardSettings, epoch: int) -> bool:
-        if self.round >= backward.rounds:
-            return False
-        if self.round > 0:
-            return epoch - self.last >= backward.every
-        if backward.start_epoch is not None:
-            return epoch >= backward.start_epoch
-        return settled(self.history, backward.window, backward.tolerance, backward.min_epochs)
-
     def _rescore(self, backward: BackwardSettings, step: Step) -> None:
-        judge = Judge(
+        """One round: agreement of every unit with the student, scores from it, a line in ``units.jsonl``."""
+        self.round, self.last = self.round + 1, len(self.history)
+        ratio, likely = self._agreement(self.ema or bare(step.student), backward)
+        judged = ~torch.isnan(ratio)
+        columns = read_columns(self.store, self.context.data.keys())
+        plain = torch.where(judged, ratio, torch.ones_like(ratio))
+        if backward.replace:
+            self.score.copy_(plain)
+        else:
+            scores = scale_scores(
+                plain, torch.nan_to_num(likely), columns.teacher_class.to(ratio.device), judged,
+                quantile=backward.quantile, power=backward.power, floor=backward.floor,
+                drop_below=backward.drop_below, unknown_below=backward.unknown_below,
+            )  # fmt: skip
+            self.score.copy_(scores)
+            self.root.copy_(self._root_weights())
+        self.ratio.copy_(ratio)
+        summary = round_summary(columns, ratio.cpu(), self.score.cpu(), judged.cpu(), self.class_map.vocabulary)
+        self.context.record("units", step.number, {"epoch": len(self.history), "round": self.round, **summary})
+
+    def _agreement(self, judge: nn.Module, backward: BackwardSettings) -> Tensor:
+        """r_u and mean probability of every unit [2, U], NaN for those not judged; each process judges its share."""
+        rank, world = rank_and_world()
+        scans = self.context.data.keys()[rank::world]
+        asked = Judge(
             store=self.store,
             data=self.context.data,
             encoding=self.context.encoding,
@@ -198,86 +197,14 @@ class ImageUnits(Objective):
             settings=backward,
             sets=self.sets.cpu(),
             device=self.score.device,
-            seed=self.context.config.run.seed if self.context.config is not None else 0,
+            seed=self.context.seed,
         )
-        self.round, self.last = self.round + 1, len(self.history)
-        keys = self.context.data.keys()
-        parallel = torch.distributed.is_initialized()
-        if parallel:
-            keys = keys[torch.distributed.get_rank() :: torch.distributed.get_world_size()]
-        ratios = judge.ratios(self.ema or bare(step.student), keys, self.view.first, self.units, self.round)
+        ratios = asked.ratios(judge, scans, self.numbering.first, self.numbering.count, self.round)
         ratios = ratios.to(self.score.device)
-        if parallel:
-            filled = torch.stack([torch.nan_to_num(ratios), (~torch.isnan(ratios)).float()])
-            torch.distributed.all_reduce(filled)
+        if world > 1:
+            filled = summed(torch.stack([torch.nan_to_num(ratios), (~torch.isnan(ratios)).float()]))
             ratios = torch.where(filled[1] > 0, filled[0], torch.nan)
-        ratio, likely = ratios
-        judged = ~torch.isnan(ratio)
-        klass, spoilt = self._columns()
-        plain = torch.where(judged, ratio, torch.ones_like(ratio))
-        if backward.replace:
-            self.score.copy_(plain)
-        else:
-            self.score.copy_(
-                scale_scores(
-                    plain,
-                    torch.nan_to_num(likely),
-                    klass,
-                    judged,
-                    backward.quantile,
-                    backward.power,
-                    backward.floor,
-                    backward.drop_below,
-                    backward.unknown_below,
-                )
-            )
-            self.root.copy_(self._root_weights())
-        self.ratio.copy_(ratio)
-        self._write(klass.cpu(), spoilt.cpu(), judged.cpu())
-
-    def _columns(self) -> tuple[Tensor, Tensor]:
-        """Teacher class, and how it was spoilt on purpose, of every unit of the data set."""
-        klass = torch.zeros(self.units, dtype=torch.int64)
-        spoilt = torch.zeros(self.units, dtype=torch.int64)
-        for key, start in self.view.first.items():
-            record = self.store.record(key, ("klass", "spoilt"))
-            end = start + len(record["klass"])
-            klass[start:end] = torch.from_numpy(record["klass"].astype("int64"))
-            spoilt[start:end] = torch.from_numpy(record["spoilt"].astype("int64"))
-        return klass.to(self.score.device), spoilt.to(self.score.device)
-
-    def _write(self, klass: Tensor, spoilt: Tensor, judged: Tensor) -> None:
-        """One line per round in the run folder's units.jsonl: what the backward pass made of each class."""
-        config = self.context.config
-        first = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
-        if config is None or config.run.folder is None or not first:
-            return
-        ratio, score = self.ratio.cpu(), self.score.cpu()
-
-        def summary(mask: Tensor) -> dict[str, Any]:
-            seen = mask & judged
-            return {
-                "units": int(mask.sum()),
-                "judged": int(seen.sum()),
-                "ratio": round(float(ratio[seen].mean()), 4) if seen.any() else None,
-                "score": round(float(score[mask].mean()), 4),
-                "dropped": int((score[mask] == 0).sum()),
-            }
-
-        present = torch.unique(klass).tolist()
-        line = {
-            "epoch": len(self.history),
-            "round": self.round,
-            "classes": {self.class_map.vocabulary[k]: summary(klass == k) for k in present},
-            "right": summary(spoilt == 0),
-            "spoilt": summary(spoilt > 0) if bool((spoilt > 0).any()) else None,
-        }
-        path = Path(config.run.folder) / "units.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Rounds that an earlier run, or a resumed one after its last save, has written are said anew.
-        before = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
-        kept = [old for old in before if json.loads(old)["round"] < self.round] if self.round > 1 else []
-        path.write_text("".join(kept) + json.dumps(line) + "\n", encoding="utf-8")
+        return ratios
 
     # ------------------------------------------------------------------ files
 
@@ -304,8 +231,3 @@ class ImageUnits(Objective):
             "teacher_provenance": provenance,
             "regime": regime(provenance, self.context),
         }
-
-
-def bare(student: nn.Module) -> nn.Module:
-    """The network itself, out of its DDP wrapper."""
-    return student.module if isinstance(student, nn.parallel.DistributedDataParallel) else student

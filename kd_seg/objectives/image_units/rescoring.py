@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from kd_seg.caches import Cache
+from kd_seg.caches.store import Store
 from kd_seg.core.geometry import rotation_z
 from kd_seg.images.projection.cameras import ProjectionSettings, SeenView, look
 from kd_seg.images.units.cache import read_units
@@ -19,17 +19,6 @@ from kd_seg.losses.units import mean_probability, overlap, precision
 from kd_seg.networks import Encoding, collate, encode
 from kd_seg.objectives.image_units.settings import BackwardSettings
 from kd_seg.scans import Cloud, Key, Points, SemanticKitti
-
-
-def settled(history: list[float], window: int, tolerance: float, least: int) -> bool:
-    """Whether the mean of the last ``window`` losses changed by less than ``tolerance`` with the last epoch.
-
-    At least ``least`` epochs must be done.
-    """
-    if len(history) < max(least, 2):
-        return False
-    now, before = history[-window:], history[:-1][-window:]
-    return abs(sum(now) / len(now) - sum(before) / len(before)) < tolerance
 
 
 @dataclass(frozen=True)
@@ -42,7 +31,7 @@ class Judge:
         seed: of the augmentation that the network judges on.
     """
 
-    store: Cache
+    store: Store
     data: SemanticKitti
     encoding: Encoding
     projection: ProjectionSettings

@@ -10,12 +10,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from kd_seg.caches import Cache
-from kd_seg.core.errors import DataError
+from kd_seg.caches.store import Store
 from kd_seg.images.units.cache import read_units
 from kd_seg.networks import Batch, move
-from kd_seg.objectives.interface import Sample
-from kd_seg.scans import Cloud, Key, Scan
+from kd_seg.objectives.interface import Sample, View
+from kd_seg.objectives.shared.image_rows import check_points, rows_of_scan
+from kd_seg.scans import Key
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,14 @@ class UnitBatch:
     Attributes:
         point: [P] rows of the batch's points. unit: [P], 0..U-1.
         identity: [U] number of each unit in the whole data set.
-        klass: [U] teacher class. confidence: [U]. distribution: [U, C2] (C2 = 0 where there is none).
+        teacher_class: [U]. confidence: [U]. distribution: [U, C2] (C2 = 0 where there is none).
         without: scans of the batch without any unit.
     """
 
     point: Tensor
     unit: Tensor
     identity: Tensor
-    klass: Tensor
+    teacher_class: Tensor
     confidence: Tensor
     distribution: Tensor
     without: int
@@ -48,33 +48,20 @@ class _Item:
     point: npt.NDArray[np.int64]
     unit: npt.NDArray[np.int64]
     identity: npt.NDArray[np.int64]
-    klass: npt.NDArray[np.int64]
+    teacher_class: npt.NDArray[np.int64]
     confidence: npt.NDArray[np.float32]
     distribution: npt.NDArray[np.float32]
 
 
-def rows_of_scan(cloud: Cloud, count: int) -> npt.NDArray[np.int64]:
-    """Where each row of the unaugmented scan [count] is among the student's rows now, -1 where it is gone."""
-    rows = np.full(count, -1, dtype=np.int64)
-    source = cloud.source[: cloud.own]
-    here = np.flatnonzero(source >= 0)
-    rows[source[here]] = here
-    return rows
-
-
-class UnitsView:
+class UnitsView(View):
     """Reads units from the cache; a scan without a picture has none.
 
     Args:
         name: of the view. store: the cache. first: number of each scan's first unit in the whole data set.
     """
 
-    def __init__(self, name: str, store: Cache, first: dict[Key, int]) -> None:
+    def __init__(self, name: str, store: Store, first: dict[Key, int]) -> None:
         self.name, self.store, self.first = name, store, first
-
-    def extend(self, scan: Scan, cloud: Cloud, rng: np.random.Generator) -> Cloud:
-        """Adds no points."""
-        return cloud
 
     def build(self, sample: Sample) -> Any:
         """Units of the sample's own scan, as far as their points are still in the cloud."""
@@ -87,7 +74,7 @@ class UnitsView:
             point=point[kept],
             unit=units.unit_of_pair()[kept],
             identity=self.first[key] + np.arange(len(units)),
-            klass=units.klass.astype(np.int64),
+            teacher_class=units.klass.astype(np.int64),
             confidence=units.confidence.astype(np.float32),
             distribution=units.probabilities.astype(np.float32),
         )
@@ -95,7 +82,7 @@ class UnitsView:
     def collate(self, items: list[Any], batch: Batch) -> UnitBatch:
         """Pairs of all samples, points and units numbered through the batch."""
         starts = batch.point_offsets.tolist()
-        units = np.cumsum([0] + [len(item.klass) for item in items])
+        units = np.cumsum([0] + [len(item.teacher_class) for item in items])
 
         def joined(name: str, shift: list[int]) -> Tensor:
             return torch.from_numpy(np.concatenate([getattr(i, name) + s for i, s in zip(items, shift, strict=True)]))
@@ -105,19 +92,8 @@ class UnitsView:
             point=joined("point", starts[:-1]),
             unit=joined("unit", units[:-1].tolist()),
             identity=joined("identity", none),
-            klass=joined("klass", none),
+            teacher_class=joined("teacher_class", none),
             confidence=torch.from_numpy(np.concatenate([i.confidence for i in items])),
             distribution=torch.from_numpy(np.concatenate([i.distribution for i in items])),
-            without=sum(len(item.klass) == 0 for item in items),
+            without=sum(len(item.teacher_class) == 0 for item in items),
         )
-
-
-def check_points(store: Cache, key: Key, scan: Scan) -> int:
-    """Points of the scan; DataError where the cache was made from another number of them."""
-    count = int(store.record(key, ("counts",))["counts"][0])
-    if count != len(scan.points):
-        raise DataError(
-            f"The {store.plan.kind.name} {store.folder} was made when {scan.points_path} had {count} points, it has "
-            f"{len(scan.points)}; rebuild it with: {store.fix_command} --rebuild"
-        )
-    return count

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from kd_seg.core.errors import ConfigError
-from kd_seg.instances.fusion import Fuser
 from kd_seg.losses.affinity import class_affinity, instance_affinity, remember
 from kd_seg.losses.feature import feature_distance, released_feature_distance
 from kd_seg.losses.groups import Caps, sample_groups
@@ -22,8 +21,6 @@ from kd_seg.objectives.multi_to_single.settings import MultiToSingleSettings
 from kd_seg.objectives.multi_to_single.teachers import EmaTeacher, SeparateTeacher, SharedTeacher, Teacher
 from kd_seg.objectives.multi_to_single.view import FusedBatch, FusedView
 from kd_seg.objectives.supervised.objective import class_weights
-
-MEND = "kd-seg prepare CONFIG, with the config of this run"
 
 
 @dataclass(frozen=True)
@@ -64,22 +61,21 @@ class MultiToSingle(Objective):
         super().__init__()
         self.settings = settings
         self.hard = tuple(column + 1 for column in context.classes.hard)
-        fusion = context.config.fusion
-        fuser = Fuser.open(context.cache, context.labelled_data, context.classes, fusion, MEND, context.labelled)
+        assert context.fuser is not None  # as needs_fusion asks
         teacher = _teacher(settings, context)
         # A frozen teacher stays out of the state; the others are part of it.
         self._frozen = (teacher,) if isinstance(teacher, SeparateTeacher) else ()
         self.taught = None if isinstance(teacher, SeparateTeacher) else teacher
-        self.view = FusedView(fuser, teacher.encoding)
+        self.view = FusedView(context.fuser, teacher.encoding)
         self.heads = nn.ModuleDict(_heads(settings, dict(context.student.channels), teacher.channels))  # type: ignore[arg-type]
         self.register_buffer("class_weights", class_weights(context.classes, "cube_root"), persistent=False)
         self.register_buffer("row_weights", class_weights(context.classes, settings.row_weights), persistent=False)
         self._banks(settings, context, teacher)
 
-    @property
-    def learns_unlabelled(self) -> bool:
-        """Where ``unlabelled`` says so."""
-        return self.settings.unlabelled
+    @classmethod
+    def learns_unlabelled(cls, settings: MultiToSingleSettings) -> bool:
+        """Where ``unlabelled`` asks for it."""
+        return settings.unlabelled
 
     @property
     def teacher(self) -> Teacher:
@@ -106,9 +102,9 @@ class MultiToSingle(Objective):
         rows = self._rows(batch, view, answer)
         terms = self._teacher_terms(batch, view, answer, rows)
         if self.settings.logit.weight > 0:
-            terms["kd"] = _term(self._logit(output, answer, rows), scale * self.settings.logit.weight)
+            terms["kd"] = Term.of(self._logit(output, answer, rows), scale * self.settings.logit.weight)
         if self.settings.jaccard.weight > 0:
-            terms["kd_jaccard"] = _term(self._jaccard(output, answer, rows), scale * self.settings.jaccard.weight)
+            terms["kd_jaccard"] = Term.of(self._jaccard(output, answer, rows), scale * self.settings.jaccard.weight)
         if self.settings.feature.weight > 0:
             terms |= self._features(batch, output, answer, rows, scale)
         if self.settings.affinity.weight > 0:
@@ -183,7 +179,7 @@ class MultiToSingle(Objective):
                 value = released_feature_distance(student[taught], teacher[taught])
             else:
                 value = feature_distance(student, teacher, weights)
-            terms[f"feature_{name}"] = _term(value, scale * weight)
+            terms[f"feature_{name}"] = Term.of(value, scale * weight)
         return terms
 
     def _level_weight(self, batch: Batch, level: Level, rows: Rows) -> Tensor:
@@ -208,7 +204,7 @@ class MultiToSingle(Objective):
         weight = scale * settings.weight
         if settings.form == "class":
             value = class_affinity(student, teacher, groups.label, self.hard, settings.power, settings.diagonal)
-            return {"aff_class": _term(value, weight)}
+            return {"aff_class": Term.of(value, weight)}
         parts = instance_affinity(student, teacher, groups, settings.power, self._remembered())
         if settings.memory and len(parts.classes):
             remember(self.student_bank, self.student_filled, parts.classes, parts.student_prototypes)
@@ -238,9 +234,9 @@ class MultiToSingle(Objective):
             label = label.clone()
             label[rows.pi[batch.labels == label[rows.pi]]] = 0
         weights = self.class_weights if settings.supervise == "all" else None
-        terms = {"teacher_ce": _term(cross_entropy(answer.logits, label, weights), settings.weight)}
+        terms = {"teacher_ce": Term.of(cross_entropy(answer.logits, label, weights), settings.weight)}
         if settings.lovasz:
-            terms["teacher_lovasz"] = _term(lovasz_softmax(answer.logits, label), settings.weight)
+            terms["teacher_lovasz"] = Term.of(lovasz_softmax(answer.logits, label), settings.weight)
         return terms
 
     def _banks(self, settings: MultiToSingleSettings, context: Context, teacher: Teacher) -> None:
@@ -261,10 +257,6 @@ class MultiToSingle(Objective):
 def _points_per_voxel(batch: Batch) -> Tensor:
     """Points [V] in each voxel."""
     return torch.bincount(batch.inverse[batch.inverse >= 0], minlength=len(batch.coordinates))
-
-
-def _term(loss: tuple[Tensor, int], weight: float) -> Term:
-    return Term(loss[0], weight, loss[1])
 
 
 def _teacher(settings: MultiToSingleSettings, context: Context) -> Teacher:

@@ -15,6 +15,7 @@ from kd_seg.checkpoint import load_checkpoint, resolve
 from kd_seg.core.errors import ConfigError
 from kd_seg.networks import Batch, Encoding, Output
 from kd_seg.objectives.interface import Context, Step
+from kd_seg.objectives.shared.ema import bare, follow_parameters, warmed_momentum
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -63,13 +64,9 @@ class EmaTeacher(nn.Module):
             output: Output = self.network(batch)
         return output
 
-    @torch.no_grad()
     def after_step(self, step: Step) -> None:
         """``theta_T <- m theta_T + (1 - m) theta_S`` with ``m = min(momentum, 1 - 1 / (step + 1))``; no buffers."""
-        momentum = min(self.momentum, 1.0 - 1.0 / (step.number + 1))
-        student = bare(step.student)
-        for own, other in zip(self.network.parameters(), student.parameters(), strict=True):
-            own.lerp_(other, 1.0 - momentum)
+        follow_parameters(self.network, step.student, warmed_momentum(self.momentum, step.number))
 
 
 class SharedTeacher(nn.Module):
@@ -116,11 +113,6 @@ class SharedTeacher(nn.Module):
 
 
 Teacher = SeparateTeacher | EmaTeacher | SharedTeacher
-
-
-def bare(network: nn.Module) -> nn.Module:
-    """The network inside a distributed wrapper."""
-    return network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
 
 
 def _norms(network: nn.Module) -> list[nn.BatchNorm1d]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kd_seg.instances.fusion import Fuser
 from kd_seg.networks import Batch, Encoded, Encoding, collate, encode
-from kd_seg.objectives.interface import Sample
+from kd_seg.objectives.interface import Sample, View
 from kd_seg.scans import Cloud, Scan, Words
 
 
@@ -41,7 +41,7 @@ class FusedBatch:
 
 
 @dataclass(frozen=True)
-class FusedView:
+class FusedView(View):
     """Builds it.
 
     Attributes:
@@ -51,6 +51,7 @@ class FusedView:
     fuser: Fuser
     encoding: Encoding
     name: str = "fused"
+    adds_fused: bool = True
 
     def extend(self, scan: Scan, cloud: Cloud, rng: np.random.Generator) -> Cloud:
         """The cloud with fused rows and decoys after the student's."""

@@ -58,17 +58,12 @@ class Supervised(Objective):
         """Terms "ce" and "lovasz"; one with weight 0 is left out."""
         terms = {}
         if self.settings.cross_entropy > 0:
-            terms["ce"] = Term(
-                *_weighted(cross_entropy(output.logits, batch.labels, self.weights), self.settings.cross_entropy)
-            )
+            loss = cross_entropy(output.logits, batch.labels, self.weights)
+            terms["ce"] = Term.of(loss, self.settings.cross_entropy)
         if self.settings.lovasz > 0:
-            terms["lovasz"] = Term(*_weighted(lovasz_softmax(output.logits, batch.labels), self.settings.lovasz))
+            terms["lovasz"] = Term.of(lovasz_softmax(output.logits, batch.labels), self.settings.lovasz)
         return terms
 
     def describe(self) -> dict[str, Any]:
         """The settings."""
         return self.settings.model_dump(mode="json")
-
-
-def _weighted(loss: tuple[Tensor, int], weight: float) -> tuple[Tensor, float, int]:
-    return loss[0], weight, loss[1]

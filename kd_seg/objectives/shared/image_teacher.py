@@ -2,42 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
 
+from kd_seg.caches.store import Build
 from kd_seg.checkpoint import load_checkpoint, resolve
 from kd_seg.classes import ClassTable
 from kd_seg.core.errors import CheckpointError
 from kd_seg.images.teachers import Provenance, Tools, TrainedNetwork
-from kd_seg.networks import Batch, Level
-from kd_seg.objectives.image_labels.objective import shrink
-from kd_seg.objectives.interface import OBJECTIVES, Context
+from kd_seg.instances.build import Work
+from kd_seg.objectives.interface import Context
 from kd_seg.scans import SemanticKitti
-
-MEND = "kd-seg prepare CONFIG"
-"""The command that builds teacher caches, for messages."""
 
 
 def regime(provenance: dict[str, Any], context: Context) -> str:
-    """How a run with an image teacher is called (methods 3.3, Names).
+    """How a run with an image teacher is called: by whether labels of points reached it, and through what.
 
     "labels-through-images" where the teacher has seen projected 3D labels; else "annotation-free" where no objective of
     the run needs labels, else "joint".
     """
     if provenance.get("labels") == "projected_3d":
         return "labels-through-images"
-    entries = context.config.objectives if context.config is not None else []
-    joint = any(OBJECTIVES.get(entry.kind).needs_labels for entry in entries)
-    return "joint" if joint else "annotation-free"
+    return "joint" if context.labels_used else "annotation-free"
 
 
 def tools(data: SemanticKitti, classes: ClassTable, device: str, prompts: tuple[str, ...] = ()) -> Tools:
     """What teachers are lent: root, classes, prompts, a reader for checkpoints of networks trained here, a device."""
     return Tools(data.root, classes, prompts, load_image_network, device)
+
+
+def how_to_build(work: Work, advance: Callable[[int], None]) -> Build:
+    """The orders of ``kd-seg prepare`` as the teacher cache takes them."""
+    return Build(work.mend, work.shard, work.rebuild, work.workers, advance)
+
+
+def shrink(rgb: npt.NDArray[np.uint8], share: float) -> npt.NDArray[np.uint8]:
+    """The picture [H, W, 3] at a share of its size, each pixel the mean of the area it covers."""
+    from PIL import Image
+
+    if share == 1.0:
+        return rgb
+    size = (max(1, round(rgb.shape[1] * share)), max(1, round(rgb.shape[0] * share)))
+    return np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BOX))
 
 
 def load_image_network(path: Path) -> TrainedNetwork:
@@ -50,22 +61,3 @@ def load_image_network(path: Path) -> TrainedNetwork:
         entry["provenance"]["labels"], tuple(entry["provenance"]["data"]), tuple(entry["provenance"]["sequences"])
     )
     return TrainedNetwork(loaded.network, loaded.spec.classes.names, provenance, partial(shrink, share=entry["resize"]))
-
-
-def level_rows(batch: Batch, level: Level) -> Tensor:
-    """Row of each stride-1 voxel [V] among the rows of a level (every voxel has a parent at every stride)."""
-    if level.stride == (1, 1, 1) and len(level.features) == len(batch.coordinates):
-        return torch.arange(len(batch.coordinates), device=batch.coordinates.device)
-    sides = [-(-side // s) + 1 for side, s in zip(batch.spatial_shape, level.stride, strict=True)]
-    stride = torch.tensor((1, *level.stride), device=batch.coordinates.device)
-
-    def code(coordinates: Tensor) -> Tensor:
-        b, x, y, z = coordinates.long().unbind(dim=1)
-        return ((b * sides[0] + x) * sides[1] + y) * sides[2] + z
-
-    ordered, order = torch.sort(code(level.coordinates))
-    wanted = code(torch.div(batch.coordinates, stride, rounding_mode="floor"))
-    place = torch.searchsorted(ordered, wanted).clamp_max(max(len(ordered) - 1, 0))
-    if len(ordered) == 0 or not bool((ordered[place] == wanted).all()):
-        raise ValueError("a level lacks the parent of a voxel; its coordinates are not those of this batch")
-    return order[place]

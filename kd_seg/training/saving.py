@@ -1,0 +1,94 @@
+"""What a run saves: the checkpoint's description, and state and checkpoints that stay together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+import kd_seg
+from kd_seg.checkpoint import Sensor, Spec, read_spec, resolve, save_checkpoint, write_whole
+from kd_seg.core.config import digest
+from kd_seg.training.config import TrainingConfig
+from kd_seg.training.progress import RunProgress
+from kd_seg.training.run import RunFolder
+from kd_seg.training.setup import Parts
+
+Score = Callable[[Path], float]
+
+
+class RunSaver:
+    """Writes state and checkpoints of a run.
+
+    Attributes:
+        best: the highest score so far.
+        saved, scored: steps that were saved and scored last, -1 before.
+    """
+
+    def __init__(self, run: RunFolder, spec: Spec, score: Score | None) -> None:
+        self.run, self.spec, self.score = run, spec, score
+        self.best = float("-inf")
+        self.saved = self.scored = -1
+        self._state: dict[str, Any] = {}
+
+    def save(self, student: nn.Module, progress: RunProgress, state: dict[str, Any]) -> None:
+        """Write the state, then ``checkpoints/last`` of the same step."""
+        own = {"step": progress.step, "spent": progress.spent, "best": self.best, "scored": self.scored}
+        self._state = {**state, **own}
+        self.run.save_state(self._state)
+        training = self.spec.training | {"steps": progress.step, "seconds": round(progress.spent, 1)}
+        save_checkpoint(self.run.last, student, replace(self.spec, training=training))
+        self.saved = progress.step
+
+    def score_last(self) -> float | None:
+        """The score of ``checkpoints/last``; None where there is nothing to score on."""
+        return self.score(self.run.last) if self.score is not None else None
+
+    def keep(self, score: float | None, progress: RunProgress) -> None:
+        """Copy ``checkpoints/last`` to ``best`` where its score is the highest so far; the state remembers it."""
+        self.scored = progress.step
+        if score is None:
+            return
+        if score > self.best:
+            self.best = score
+            write_whole(self.run.best, self.run.last.read_bytes())
+        self.run.save_state({**self._state, "best": self.best, "scored": self.scored})
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a run's state; kd_seg 0.1.0 scored before it wrote one, and did not say so."""
+        self._state, self.best, self.saved = state, state["best"], state["step"]
+        self.scored = state.get("scored", state["step"])
+
+
+def describe(config: TrainingConfig, parts: Parts, init: dict[str, Any] | None) -> Spec:
+    """What stands beside the weights in a run's checkpoints; ``init`` is ``ancestry``."""
+    return Spec(
+        network=config.student.network,
+        size=config.student.size,
+        classes=parts.pipeline.classes,
+        encoding=config.encoding(),
+        sensor=Sensor(**config.data.sensor.model_dump()),
+        training={
+            "config": digest(config.to_plain()),
+            "purpose": config.purpose,
+            "data": {"sequences": sorted({s for s, _ in parts.keys}), "scans": len(set(parts.keys))},
+            "input": config.student.input,
+            "objectives": [objective.describe() for objective in parts.objectives],
+            "init": init,
+            "kd_seg": kd_seg.__version__,
+        },
+        licence=config.data.licence,
+    )
+
+
+def ancestry(config: TrainingConfig, run: RunFolder, resume: bool) -> dict[str, Any] | None:
+    """What ``student.init`` had learned from, teachers included; a resumed run knows it from its own checkpoint."""
+    init = config.student.init
+    if init is None:
+        return None
+    if resume and run.last.is_file():  # a kill may come between the first state and the first checkpoint
+        return read_spec(run.last).training.get("init")
+    return read_spec(resolve(init)).training
