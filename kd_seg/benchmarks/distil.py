@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 from kd_seg.benchmarks.timing import BenchRow, Rival, compare
+from kd_seg.caches import Work
 from kd_seg.checkpoint import Spec, save_checkpoint
 from kd_seg.classes import load_classes
 from kd_seg.core.config import validate
-from kd_seg.instances.build import Work
 from kd_seg.objectives import Step
 from kd_seg.training.config import TrainingConfig
 from kd_seg.training.loader import Batches
@@ -44,7 +44,7 @@ def rows(root: Path, voxel_size: float, repeats: int, size: str = "nano", batch:
     """
     with tempfile.TemporaryDirectory() as folder:
         configs = _configs(root, Path(folder), voxel_size, size, batch)
-        prepare(configs["frozen teacher"], Work(_silent, "kd-seg bench distil"))
+        prepare(configs["frozen teacher"], Work("kd-seg bench distil"))
         _write_teacher(configs["baseline"], Path(folder) / "teacher.safetensors")
         context = multiprocessing.get_context("spawn")
         with context.Pool(1, maxtasksperchild=1) as pool:
@@ -54,17 +54,6 @@ def rows(root: Path, voxel_size: float, repeats: int, size: str = "nano", batch:
             for (name, config), peak in zip(configs.items(), peaks, strict=True)
         ]
         return compare(rivals, repeats)
-
-
-class _silent:
-    """No progress is shown."""
-
-    def __init__(self, what: str, total: int | None) -> None: ...
-
-    def __enter__(self) -> Any:
-        return lambda count: None
-
-    def __exit__(self, *_: object) -> None: ...
 
 
 def _configs(root: Path, folder: Path, voxel_size: float, size: str, batch: int) -> dict[str, TrainingConfig]:

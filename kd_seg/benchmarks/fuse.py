@@ -7,21 +7,20 @@ multi-to-single distillation: fuse, augment, and voxelize for the student and fo
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from kd_seg.benchmarks.timing import BenchRow, Rival, compare
+from kd_seg.caches import Work
 from kd_seg.classes import load_classes
 from kd_seg.instances import fusion as fusing
-from kd_seg.instances.build import Work
 from kd_seg.instances.fusion import Fuser, prepare_fusion
 from kd_seg.instances.registration import speed_limits
-from kd_seg.instances.settings import FusionSettings, LibrarySettings, RegistrationSettings
+from kd_seg.instances.settings import CloudSettings, FusionSettings, RegistrationSettings
 from kd_seg.instances.table import Chain
 from kd_seg.networks import Encoding, encode
 from kd_seg.objectives.interface import Sample
@@ -43,11 +42,11 @@ def rows(data: SemanticKitti, voxel_size: float, repeats: int) -> list[BenchRow]
         voxel_size: of the whole sample, metres.
     """
     with tempfile.TemporaryDirectory() as folder:
-        settings = (LibrarySettings(), RegistrationSettings(), FusionSettings(skip=0.0))
+        settings = FusionSettings(cloud=CloudSettings(skip=0.0))
+        registration = settings.registration
         classes = load_classes()
-        work = Work(_silent, "kd-seg bench fuse")
-        prepare_fusion(Path(folder), data, classes, *settings, work)
-        fuser = Fuser.open(Path(folder), data, classes, *settings, work.mend)
+        prepare_fusion(Path(folder), data, classes, settings, Work("kd-seg bench fuse"))
+        fuser = Fuser.open(Path(folder), data, classes, settings, "kd-seg bench fuse")
         keys = _busiest(fuser)
         expected = [_fuse(fuser, key) for key in keys]
 
@@ -58,19 +57,14 @@ def rows(data: SemanticKitti, voxel_size: float, repeats: int) -> list[BenchRow]
         def check_size(found: list[Cloud]) -> None:
             assert len(found) == len(expected)
 
-        speeds = speed_limits(classes.names, settings[1])
+        speeds = speed_limits(classes.names, registration)
         rivals = [
             Rival("kd_seg fused cloud", lambda: [_fuse(fuser, key) for key in keys], check, ours=True),
             Rival("doubles by SciPy's k-d tree", lambda: _with_tree(fuser, keys), check),
-            Rival("registering at load time", lambda: _registering(fuser, keys, speeds, settings[1]), check_size),
+            Rival("registering at load time", lambda: _registering(fuser, keys, speeds, registration), check_size),
             Rival("whole sample: two voxelizations too", _whole(fuser, keys, voxel_size), check_size),
         ]
         return [BenchRow(row.name, row.ours, row.ms / len(keys), row.ratio) for row in compare(rivals, repeats)]
-
-
-@contextlib.contextmanager
-def _silent(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    yield lambda count: None
 
 
 def _busiest(fuser: Fuser) -> list[tuple[str, int]]:

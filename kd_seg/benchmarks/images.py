@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from kd_seg.benchmarks.distil import _finite, _silent, _Steps
+from kd_seg.benchmarks.distil import _finite, _Steps
 from kd_seg.benchmarks.timing import BenchRow, Rival, compare
+from kd_seg.caches import Work
 from kd_seg.checkpoint import Spec, save_checkpoint
 from kd_seg.classes import load_classes
 from kd_seg.core.config import validate
-from kd_seg.instances.build import Work
 from kd_seg.objectives.image_labels.objective import ImageLabelsSettings
 from kd_seg.objectives.interface import View
 from kd_seg.training.config import TrainingConfig
@@ -38,7 +38,7 @@ def rows(root: Path, voxel_size: float, repeats: int, size: str = "nano", batch:
         configs = _configs(root, Path(folder), voxel_size, size, batch)
         steps, views = [], []
         for name, config in configs.items():
-            prepare(config, Work(_silent, "kd-seg bench images"))
+            prepare(config, Work("kd-seg bench images"))
             steps.append(Rival(name, _Steps(config), _finite, ours=name == "baseline"))
             views += _views(name, config)
         timed = compare(steps, repeats)

@@ -65,10 +65,10 @@ def command(
         with progress("labelling", count_messages(source, options)) as advance:
             summary = label_bag(source, out, load(), options, advance)
     else:
-        from kd_seg.evaluation import read_shard
+        from kd_seg.core.shard import parse_shard
         from kd_seg.serving.label_files import label_files, plan, sensor_of
 
-        tasks = plan(source, out, *read_shard(shard))
+        tasks = plan(source, out, *parse_shard(shard))
         settings = sensor_of(source, values)
         segmenter = load()
         summary = {**label_files(segmenter, tracked(tasks, "labelling"), settings).to_json(), "out": str(out)}

@@ -10,6 +10,7 @@ import typer
 
 from kd_seg.cli.console import print_json, progress, say
 from kd_seg.core.errors import UsageError
+from kd_seg.core.shard import WHOLE, parse_shard
 
 
 def command(
@@ -27,17 +28,18 @@ def command(
     An interrupted build continues where it stopped. With --shard, registrations are built once all parts of the library
     exist: run the array of jobs, then run the same array again.
     """
-    from kd_seg.instances.build import Work
+    from kd_seg.caches import Work
     from kd_seg.training import read_training_config
     from kd_seg.training.prepare import prepare
     from kd_seg.training.setup import cache_folder
 
-    if rebuild and parse_shard(shard) != (1, 1):
+    part = parse_shard(shard)
+    if rebuild and part != WHOLE:
         raise UsageError("--rebuild deletes the whole cache, so it cannot run on one part; leave --shard out.")
     settings = read_training_config(config, overrides or [])
     fix_command = shlex.join(["kd-seg", "prepare", config, *(overrides or [])])
     start = time.monotonic()
-    done = prepare(settings, Work(progress, fix_command, parse_shard(shard), max(workers, 1), rebuild))
+    done = prepare(settings, Work(fix_command, progress, part, max(workers, 1), rebuild))
     folder = cache_folder(settings.data.root, settings.data.cache)
     spent = time.monotonic() - start
     if done:
@@ -46,11 +48,3 @@ def command(
         say(f"{config} needs nothing on disk except its data")
     if as_json:
         print_json({"cache": str(folder), "prepared": done, "seconds": round(spent, 2)})
-
-
-def parse_shard(text: str) -> tuple[int, int]:
-    """(i, n) of "i/n"; UsageError unless 1 <= i <= n."""
-    part, _, parts = text.partition("/")
-    if not (part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
-        raise UsageError(f"--shard {text} is not of the form i/n with 1 <= i <= n, such as 1/8.")
-    return int(part), int(parts)

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from kd_seg.core.errors import UsageError
+from kd_seg.core.files import write_bytes
 from kd_seg.core.geometry import Matrix, invert
 from kd_seg.drives.trajectory import Times
 from kd_seg.scans import Points
-from kd_seg.streets.writer import write_whole
 
 MANIFEST = "drive.json"
 FORMAT = 1
@@ -36,7 +36,7 @@ class DriveFolder:
         manifest = self.folder / MANIFEST
         if self.folder.exists() and any(self.folder.iterdir()):
             self._check(manifest, overwrite)
-        write_whole(manifest, (json.dumps(self._header, indent=1) + "\n").encode())
+        write_bytes(manifest, (json.dumps(self._header, indent=1) + "\n").encode())
 
     def _check(self, manifest: Path, overwrite: bool) -> None:
         if not manifest.is_file():
@@ -62,7 +62,7 @@ class DriveFolder:
 
     def write_scan(self, index: int, points: Points) -> None:
         """``velodyne/XXXXXX.bin`` from points [N, 4]."""
-        write_whole(self._scan(index), np.ascontiguousarray(points, "<f4").tobytes())
+        write_bytes(self._scan(index), np.ascontiguousarray(points, "<f4").tobytes())
 
     def has_picture(self, number: int, index: int) -> bool:
         """Whether a picture was written already."""
@@ -70,7 +70,7 @@ class DriveFolder:
 
     def write_picture(self, number: int, index: int, png: bytes) -> None:
         """``image_N/XXXXXX.png``."""
-        write_whole(self._picture(number, index), png)
+        write_bytes(self._picture(number, index), png)
 
     def finish(self, times: Times, poses: Matrix | None, tr: Matrix, projections: dict[int, Matrix]) -> None:
         """times.txt, calib.txt and poses.txt.
@@ -81,14 +81,14 @@ class DriveFolder:
             tr: [4, 4] LiDAR to camera 0 (the identity without cameras).
             projections: P [3, 4] by camera number.
         """
-        write_whole(self.folder / "times.txt", "".join(f"{t:.6e}\n" for t in times).encode())
+        write_bytes(self.folder / "times.txt", "".join(f"{t:.6e}\n" for t in times).encode())
         rows = {f"P{number}": matrix for number, matrix in projections.items()} | {"Tr": tr[:3]}
         calibration = "".join(f"{key}: {_numbers(row)}\n" for key, row in rows.items())
-        write_whole(self.folder / "calib.txt", calibration.encode())
+        write_bytes(self.folder / "calib.txt", calibration.encode())
         if poses is not None:
             first = invert(poses[0])
             camera = [tr @ first @ pose @ invert(tr) for pose in poses]
-            write_whole(self.folder / "poses.txt", "".join(f"{_numbers(p[:3])}\n" for p in camera).encode())
+            write_bytes(self.folder / "poses.txt", "".join(f"{_numbers(p[:3])}\n" for p in camera).encode())
 
     def _scan(self, index: int) -> Path:
         return self.folder / "velodyne" / f"{index:06d}.bin"

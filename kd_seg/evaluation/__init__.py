@@ -1,7 +1,7 @@
 """Official metrics of a checkpoint, a run or a folder of predictions."""
 
 from kd_seg.evaluation.confusion import DISTANCES, confusion, confusion_by_distance
-from kd_seg.evaluation.evaluate import Selection, evaluate, evaluate_scan, read_shard, select
+from kd_seg.evaluation.evaluate import Selection, evaluate, evaluate_scan, select
 from kd_seg.evaluation.metrics import Scores, scores
 from kd_seg.evaluation.predictors import FusedNetwork, LabelFolder, Network, Predicted, Predictor
 from kd_seg.evaluation.result import Evaluation, read_evaluation, write_evaluation
@@ -21,7 +21,6 @@ __all__ = [
     "evaluate",
     "evaluate_scan",
     "read_evaluation",
-    "read_shard",
     "scores",
     "select",
     "write_evaluation",

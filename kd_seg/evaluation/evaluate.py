@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_seg.core.errors import DataError, UsageError
+from kd_seg.core.shard import parse_shard
 from kd_seg.evaluation.confusion import confusion, confusion_by_distance
 from kd_seg.evaluation.predictors import Predictor
 from kd_seg.evaluation.result import Evaluation
@@ -60,20 +61,10 @@ def select(root: Path, sequences: list[str] | None, split: str | None, shard: st
     for name, sequence in data.sequences.items():
         if not sequence.has_labels:
             raise DataError(f"{sequence.folder} has no labels/ folder, so {name} cannot be evaluated; predict it.")
-    selection = Selection(data, *read_shard(shard))
+    selection = Selection(data, *parse_shard(shard))
     if not len(selection):
         raise DataError(f"{root} has no scans in {', '.join(sequences)} (shard {shard or '1/1'}); check --data.")
     return selection
-
-
-def read_shard(text: str | None) -> tuple[int, int]:
-    """(i, n) from "i/n" with i from 1 to n; None is the whole, (1, 1). UsageError for anything else."""
-    if text is None:
-        return 1, 1
-    part, slash, of = text.partition("/")
-    if not slash or not part.isdigit() or not of.isdigit() or not 1 <= int(part) <= int(of):
-        raise UsageError(f"Shard {text!r} is not of the form i/n with i from 1 to n, such as 1/4.")
-    return int(part), int(of)
 
 
 def evaluate(

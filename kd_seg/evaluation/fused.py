@@ -8,24 +8,25 @@ from typing import Any
 
 import numpy as np
 
+from kd_seg.caches import Work
 from kd_seg.classes import ClassTable
 from kd_seg.core.config import validate
 from kd_seg.core.errors import DataError
-from kd_seg.instances.build import Progress, Work
+from kd_seg.core.progress import Progress
 from kd_seg.instances.fusion import Fuser, prepare_fusion
+from kd_seg.instances.settings import FusionSettings
 from kd_seg.scans import Cloud, Scan, SemanticKitti
-from kd_seg.training.config import FusedSettings
 from kd_seg.training.setup import cache_folder
 
 
-def fusion_settings(content: dict[str, Any], source: str) -> FusedSettings:
+def fusion_settings(content: dict[str, Any], source: str) -> FusionSettings:
     """The ``fusion`` section of a run's configuration; nothing is left unfused at random when a teacher is scored."""
-    settings = validate(FusedSettings, content, source)
+    settings = validate(FusionSettings, content, source)
     return settings.model_copy(update={"cloud": settings.cloud.model_copy(update={"skip": 0.0})})
 
 
 def make_fuse(
-    data: SemanticKitti, classes: ClassTable, settings: FusedSettings, cache: Path | None, progress: Progress
+    data: SemanticKitti, classes: ClassTable, settings: FusionSettings, cache: Path | None, progress: Progress
 ) -> Callable[[Scan], Cloud]:
     """A function from a scan to its fused cloud, own rows first, the same for the same scan at every call.
 
@@ -37,15 +38,14 @@ def make_fuse(
         progress: ``progress(what, total)`` as a context manager that yields ``advance(count)``.
     """
     cache = cache_folder(str(data.root), str(cache) if cache is not None else None)
-    work = Work(progress, mend="kd-seg eval with --input fused")
-    parts = (settings.library, settings.registration, settings.cloud)
+    work = Work("kd-seg eval with --input fused", progress)
     try:
-        prepare_fusion(cache, data, classes, *parts, work)
+        prepare_fusion(cache, data, classes, settings, work)
     except OSError as error:
         raise DataError(
             f"{cache} cannot be written ({error.strerror}); fused clouds need an instance library there."
         ) from None
-    fuser = Fuser.open(cache, data, classes, *parts, work.mend)
+    fuser = Fuser.open(cache, data, classes, settings, work.fix_command)
 
     def fuse(scan: Scan) -> Cloud:
         return fuser.fuse(scan, Cloud.of_scan(scan), np.random.default_rng(scan.index))

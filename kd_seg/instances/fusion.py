@@ -1,4 +1,4 @@
-"""The fused cloud: a scan plus the matched instances of other scans, aligned onto the present (methods 1.3)."""
+"""The fused cloud: a scan plus the matched instances of other scans, aligned onto the present."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from kd_seg.caches import Work, missing_shards
 from kd_seg.classes import ClassTable
 from kd_seg.core.geometry import transform
-from kd_seg.instances.build import Work, build_library
-from kd_seg.instances.library import InstanceLibrary, Role, SequenceInstances, missing_shards
+from kd_seg.instances.build import build_library
+from kd_seg.instances.library import InstanceLibrary, SequenceInstances, library_plan
 from kd_seg.instances.nearness import keep_fused
+from kd_seg.instances.records import Role
 from kd_seg.instances.registration import Method
-from kd_seg.instances.settings import FusionSettings, LibrarySettings, RegistrationSettings
+from kd_seg.instances.settings import CloudSettings, FusionSettings
 from kd_seg.instances.table import RegistrationTable, build_table, relative
-from kd_seg.scans import Cloud, Kind, Scan, SemanticKitti, stack
+from kd_seg.scans import Cloud, Key, Kind, Scan, SemanticKitti, stack
 
 CELL = 0.05
 """Edge in metres of the cells that ``per_cell`` counts in."""
@@ -29,14 +31,14 @@ class Fuser:
     Attributes:
         library: of the scans' instances.
         table: registrations; None where the alignment needs none.
-        settings: see there.
+        settings: of the cloud.
         allowed: (sequence, scan) whose instances may be used, where labels are few; None = all.
     """
 
     library: InstanceLibrary
     table: RegistrationTable | None
-    settings: FusionSettings
-    allowed: frozenset[tuple[str, int]] | None = None
+    settings: CloudSettings
+    allowed: frozenset[Key] | None = None
 
     @classmethod
     def open(
@@ -44,17 +46,25 @@ class Fuser:
         cache: Path,
         data: SemanticKitti,
         classes: ClassTable,
-        library: LibrarySettings,
-        registration: RegistrationSettings,
-        fusion: FusionSettings,
-        mend: str,
-        allowed: frozenset[tuple[str, int]] | None = None,
+        settings: FusionSettings,
+        fix_command: str,
+        allowed: frozenset[Key] | None = None,
     ) -> Fuser:
-        """From what ``prepare_fusion`` built; DataError names what is missing and the command that makes it."""
-        opened = InstanceLibrary.open(cache, data, classes, library, mend)
-        needed = fusion.alignment == "registered" and fusion.offsets()
-        table = RegistrationTable.open(opened, registration, fusion.offsets()) if needed else None
-        return cls(opened, table, fusion, allowed)
+        """From what ``prepare_fusion`` built.
+
+        Args:
+            cache: folder of libraries.
+            data: labelled scans with poses.
+            fix_command: the command that builds what is missing, for messages.
+            allowed: see the class.
+
+        Raises:
+            DataError: library or registrations are missing, or were made from other data.
+        """
+        library = InstanceLibrary(cache, data, classes, settings.library, fix_command)
+        offsets = settings.cloud.offsets()
+        table = RegistrationTable(library, settings.registration, offsets) if settings.registers else None
+        return cls(library, table, settings.cloud, allowed)
 
     def may_use(self, sequence: str, scan: int) -> bool:
         """Whether the instances of a scan may be used."""
@@ -161,27 +171,19 @@ class Fuser:
         return stack([cloud], [others.take(keep)])
 
 
-def prepare_fusion(
-    cache: Path,
-    data: SemanticKitti,
-    classes: ClassTable,
-    library: LibrarySettings,
-    registration: RegistrationSettings,
-    fusion: FusionSettings,
-    work: Work,
-) -> bool:
+def prepare_fusion(cache: Path, data: SemanticKitti, classes: ClassTable, settings: FusionSettings, work: Work) -> bool:
     """Build the library and, where the alignment needs it, the registration table; True where all is there then.
 
     With several parts (``work.shard``) a part registers once every part of the library is there, so it may have to be
     run again.
     """
-    folder = build_library(cache, data, classes, library, work)
-    if fusion.alignment != "registered" or not fusion.offsets():
+    build_library(cache, data, classes, settings.library, work)
+    if not settings.registers:
         return True
-    if work.shard[1] > 1 and missing_shards(folder, data):
+    if missing_shards(library_plan(cache, data, classes, settings.library)):
         return False
-    opened = InstanceLibrary.open(cache, data, classes, library, work.mend)
-    build_table(opened, classes, library, registration, fusion.offsets(), work)
+    library = InstanceLibrary(cache, data, classes, settings.library, work.fix_command)
+    build_table(library, classes, settings.registration, settings.cloud.offsets(), work)
     return True
 
 

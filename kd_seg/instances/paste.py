@@ -17,7 +17,7 @@ from kd_seg.core.config import Settings
 from kd_seg.core.geometry import rotation_z
 from kd_seg.instances.fusion import Fuser
 from kd_seg.instances.ground_grid import Circle, Site
-from kd_seg.instances.library import Role
+from kd_seg.instances.records import Role
 from kd_seg.scans import Cloud, Kind, stack
 
 CELL_DEG = (0.25, 0.45)

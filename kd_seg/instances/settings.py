@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -30,13 +30,13 @@ class LibrarySettings(Settings):
 
 
 class RegistrationSettings(Settings):
-    """How moving instances are aligned (methods 1.4)."""
+    """How moving instances are aligned by ICP, and the gates that a result must pass."""
 
     iterations: int = Field(20, ge=1)
     trim: float = Field(0.8, gt=0, le=1, description="share of the best pairs that is kept")
     radius: tuple[float, float] = Field((1.0, 0.3), description="pair radius in metres, first and last")
     plane_points: int = Field(50, ge=10, description="fewer points on a side: point-to-point instead of point-to-plane")
-    source_points: int = Field(600, ge=20, description="source points that ICP looks at, evenly drawn")
+    source_points: int = Field(600, ge=20, description="source points that ICP uses, evenly drawn")
     minimum: int = Field(20, ge=3, description="points that each side needs")
     degrees_per_scan: float = Field(10.0, gt=0, description="largest yaw per 0.1 s of gap")
     speed_vehicle: float = Field(40.0, gt=0, description="m/s; car, truck, other-vehicle, motorcycle(s)")
@@ -48,11 +48,11 @@ class RegistrationSettings(Settings):
     extent: tuple[float, float] = Field((1.3, 0.5), description="fused extent at most a * target extent + b metres")
 
 
-class FusionSettings(Settings):
-    """What a fused cloud is made of (methods 1.3)."""
+class CloudSettings(Settings):
+    """What a fused cloud is made of: which other scans, how they are aligned, how many of their points stay."""
 
-    earlier: int = Field(4, ge=0, description="K, earlier scans to look at")
-    later: int = Field(0, ge=0, description="later scans to look at; a teacher is not bound to causality")
+    earlier: int = Field(4, ge=0, description="K, earlier scans to fuse")
+    later: int = Field(0, ge=0, description="later scans to fuse; a teacher is not bound to causality")
     stride: int = Field(1, ge=1, description="every how many-th scan; 2 or 3 add viewpoint at equal cost")
     alignment: Literal["registered", "ego", "centroid"] = Field(
         "registered",
@@ -68,19 +68,37 @@ class FusionSettings(Settings):
     clearance: float = Field(
         0.02, ge=0, description="fused points nearer than this to an own point are dropped, metres"
     )
-    double_own: bool = Field(
-        False, description="append own instance points again, as released (a fault, for paper_code)"
-    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_double_own(cls, value: Any) -> Any:
+        """Run folders of 0.1.0 name ``double_own``, which never had an effect."""
+        if isinstance(value, dict):
+            return {key: entry for key, entry in value.items() if key != "double_own"}
+        return value
 
     @model_validator(mode="after")
-    def _reach(self) -> FusionSettings:
+    def _reach(self) -> CloudSettings:
         """Origins are stored as int8."""
         if max(self.earlier, self.later) * self.stride > 127:
             raise ValueError("earlier * stride and later * stride must stay below 128 scans")
         return self
 
     def offsets(self) -> tuple[int, ...]:
-        """t - s of every scan looked at, nearest first; negative for later scans."""
+        """t - s of every scan that is fused, nearest first; negative for later scans."""
         earlier = [k * self.stride for k in range(1, self.earlier + 1)]
         later = [-k * self.stride for k in range(1, self.later + 1)]
         return tuple(sorted(earlier + later, key=lambda k: (abs(k), -k)))
+
+
+class FusionSettings(Settings):
+    """Fused clouds, for ``student.input: fused`` and ``mixed``, ``multi_to_single``, ``augment.paste``."""
+
+    library: LibrarySettings = LibrarySettings()
+    registration: RegistrationSettings = RegistrationSettings()
+    cloud: CloudSettings = CloudSettings()
+
+    @property
+    def registers(self) -> bool:
+        """Whether registrations are needed."""
+        return self.cloud.alignment == "registered" and bool(self.cloud.offsets())

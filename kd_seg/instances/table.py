@@ -1,28 +1,31 @@
 """The registration table: for every moving instance, how each of its appearances is brought onto each scan.
 
-It lies inside the library it was made from, one folder per shard, and is computed once; the loader only looks it up.
+It is a cache inside the library that it was made from, with one array ``pairs`` (PAIR as bytes) per scan, and is
+computed once; the loader only reads it.
 """
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
+from kd_seg.caches import Cache, CacheKind, CachePlan, Header, Record, Work, build_cache
 from kd_seg.classes import ClassTable
 from kd_seg.core.config import digest
 from kd_seg.core.errors import DataError
 from kd_seg.core.geometry import Matrix, invert, transform
-from kd_seg.instances.build import Work, run_tasks, write_arrays, write_text
 from kd_seg.instances.icp import Motion, Target, Xyz
-from kd_seg.instances.library import InstanceLibrary, Role, SequenceInstances, shard_names
+from kd_seg.instances.library import LIBRARY, InstanceLibrary, SequenceInstances, read_table
+from kd_seg.instances.records import Role, as_bytes
 from kd_seg.instances.registration import Limits, Method, Registration, box_shift, register, speed_limits
-from kd_seg.instances.settings import LibrarySettings, RegistrationSettings
-from kd_seg.scans import KittiSequence, SemanticKitti
+from kd_seg.instances.settings import RegistrationSettings
+from kd_seg.scans import Key, KittiSequence
 
-FORMAT = 1
+TABLE = CacheKind("registration table", version=2, block=LIBRARY.block)
 
 _LEVEL = np.array([1.0, 1.0, 0.0])
 """Starts hold the height that ego-motion gives."""
@@ -45,46 +48,35 @@ PAIR = np.dtype(
 
 
 def relative(to: Matrix, of: Matrix) -> Matrix:
-    """LiDAR frame of scan s to that of scan t: ``T_t^-1 T_s`` (methods 1.3), from LiDAR poses [4, 4]."""
+    """LiDAR frame of scan s to that of scan t: ``T_t^-1 T_s``, from LiDAR poses [4, 4]."""
     return invert(to) @ of
 
 
-def table_folder(library: Path, settings: RegistrationSettings, offsets: tuple[int, ...]) -> Path:
-    """Where the table of these settings and offsets t - s lives."""
-    content = {"settings": settings.model_dump(mode="json"), "offsets": list(offsets), "format": FORMAT}
-    return library / f"registration-{digest(content)}"
+def table_plan(library: InstanceLibrary, settings: RegistrationSettings, offsets: tuple[int, ...]) -> CachePlan:
+    """The table of a library for these settings and offsets t - s; it lies in the library's folder."""
+    content = {"settings": settings.model_dump(mode="json"), "offsets": list(offsets)}
+    folder = library.folder / f"registration-{digest({**content, 'format': 1})}"
+    plan = library.cache.plan
+    return CachePlan(folder, TABLE, Header("registrations", content, plan.header.data), plan.keys)
 
 
 class RegistrationTable:
-    """An opened table; sequences are read when first asked for."""
+    """The opened table of an opened library; sequences are read when first asked for.
 
-    def __init__(self, folder: Path, data: SemanticKitti, mend: str) -> None:
-        self.folder = folder
-        self.data = data
-        self.mend = mend
+    Raises:
+        DataError: it is missing, incomplete, or made from other data; the message names the command that builds it.
+    """
+
+    def __init__(self, library: InstanceLibrary, settings: RegistrationSettings, offsets: tuple[int, ...]) -> None:
+        self.cache = Cache(table_plan(library, settings, offsets), library.cache.fix_command)
         self._sequences: dict[str, tuple[npt.NDArray[np.uint64], npt.NDArray[np.void]]] = {}
-
-    @classmethod
-    def open(
-        cls, library: InstanceLibrary, settings: RegistrationSettings, offsets: tuple[int, ...]
-    ) -> RegistrationTable:
-        """The table of an opened library; DataError says what is missing and the command that makes it."""
-        folder = table_folder(library.folder, settings, offsets)
-        names = [name for name, _, _ in shard_names(library.data)]
-        missing = [name for name in names if not (folder / name).is_dir()]
-        if missing:
-            raise DataError(
-                f"The registration table {folder} lacks {len(missing)} of {len(names)} shards; "
-                f"make it with: {library.mend}"
-            )
-        return cls(folder, library.data, library.mend)
 
     def pairs(self, sequence: str) -> npt.NDArray[np.void]:
         """All PAIR rows of a sequence, sorted by (key, t, s)."""
         return self._load(sequence)[1]
 
     def find(self, sequence: str, key: int, t: int, s: int) -> Registration | None:
-        """How ``key`` of scan s is brought onto scan t; None where it was never looked at."""
+        """How ``key`` of scan s is brought onto scan t; None where it was never registered."""
         codes, pairs = self._load(sequence)
         code = _codes(np.array([key], np.uint64), np.array([t]), np.array([s]))[0]
         row = int(np.searchsorted(codes, code))
@@ -96,19 +88,7 @@ class RegistrationTable:
 
     def _load(self, sequence: str) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.void]]:
         if sequence not in self._sequences:
-            parts = [np.zeros(0, dtype=PAIR)]
-            for name, owner, _ in shard_names(self.data):
-                if owner != sequence:
-                    continue
-                path = self.folder / name / "pairs.npy"
-                try:
-                    part = np.load(path, allow_pickle=False)
-                except (OSError, ValueError, EOFError):
-                    raise DataError(f"{path} is broken; rebuild it with: {self.mend} --rebuild") from None
-                if part.dtype != PAIR:
-                    raise DataError(f"{path} has an unknown layout; rebuild it with: {self.mend} --rebuild")
-                parts.append(part)
-            pairs = np.concatenate(parts)
+            pairs = read_table(self.cache, sequence, "pairs", PAIR)
             codes = _codes(pairs["key"], pairs["t"], pairs["s"])
             order = np.argsort(codes)
             self._sequences[sequence] = codes[order], pairs[order]
@@ -124,51 +104,28 @@ def _codes(
 
 
 def build_table(
-    library: InstanceLibrary,
-    classes: ClassTable,
-    library_settings: LibrarySettings,
-    settings: RegistrationSettings,
-    offsets: tuple[int, ...],
-    work: Work,
-) -> Path:
-    """Compute what is missing of a table; returns its folder."""
-    folder = table_folder(library.folder, settings, offsets)
-    folder.mkdir(parents=True, exist_ok=True)
-    header = {"kind": "kd_seg registration table", "format": FORMAT, "offsets": list(offsets)}
-    header["settings"] = settings.model_dump(mode="json")
-    write_text(folder / "header.json", json.dumps(header, indent=1) + "\n")
-    tasks = [t for t in work.mine(shard_names(library.data)) if not (folder / t[0]).is_dir()]
-    cache, root, names = library.folder.parent, str(library.data.root), list(library.data.sequences)
-    arguments = [
-        (folder, cache, root, names, classes, library_settings, settings, offsets, library.mend, *task)
-        for task in tasks
-    ]
-    run_tasks("registration", build_table_shard, arguments, [len(t[2]) for t in tasks], work)
-    return folder
-
-
-def build_table_shard(
-    folder: Path,
-    cache: Path,
-    root: str,
-    names: list[str],
-    classes: ClassTable,
-    library_settings: LibrarySettings,
-    settings: RegistrationSettings,
-    offsets: tuple[int, ...],
-    mend: str,
-    shard: str,
-    sequence: str,
-    scans: tuple[int, ...],
+    library: InstanceLibrary, classes: ClassTable, settings: RegistrationSettings, offsets: tuple[int, ...], work: Work
 ) -> None:
-    """Register the moving instances of some scans and write the shard whole."""
-    data = SemanticKitti(root, names)
-    library = InstanceLibrary(folder.parent, data, library_settings, mend)
-    reader = data.sequences[sequence]
-    speeds = speed_limits(classes.names, settings)
-    chain = Chain(reader, library.sequence(sequence), speeds, settings)
-    pairs = [pair for t in scans for pair in chain.pairs(t, offsets)]
-    write_arrays(folder / shard, {"pairs": np.array(pairs, dtype=PAIR)})
+    """Compute what is missing of the table of a library."""
+    build_cache(table_plan(library, settings, offsets), partial(Registrar, library, classes, settings, offsets), work)
+
+
+@dataclass(frozen=True)
+class Registrar:
+    """Registers the moving instances of scans, one process's worth."""
+
+    library: InstanceLibrary
+    classes: ClassTable
+    settings: RegistrationSettings
+    offsets: tuple[int, ...]
+
+    def __call__(self, keys: Sequence[Key]) -> Iterator[Record]:
+        """PAIR rows of each scan; a fresh chain per shard, so that the result does not depend on the processes."""
+        name = keys[0][0]
+        reader, instances = self.library.data.sequences[name], self.library.sequence(name)
+        chain = Chain(reader, instances, speed_limits(self.classes.names, self.settings), self.settings)
+        for _, t in keys:
+            yield {"pairs": as_bytes(np.array(chain.pairs(t, self.offsets), dtype=PAIR))}
 
 
 class Chain:

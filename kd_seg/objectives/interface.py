@@ -13,9 +13,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from kd_seg.caches import Work
 from kd_seg.classes import ClassTable
 from kd_seg.core.registry import Registry
-from kd_seg.instances.build import Work
 from kd_seg.instances.fusion import Fuser
 from kd_seg.networks.batch import Batch, Encoded, Encoding, Output
 from kd_seg.scans import Cloud, Key, Scan, SemanticKitti

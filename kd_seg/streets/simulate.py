@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
-import signal
 from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kd_seg.core.errors import UsageError
+from kd_seg.core.files import remove_temporaries, write_json
 from kd_seg.core.geometry import invert
 from kd_seg.core.open3d import open3d
+from kd_seg.core.processes import run_tasks
+from kd_seg.core.progress import Advance
 from kd_seg.scans.truth import ObjectTruth, truth_folder
 from kd_seg.streets.layout.traffic import PERIOD
 from kd_seg.streets.layout.world import World
@@ -27,7 +27,7 @@ from kd_seg.streets.objects.mesh import Floats
 from kd_seg.streets.scenario import Scenario, compose
 from kd_seg.streets.sensors.camera import picture, visible
 from kd_seg.streets.sensors.lidar import sweep
-from kd_seg.streets.writer import PART, write_picture, write_scan, write_sequence, write_truth
+from kd_seg.streets.writer import write_picture, write_scan, write_sequence, write_truth
 
 GENERATION = 7
 """Raised whenever equal settings no longer give equal bytes, so that no folder is completed with other streets."""
@@ -67,7 +67,7 @@ def simulate(
     distort: bool = False,
     workers: int | None = None,
     overwrite: bool = False,
-    advance: Callable[[int], None] | None = None,
+    advance: Advance | None = None,
 ) -> Path:
     """Write a simulated data set in SemanticKITTI's layout under ``out``, the truth beside it in ``truth/``.
 
@@ -92,22 +92,20 @@ def simulate(
     _claim(root, order, overwrite)
     tell = advance or (lambda count: None)
     chunks = [(q, first) for q in range(sequences) for first in range(0, scans, CHUNK)]
-    count = min(workers or os.cpu_count() or 1, len(chunks))
     try:
-        if count <= 1:
-            for sequence, first in chunks:
-                run_chunk(str(root), order, sequence, first, tell)
-        else:
-            _run_many(root, order, chunks, count, tell)
+        run_tasks(partial(_chunk_runner, root, order), chunks, workers or os.cpu_count() or 1, tell)
     finally:
-        for part in root.rglob("*" + PART):
-            part.unlink(missing_ok=True)
+        remove_temporaries(root, below=True)
     return root
 
 
-def run_chunk(root: str, order: Order, sequence: int, first: int, tell: Callable[[int], None]) -> None:
+def _chunk_runner(root: Path, order: Order) -> Callable[[int, int, Advance], None]:
+    return partial(run_chunk, root, order)
+
+
+def run_chunk(folder: Path, order: Order, sequence: int, first: int, tell: Advance) -> None:
     """Scans ``first`` to ``first + CHUNK`` of a sequence; scans that are there already are passed over."""
-    name, folder = f"{sequence:02d}", Path(root)
+    name = f"{sequence:02d}"
     indices = range(first, min(first + CHUNK, order.scans))
     missing = [k for k in indices if not _done(folder, name, k, order.images)]
     tell(len(indices) - len(missing))
@@ -192,8 +190,7 @@ def _claim(root: Path, order: Order, overwrite: bool) -> None:
         if overwrite:
             for name in ("sequences", "truth"):
                 shutil.rmtree(root / name, ignore_errors=True)
-    root.mkdir(parents=True, exist_ok=True)
-    header.write_text(json.dumps(wanted, indent=1) + "\n", encoding="ascii")
+    write_json(header, wanted)
 
 
 def _load(path: Path) -> Any:
@@ -207,47 +204,3 @@ def _done(root: Path, name: str, k: int, images: bool) -> bool:
     """Whether a scan is complete: velodyne is written last."""
     scan = root / "sequences" / name / "velodyne" / f"{k:06d}.bin"
     return scan.is_file() and (not images or (truth_folder(root, name) / "class_2" / f"{k:06d}.png").is_file())
-
-
-_counter: Any = None
-
-
-def _enter(counter: Any) -> None:
-    """First thing in a worker: leave Ctrl-C to the parent, keep the shared counter."""
-    global _counter
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _counter = counter
-
-
-def _count(done: int) -> None:
-    with _counter.get_lock():
-        _counter.value += done
-
-
-def _work(root: str, order: Order, sequence: int, first: int) -> None:
-    run_chunk(root, order, sequence, first, _count)
-
-
-def _run_many(
-    root: Path, order: Order, chunks: list[tuple[int, int]], workers: int, tell: Callable[[int], None]
-) -> None:
-    context = multiprocessing.get_context("spawn")
-    counter = context.Value("q", 0)
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_enter, initargs=(counter,))
-    told = 0
-    try:
-        waiting = {pool.submit(_work, str(root), order, sequence, first) for sequence, first in chunks}
-        while waiting:
-            done, waiting = wait(waiting, timeout=0.2, return_when=FIRST_EXCEPTION)
-            tell(counter.value - told)
-            told = counter.value
-            for future in done:
-                future.result()
-    except BaseException:
-        processes = list(getattr(pool, "_processes", {}).values())
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes:
-            process.terminate()
-            process.join()
-        raise
-    pool.shutdown()

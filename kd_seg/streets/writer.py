@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from kd_seg.core.files import write_array, write_arrays, write_bytes
 from kd_seg.core.geometry import Matrix, invert
 from kd_seg.scans.truth import ObjectTruth, truth_folder
 from kd_seg.streets.sensors.lidar import Sweep
 from kd_seg.streets.sensors.rig import PROJECTIONS, TR
-
-PART = ".part"
-"""Suffix of a file that is being written."""
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write under a temporary name, then rename: an interrupt leaves the whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + PART)
-    part.write_bytes(content)
-    os.replace(part, path)
 
 
 def write_sequence(root: Path, name: str, poses: Matrix, times: npt.NDArray[np.float64]) -> None:
@@ -35,43 +24,39 @@ def write_sequence(root: Path, name: str, poses: Matrix, times: npt.NDArray[np.f
     calib = "".join(f"{key}: {_numbers(row)}\n" for key, row in rows.items())
     first = invert(poses[0])
     camera = [TR @ first @ pose @ invert(TR) for pose in poses]
-    write_whole(folder / "calib.txt", calib.encode())
-    write_whole(folder / "times.txt", "".join(f"{t:.6e}\n" for t in times).encode())
-    write_whole(folder / "poses.txt", "".join(f"{_numbers(p[:3])}\n" for p in camera).encode())
+    write_bytes(folder / "calib.txt", calib.encode())
+    write_bytes(folder / "times.txt", "".join(f"{t:.6e}\n" for t in times).encode())
+    write_bytes(folder / "poses.txt", "".join(f"{_numbers(p[:3])}\n" for p in camera).encode())
 
 
 def write_scan(root: Path, name: str, index: int, scan: Sweep) -> None:
     """velodyne and labels of one scan (labels first: a scan that is listed has its labels)."""
     folder = root / "sequences" / name
-    write_whole(folder / "labels" / f"{index:06d}.label", scan.words.astype("<u4").tobytes())
-    write_whole(folder / "velodyne" / f"{index:06d}.bin", scan.points.astype("<f4").tobytes())
+    write_bytes(folder / "labels" / f"{index:06d}.label", scan.words.astype("<u4").tobytes())
+    write_bytes(folder / "velodyne" / f"{index:06d}.bin", scan.points.astype("<f4").tobytes())
 
 
 def write_truth(root: Path, name: str, index: int, objects: list[ObjectTruth], seen: npt.NDArray[np.bool_]) -> None:
     """Objects and visibility of one scan (see truth.py)."""
     folder = truth_folder(root, name)
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        word=np.array([o.word for o in objects], dtype=np.uint32),
-        kind=np.array([o.kind for o in objects], dtype="U16"),
-        pose=np.array([o.pose for o in objects]).reshape(-1, 4, 4),
-        velocity=np.array([o.velocity for o in objects]).reshape(-1, 3),
-        size=np.array([o.size for o in objects]).reshape(-1, 3),
-        points=np.array([o.points for o in objects], dtype=np.int32),
-    )
-    write_whole(folder / "objects" / f"{index:06d}.npz", buffer.getvalue())
-    buffer = io.BytesIO()
-    np.save(buffer, np.packbits(seen))
-    write_whole(folder / "visible_2" / f"{index:06d}.npy", buffer.getvalue())
+    arrays = {
+        "word": np.array([o.word for o in objects], dtype=np.uint32),
+        "kind": np.array([o.kind for o in objects], dtype="U16"),
+        "pose": np.array([o.pose for o in objects]).reshape(-1, 4, 4),
+        "velocity": np.array([o.velocity for o in objects]).reshape(-1, 3),
+        "size": np.array([o.size for o in objects]).reshape(-1, 3),
+        "points": np.array([o.points for o in objects], dtype=np.int32),
+    }
+    write_arrays(folder / "objects" / f"{index:06d}.npz", arrays)
+    write_array(folder / "visible_2" / f"{index:06d}.npy", np.packbits(seen))
 
 
 def write_picture(
     root: Path, name: str, index: int, rgb: npt.NDArray[np.uint8], classes: npt.NDArray[np.uint16]
 ) -> None:
     """The colour picture and its class image."""
-    write_whole(root / "sequences" / name / "image_2" / f"{index:06d}.png", _png(rgb))
-    write_whole(truth_folder(root, name) / "class_2" / f"{index:06d}.png", _png(classes))
+    write_bytes(root / "sequences" / name / "image_2" / f"{index:06d}.png", _png(rgb))
+    write_bytes(truth_folder(root, name) / "class_2" / f"{index:06d}.png", _png(classes))
 
 
 def _png(pixels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> bytes:

@@ -167,7 +167,7 @@ def units_sheet(run: Path, name: str, forward: Path | None) -> Sheet:
 
 def _scores(run: Path, number: int, store: Any, data: SemanticKitti, key: tuple[str, int], units: Units) -> Any:
     """s_u of the scan's units as the run left them."""
-    first = sum(store.lengths(k, "klass") for k in data.keys()[: data.keys().index(key)])
+    first = sum(store.count(k, "klass") for k in data.keys()[: data.keys().index(key)])
     state = RunFolder(run).read_state()["objectives"][number]
     return state["score"][first : first + len(units)].numpy()
 

@@ -24,6 +24,8 @@ from kd_seg.instances.registration import Method
 from kd_seg.instances.table import relative
 from kd_seg.scans.truth import read_objects
 
+COMMAND = "python -m kd_seg.studies.registration"
+
 Aligner = Callable[[Xyz, Xyz], Matrix]
 """From source [n, 3] (after ego-motion) and target [m, 3]: the motion [4, 4] that brings source onto target."""
 
@@ -202,10 +204,10 @@ def main() -> None:
     import tempfile
     from pathlib import Path
 
+    from kd_seg.caches import Work
     from kd_seg.classes import load_classes
-    from kd_seg.instances.build import Work
     from kd_seg.instances.fusion import prepare_fusion
-    from kd_seg.instances.settings import FusionSettings, LibrarySettings, RegistrationSettings
+    from kd_seg.instances.settings import CloudSettings, FusionSettings, LibrarySettings
     from kd_seg.scans import SemanticKitti
 
     parser = argparse.ArgumentParser(description="Alignment errors of moving instances against the simulator's truth.")
@@ -217,9 +219,9 @@ def main() -> None:
     for root in asked.root:
         with tempfile.TemporaryDirectory() as folder:
             data = SemanticKitti(root)
-            parts = (library, RegistrationSettings(), FusionSettings(earlier=asked.earlier))
-            prepare_fusion(Path(folder), data, classes, *parts, Work(_lines, "this command"))
-            errors += list(pair_errors(Fuser.open(Path(folder), data, classes, *parts, "this command"), classes))
+            settings = FusionSettings(library=library, cloud=CloudSettings(earlier=asked.earlier))
+            prepare_fusion(Path(folder), data, classes, settings, Work(COMMAND, _lines))
+            errors += list(pair_errors(Fuser.open(Path(folder), data, classes, settings, COMMAND), classes))
     print(markdown(summarise(errors, classes.names)), end="")
 
 

@@ -88,7 +88,7 @@ def measure(
             words = data.scan(*key).labels
             if words is None:
                 raise UsageError(f"{data.scan(*key).name} has no labels to compare its units with.")
-            record = make(key)
+            record = make.record(key)
             units = Units(**{entry.name: record[entry.name] for entry in fields(Units)})
             _count(tally, units, words, _seen(asked, data, key), class_map, classes)
         figures[name] = tally.row()

@@ -12,7 +12,7 @@ from kd_seg.checkpoint import IntensityRange
 from kd_seg.core.config import Settings, apply_overrides, find_config, read_yaml, validate
 from kd_seg.core.errors import ConfigError
 from kd_seg.instances.paste import PasteSettings
-from kd_seg.instances.settings import FusionSettings, LibrarySettings, RegistrationSettings
+from kd_seg.instances.settings import FusionSettings
 from kd_seg.networks import Encoding
 from kd_seg.objectives import OBJECTIVES
 from kd_seg.training.mixing import MixSettings
@@ -108,14 +108,6 @@ class StudentSettings(Settings):
         return value
 
 
-class FusedSettings(Settings):
-    """Fused clouds, for ``student.input: fused`` and ``mixed``, ``multi_to_single``, ``augment.paste``."""
-
-    library: LibrarySettings = LibrarySettings()
-    registration: RegistrationSettings = RegistrationSettings()
-    cloud: FusionSettings = FusionSettings()
-
-
 class AugmentSettings(Settings):
     """One random transform for all rows of a sample, and what is done before it."""
 
@@ -169,7 +161,7 @@ class TrainingConfig(Settings):
     grid: GridSettings = GridSettings()
     student: StudentSettings = StudentSettings()
     objectives: list[Any] = Field(default_factory=lambda: [{"kind": "supervised"}])
-    fusion: FusedSettings = FusedSettings()
+    fusion: FusionSettings = FusionSettings()
     augment: AugmentSettings = AugmentSettings()
     optim: OptimSettings = OptimSettings()
     run: RunSettings = RunSettings()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from kd_seg.caches import Work
 from kd_seg.classes import load_classes
-from kd_seg.instances.build import Work
 from kd_seg.instances.fusion import prepare_fusion
 from kd_seg.objectives import OBJECTIVES, Objective
 from kd_seg.training.config import TrainingConfig
@@ -19,9 +19,7 @@ def prepare(config: TrainingConfig, work: Work) -> list[str]:
     cache = cache_folder(config.data.root, config.data.cache)
     done = []
     if needs_fusion(config):
-        fusion = config.fusion
-        labelled = labelled_data(config.data)
-        whole = prepare_fusion(cache, labelled, classes, fusion.library, fusion.registration, fusion.cloud, work)
+        whole = prepare_fusion(cache, labelled_data(config.data), classes, config.fusion, work)
         done.append("instance library and registrations" if whole else "this part of the instance library")
     for entry in config.objectives:
         objective = OBJECTIVES.get(entry.kind)

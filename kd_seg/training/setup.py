@@ -221,9 +221,7 @@ def _drawn_from(config: TrainingConfig, scans: TrainingScans) -> list[Key]:
 
 def open_fuser(config: TrainingConfig, scans: TrainingScans, fix_command: str) -> Fuser:
     """What fuses the training clouds; DataError names what is missing and the command that builds it."""
-    fusion = config.fusion
-    parts = (fusion.library, fusion.registration, fusion.cloud)
-    return Fuser.open(scans.cache, scans.labelled_data, scans.classes, *parts, fix_command, scans.limited)
+    return Fuser.open(scans.cache, scans.labelled_data, scans.classes, config.fusion, fix_command, scans.limited)
 
 
 def cache_folder(root: str, cache: str | None = None) -> Path:

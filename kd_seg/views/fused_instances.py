@@ -6,17 +6,17 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from kd_seg.caches import Work
 from kd_seg.classes import ClassTable
 from kd_seg.core.errors import DataError
 from kd_seg.evaluation.confusion import TrainIds
-from kd_seg.instances.build import Work
 from kd_seg.instances.fusion import Fuser, prepare_fusion
-from kd_seg.instances.settings import FusionSettings, LibrarySettings, RegistrationSettings
+from kd_seg.instances.settings import CloudSettings, FusionSettings, LibrarySettings
 from kd_seg.scans import Cloud, Kind, Scan, SemanticKitti
 from kd_seg.views.colours import MUTED, Colours, class_colours, scalar_colours
 from kd_seg.views.sheet import Sheet
@@ -24,6 +24,7 @@ from kd_seg.views.source import Shot, find_scan, segmented
 
 CELL, MARGIN, TOP = 3.3, 0.3, 1.5
 LIBRARY = LibrarySettings(decoy_cars=0.0, decoy_clutter=0.0)
+COMMAND = "kd-seg view --fused"
 ALIGNMENTS = (("ego", "fused by ego-motion alone"), ("registered", "fused and registered"))
 OWN_COLOUR = np.array([[255, 255, 255]], dtype=np.uint8)
 
@@ -54,11 +55,11 @@ def fused_sheet(
     with _window(scan, earlier) as data:
         same = data.scan(scan.sequence, scan.index)
         for alignment, _ in ALIGNMENTS:
-            settings = FusionSettings(earlier=earlier, alignment=alignment, decoys=False, skip=0.0)
-            parts = (LIBRARY, RegistrationSettings(), settings)
+            parts = CloudSettings(earlier=earlier, alignment=alignment, decoys=False, skip=0.0)
+            settings = FusionSettings(library=LIBRARY, cloud=parts)
             cache = Path(data.root) / "cache"
-            prepare_fusion(cache, data, classes, *parts, Work(_silent, "kd-seg view --fused"))
-            fuser = Fuser.open(cache, data, classes, *parts, "kd-seg view --fused")
+            prepare_fusion(cache, data, classes, settings, Work(COMMAND))
+            fuser = Fuser.open(cache, data, classes, settings, COMMAND)
             clouds[alignment] = fuser.fuse(same, Cloud.of_scan(same), np.random.default_rng(0))
     words = _choose(clouds["registered"], classes, most)
     if not words:
@@ -168,8 +169,3 @@ def _window(scan: Scan, earlier: int) -> Iterator[SemanticKitti]:
             if (folder / file).is_file():
                 shutil.copy(folder / file, made / file)
         yield SemanticKitti(name)
-
-
-@contextlib.contextmanager
-def _silent(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    yield lambda count: None

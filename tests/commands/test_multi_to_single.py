@@ -10,8 +10,8 @@ from console_script import kd_seg, kd_seg_json
 from instances_world import TRUCK, World, make_world, work
 
 from kd_seg.benchmarks.fuse import rows
-from kd_seg.cli.prepare import parse_shard
 from kd_seg.core.errors import DataError, UsageError
+from kd_seg.core.shard import parse_shard
 from kd_seg.instances.paste import Paster, PasteSettings
 from kd_seg.scans import Cloud, Kind
 from kd_seg.training import read_training_config
@@ -45,7 +45,7 @@ def test_prepare_through_the_program(config: Path, tmp_path: Path) -> None:
     answer = kd_seg_json("prepare", config, f"data.cache={cache}")
     assert answer["cache"] == str(cache)
     assert answer["prepared"] == ["instance library and registrations"]
-    assert len(list(cache.glob("instances-*/registration-*/00_000000/pairs.npy"))) == 1
+    assert len(list(cache.glob("instances-*/registration-*/shards/00_000000.safetensors"))) == 1
     wrong = kd_seg("prepare", config, "--shard", "3/2", code=2)
     assert "--shard 3/2 is not of the form i/n" in wrong.stderr
 

@@ -11,7 +11,7 @@ import torch
 from images_scene import HEIGHT, WIDTH, Scene, write_scene
 from pretend_cuda import pretend_cuda
 
-from kd_seg.caches.store import Build
+from kd_seg.caches import Work
 from kd_seg.classes import load_classes
 from kd_seg.core.errors import DataError
 from kd_seg.images.projection.cameras import ProjectionSettings, Shot, shots
@@ -141,7 +141,7 @@ def test_semantic_maps(root: Path, tmp_path: Path) -> None:
         teacher={"kind": "huggingface", "folder": str(tmp_path / "segformer")}, lift={"min_confidence": 0.0}
     )
     data = SemanticKitti(root)
-    build_units(source, tmp_path / "cache", data, CLASSES, Tools(root, CLASSES), Build("kd-seg prepare X"))
+    build_units(source, tmp_path / "cache", data, CLASSES, Tools(root, CLASSES), Work("kd-seg prepare X"))
     store = open_units(source, tmp_path / "cache", data, CLASSES, "kd-seg prepare X")
     assert store.header.provenance["labels"] == "2d"
     assert len(read_units(store, ("00", 0))) > 0
@@ -213,7 +213,7 @@ def test_folders_that_are_no_model(root: Path, tmp_path: Path) -> None:
 def test_class_images_are_the_truth(root: Path, tmp_path: Path) -> None:
     source = UnitSource(teacher={"kind": "class_images"}, class_map="same", lift={"min_pixels": 20})
     data = SemanticKitti(root)
-    build_units(source, tmp_path, data, CLASSES, Tools(root, CLASSES), Build("kd-seg prepare X"))
+    build_units(source, tmp_path, data, CLASSES, Tools(root, CLASSES), Work("kd-seg prepare X"))
     units = read_units(open_units(source, tmp_path, data, CLASSES, "kd-seg prepare X"), ("01", 0))
     labels = data.scan("01", 0).labels
     assert labels is not None

@@ -19,14 +19,14 @@ from kd_seg.instances.fusion import Fuser, prepare_fusion
 from kd_seg.instances.icp import Motion, Target, _plane_step, _point_step, icp
 from kd_seg.instances.nearness import keep_fused
 from kd_seg.instances.registration import Limits, Method, box_shift, diagonal, register, speed_limits
-from kd_seg.instances.settings import FusionSettings, LibrarySettings, RegistrationSettings
+from kd_seg.instances.settings import CloudSettings, FusionSettings, LibrarySettings, RegistrationSettings
 from kd_seg.instances.table import RegistrationTable, relative
 from kd_seg.scans import Cloud, Kind
 
 CLASSES = load_classes()
 LIBRARY = LibrarySettings(decoy_cars=1.0, decoy_clutter=1.0)
 REGISTRATION = RegistrationSettings()
-FUSION = FusionSettings(skip=0.0)
+FUSION = FusionSettings(library=LIBRARY, cloud=CloudSettings(skip=0.0))
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +37,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 @pytest.fixture(scope="module")
 def cache(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
-    prepare_fusion(folder, world.data(), CLASSES, LIBRARY, REGISTRATION, FUSION, work())
+    prepare_fusion(folder, world.data(), CLASSES, FUSION, work())
     return folder
 
 
 def fuser(cache: Path, world: World, **changes: object) -> Fuser:
-    wanted = FUSION.model_copy(update=changes)
-    return Fuser.open(cache, world.data(), CLASSES, LIBRARY, REGISTRATION, wanted, "kd-seg prepare test")
+    wanted = FUSION.model_copy(update={"cloud": FUSION.cloud.model_copy(update=changes)})
+    return Fuser.open(cache, world.data(), CLASSES, wanted, "kd-seg prepare test")
 
 
 def corner(rng: np.random.Generator, count: int = 400) -> np.ndarray:
@@ -155,15 +155,15 @@ def test_registrations_match_the_true_motion(cache: Path, world: World) -> None:
 
 
 def test_later_scans_and_strides(world: World, tmp_path: Path) -> None:
-    both = FusionSettings(earlier=2, later=2, stride=2, skip=0.0)
-    assert both.offsets() == (2, -2, 4, -4)
-    prepare_fusion(tmp_path, world.data(), CLASSES, LIBRARY, REGISTRATION, both, work())
+    both = FUSION.model_copy(update={"cloud": CloudSettings(earlier=2, later=2, stride=2, skip=0.0)})
+    assert both.cloud.offsets() == (2, -2, 4, -4)
+    prepare_fusion(tmp_path, world.data(), CLASSES, both, work())
     scan = world.data().scan("00", 6)
-    opened = Fuser.open(tmp_path, world.data(), CLASSES, LIBRARY, REGISTRATION, both, "x")
+    opened = Fuser.open(tmp_path, world.data(), CLASSES, both, "x")
     cloud = opened.fuse(scan, Cloud.of_scan(scan), np.random.default_rng(0))
     assert set(cloud.origin[cloud.kind == Kind.FUSED].tolist()) == {2, -2}
     with pytest.raises(ValueError, match="below 128"):
-        FusionSettings(earlier=64, stride=2)
+        CloudSettings(earlier=64, stride=2)
 
 
 def test_the_fused_cloud_lies_on_the_objects(cache: Path, world: World) -> None:
@@ -261,9 +261,7 @@ def test_alignments_differ_as_they_should(cache: Path, world: World) -> None:
 
 
 def test_a_missing_table_names_the_command(cache: Path, world: World) -> None:
-    with pytest.raises(
-        DataError, match=r"registration table .* lacks 1 of 1 shards; make it with: kd-seg prepare test"
-    ):
+    with pytest.raises(DataError, match=r"There is no registration table .*; build it with: kd-seg prepare test"):
         fuser(cache, world, earlier=3)
     assert fuser(cache, world, earlier=3, alignment="ego").table is None
     again = pickle.loads(pickle.dumps(fuser(cache, world)))

@@ -16,8 +16,9 @@ from kd_seg.core.errors import DataError
 from kd_seg.instances.build import build_library
 from kd_seg.instances.clusters import Clusters
 from kd_seg.instances.decoys import CLUTTER, clutter_keys
-from kd_seg.instances.library import InstanceLibrary, Role, library_folder
+from kd_seg.instances.library import InstanceLibrary, library_plan
 from kd_seg.instances.linking import link_keys
+from kd_seg.instances.records import RECORD, Role, as_bytes, from_bytes
 from kd_seg.instances.settings import LibrarySettings
 from kd_seg.scans import Cloud, SemanticKitti
 
@@ -37,8 +38,12 @@ def cache(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def cache_folder(cache: Path, world: World) -> Path:
+    return library_plan(cache, world.data(), CLASSES, SETTINGS).folder
+
+
 def opened(cache: Path, world: World) -> InstanceLibrary:
-    return InstanceLibrary.open(cache, world.data(), CLASSES, SETTINGS, "kd-seg prepare test")
+    return InstanceLibrary(cache, world.data(), CLASSES, SETTINGS, "kd-seg prepare test")
 
 
 def test_records_are_the_points_of_full_words(cache: Path, world: World) -> None:
@@ -65,7 +70,7 @@ def test_appearances_are_bounded_by_scans_and_cross_shards(cache: Path, world: W
     instances = opened(cache, world).sequence("00")
     found = instances.appearances(TRUCK, 98, 100)
     assert instances.records["scan"][found].tolist() == [98, 99, 100]
-    assert set(instances.records["shard"][found].tolist()) == {0, 1}
+    assert len(list((cache_folder(cache, world) / "shards").iterdir())) == 2
     assert len(instances.appearances(TRUCK, 10, 20)) == 0
     assert len(instances.appearances(12345, 0, 1000)) == 0
 
@@ -108,7 +113,7 @@ def test_instances_without_a_number_and_small_ones_stay_out(tmp_path: Path) -> N
     words[person[4:]] = 0
     words.tofile(path)
     build_library(tmp_path / "c", world.data(), CLASSES, SETTINGS, work())
-    library = InstanceLibrary.open(tmp_path / "c", world.data(), CLASSES, SETTINGS, "x")
+    library = InstanceLibrary(tmp_path / "c", world.data(), CLASSES, SETTINGS, "x")
     assert set(library.sequence("00").records["key"][hard_rows(library)].tolist()) == {BUS}
 
 
@@ -117,21 +122,19 @@ def hard_rows(library: InstanceLibrary) -> np.ndarray:
 
 
 def test_an_interrupted_build_goes_on_and_parts_add_up(cache: Path, world: World, tmp_path: Path) -> None:
-    whole = library_folder(cache, CLASSES, SETTINGS)
+    whole = cache_folder(cache, world)
     build_library(tmp_path, world.data(), CLASSES, SETTINGS, work(shard=(2, 2)))
     with pytest.raises(DataError, match=r"lacks 1 of 2 shards .*finish it with: kd-seg prepare test"):
         opened(tmp_path, world)
     build_library(tmp_path, world.data(), CLASSES, SETTINGS, work(shard=(1, 2)))
-    part = library_folder(tmp_path, CLASSES, SETTINGS)
-    for name in ("00_000000", "00_000100"):
-        for file in ("records", "points", "rows"):
-            a, b = (f / "shards" / name / f"{file}.npy" for f in (whole, part))
-            assert a.read_bytes() == b.read_bytes()
-    kept = (part / "shards" / "00_000000").stat().st_mtime_ns
-    shutil.rmtree(part / "shards" / "00_000100")
-    (part / "shards" / ".00_000100.half").mkdir()
+    part = cache_folder(tmp_path, world)
+    first, second = "00_000000.safetensors", "00_000001.safetensors"
+    for name in (first, second):
+        assert (whole / "shards" / name).read_bytes() == (part / "shards" / name).read_bytes()
+    kept = (part / "shards" / first).stat().st_mtime_ns
+    (part / "shards" / second).unlink()
     build_library(tmp_path, world.data(), CLASSES, SETTINGS, work())
-    assert (part / "shards" / "00_000000").stat().st_mtime_ns == kept
+    assert (part / "shards" / first).stat().st_mtime_ns == kept
     assert opened(tmp_path, world).size == opened(cache, world).size
 
 
@@ -139,35 +142,44 @@ def test_a_library_of_other_data_is_refused_with_the_command(world: World, tmp_p
     shutil.copytree(world.root, tmp_path / "w")
     data = SemanticKitti(tmp_path / "w")
     build_library(tmp_path / "c", data, CLASSES, SETTINGS, work())
-    folder = library_folder(tmp_path / "c", CLASSES, SETTINGS)
+    folder = library_plan(tmp_path / "c", data, CLASSES, SETTINGS).folder
     label = tmp_path / "w" / "sequences" / "00" / "labels" / "000099.label"
     words = np.fromfile(label, "<u4")
     words[0] ^= 1 << 16
     words.tofile(label)
     changed = SemanticKitti(tmp_path / "w")
     with pytest.raises(DataError, match=r"labels of sequence 00 changed; rebuild it with: go --rebuild"):
-        InstanceLibrary.open(tmp_path / "c", changed, CLASSES, SETTINGS, "go")
-    with pytest.raises(DataError, match="does not fit the data"):
+        InstanceLibrary(tmp_path / "c", changed, CLASSES, SETTINGS, "go")
+    with pytest.raises(DataError, match="does not fit: labels of sequence 00 changed"):
         build_library(tmp_path / "c", changed, CLASSES, SETTINGS, work())
     build_library(tmp_path / "c", changed, CLASSES, SETTINGS, work(rebuild=True))
-    InstanceLibrary.open(tmp_path / "c", changed, CLASSES, SETTINGS, "go")
-    header = json.loads((folder / "header.json").read_text())
-    (folder / "header.json").write_text(json.dumps(header | {"format": 99}))
-    with pytest.raises(DataError, match="has format 99, this build reads 1"):
-        InstanceLibrary.open(tmp_path / "c", changed, CLASSES, SETTINGS, "go")
+    InstanceLibrary(tmp_path / "c", changed, CLASSES, SETTINGS, "go")
+    header = {"kind": "kd_seg instance library", "format": 1, "data": {}, "settings": {}}  # as 0.1.0 wrote it
+    (folder / "header.json").write_text(json.dumps(header))
+    with pytest.raises(DataError, match="library of format 1, this build reads 2; rebuild it with: go --rebuild"):
+        InstanceLibrary(tmp_path / "c", changed, CLASSES, SETTINGS, "go")
     (folder / "header.json").write_text("{")
-    with pytest.raises(DataError, match="is not a library header"):
-        InstanceLibrary.open(tmp_path / "c", changed, CLASSES, SETTINGS, "go")
-    with pytest.raises(DataError, match=r"There is no instance library at .* build it with: go"):
-        InstanceLibrary.open(tmp_path / "none", changed, CLASSES, SETTINGS, "go")
+    with pytest.raises(DataError, match="is broken; rebuild the instance library"):
+        InstanceLibrary(tmp_path / "c", changed, CLASSES, SETTINGS, "go")
+    with pytest.raises(DataError, match=r"There is no instance library .* build it with: go"):
+        InstanceLibrary(tmp_path / "none", changed, CLASSES, SETTINGS, "go")
 
 
 def test_a_broken_shard_is_named(cache: Path, world: World, tmp_path: Path) -> None:
     shutil.copytree(cache, tmp_path / "c")
-    path = library_folder(tmp_path / "c", CLASSES, SETTINGS) / "shards" / "00_000000" / "records.npy"
+    path = cache_folder(tmp_path / "c", world) / "shards" / "00_000000.safetensors"
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(DataError, match=r"records.npy is broken; rebuild"):
+    with pytest.raises(DataError, match=r"00_000000.safetensors is damaged .*; delete this file of the inst"):
         opened(tmp_path / "c", world).sequence("00")
+
+
+def test_tables_survive_as_bytes_and_other_layouts_are_refused() -> None:
+    table = np.zeros(3, dtype=RECORD)
+    table["key"], table["centroid"] = [1, 2, 1 << 60], np.arange(9).reshape(3, 3)
+    assert np.array_equal(from_bytes(as_bytes(table), RECORD), table)
+    assert from_bytes(as_bytes(table[:0]), RECORD).shape == (0,)
+    with pytest.raises(ValueError, match="no table"):
+        from_bytes(as_bytes(table)[:, :-1], RECORD)
 
 
 def test_two_processes_build_the_same(cache: Path, world: World, tmp_path: Path) -> None:
@@ -198,7 +210,7 @@ def test_clusters_join_touching_cells_of_one_class(tmp_path: Path) -> None:
         np.r_[np.full(len(poles), 80), np.full(2, 81)].astype("<u4").tofile(folder / "labels" / f"{k:06d}.label")
     settings = LibrarySettings(stuff=["pole", "traffic-sign"], decoy_clutter=0.0, minimum=2)
     build_library(tmp_path / "c", world.data(), CLASSES, settings, work())
-    records = InstanceLibrary.open(tmp_path / "c", world.data(), CLASSES, settings, "x").sequence("00").records
+    records = InstanceLibrary(tmp_path / "c", world.data(), CLASSES, settings, "x").sequence("00").records
     assert set(records["role"].tolist()) == {Role.STUFF}
     keys = np.unique(records["key"])
     assert len(keys) == 3

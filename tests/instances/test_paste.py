@@ -13,11 +13,11 @@ from kd_seg.classes import load_classes
 from kd_seg.instances.fusion import Fuser, prepare_fusion
 from kd_seg.instances.ground_grid import Circle, Site
 from kd_seg.instances.paste import CELL_DEG, Paster, PasteSettings, _cells, _same_direction, insert
-from kd_seg.instances.settings import FusionSettings, LibrarySettings, RegistrationSettings
+from kd_seg.instances.settings import CloudSettings, FusionSettings
 from kd_seg.scans import Cloud, Kind
 
 CLASSES = load_classes()
-LIBRARY, REGISTRATION, FUSION = LibrarySettings(), RegistrationSettings(), FusionSettings(skip=0.0)
+FUSION = FusionSettings(cloud=CloudSettings(skip=0.0))
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +28,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 @pytest.fixture(scope="module")
 def fuser(world: World, tmp_path_factory: pytest.TempPathFactory) -> Fuser:
     cache: Path = tmp_path_factory.mktemp("cache")
-    prepare_fusion(cache, world.data(), CLASSES, LIBRARY, REGISTRATION, FUSION, work())
-    return Fuser.open(cache, world.data(), CLASSES, LIBRARY, REGISTRATION, FUSION, "kd-seg prepare test")
+    prepare_fusion(cache, world.data(), CLASSES, FUSION, work())
+    return Fuser.open(cache, world.data(), CLASSES, FUSION, "kd-seg prepare test")
 
 
 def paster(fuser: Fuser, twin: bool = True, **changes: object) -> Paster:

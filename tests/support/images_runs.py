@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +10,10 @@ import numpy as np
 from images_scene import Scene, write_scene
 from PIL import Image
 
+from kd_seg.caches import Work
 from kd_seg.classes import load_classes
 from kd_seg.core.config import validate
 from kd_seg.images.units.cache import UnitSource
-from kd_seg.instances.build import Work
 from kd_seg.networks import Batch, Encoding, collate, encode
 from kd_seg.objectives import Sample
 from kd_seg.scans import Cloud, SemanticKitti
@@ -30,12 +28,7 @@ World = tuple[Path, Path]
 """Data root, and root of the maps that a network exported for its pictures."""
 
 
-@contextlib.contextmanager
-def quiet(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    yield lambda count: None
-
-
-WORK = Work(quiet, "kd-seg prepare CONFIG")
+WORK = Work("kd-seg prepare CONFIG")
 
 
 def write_world(folder: Path) -> World:

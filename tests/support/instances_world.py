@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from kd_seg.caches import Work
 from kd_seg.core.geometry import Matrix, invert, rigid, rotation_z, transform
-from kd_seg.instances.build import Work
 from kd_seg.scans import SemanticKitti
 
 TR = rigid(np.array([[0.0, -1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]]), [0.05, -0.08, -0.27])
@@ -20,13 +18,8 @@ TRUCK, BUS, PERSON, CAR = (5 << 16) | 258, (5 << 16) | 13, (9 << 16) | 254, (3 <
 SIZES = {TRUCK: (8.0, 2.5, 3.2), BUS: (11.0, 2.6, 3.0), PERSON: (0.5, 0.5, 1.8), CAR: (4.2, 1.8, 1.5)}
 
 
-@contextlib.contextmanager
-def silent(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    yield lambda count: None
-
-
 def work(**changes: object) -> Work:
-    return Work(**{"progress": silent, "mend": "kd-seg prepare test", **changes})  # type: ignore[arg-type]
+    return Work(**{"fix_command": "kd-seg prepare test", **changes})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

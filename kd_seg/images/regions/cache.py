@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, field_serializer, field_validator
 
-from kd_seg.caches.store import Build, Header, Record, Store, build_store, cache_path, fingerprint
+from kd_seg.caches import Cache, CacheKind, CachePlan, Header, Record, Work, build_cache, cache_path
 from kd_seg.core.config import Settings
 from kd_seg.core.errors import DataError
+from kd_seg.images.fingerprint import fingerprint
 from kd_seg.images.projection.cameras import ProjectionSettings, SeenView, look, shots
 from kd_seg.images.regions.partitions import PartMap, SuperpixelSettings, components, erode, tiles, whole
 from kd_seg.images.regions.sampling import over_parts
@@ -23,6 +24,7 @@ from kd_seg.images.teachers.memory import Remembering
 from kd_seg.scans import Key, SemanticKitti
 
 CONTENT = "regions"
+KIND = CacheKind("cache of regions", version=1, block=50)
 _EMPTY: dict[str, tuple[type, tuple[int, ...]]] = {
     "rows": (np.int32, ()),
     "pixels": (np.float32, (2,)),
@@ -62,18 +64,18 @@ class RegionSource(Settings):
 
     def path(self, cache: Path) -> Path:
         """Where its cache lies."""
-        return cache_path(cache, CONTENT, self.model_dump(mode="json"))
+        return cache_path(cache, "images", CONTENT, self.model_dump(mode="json"))
 
-    def header(self, data: SemanticKitti, provenance: dict[str, Any] | None = None) -> Header:
-        """The header that a cache of this data must have."""
-        return Header(
+    def plan(self, cache: Path, data: SemanticKitti, provenance: dict[str, Any] | None = None) -> CachePlan:
+        """The cache of this data; the teacher's identity is empty where its files are not here."""
+        header = Header(
             content=CONTENT,
             settings=self.model_dump(mode="json"),
+            data=fingerprint(data),
             teacher=IMAGE_TEACHERS.get(self.teacher.kind).identify(self.teacher),
             provenance=provenance or {},
-            vocabulary=[],
-            data=fingerprint(data),
         )
+        return CachePlan(self.path(cache), KIND, header, data.keys())
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,11 @@ class RegionMaker:
         self._answer: Callable[[Any], Answer | None] = Remembering(self.teacher.answer, 4)
         self._width: int | None = None
 
-    def __call__(self, key: Key) -> Record:
+    def __call__(self, keys: Sequence[Key]) -> Iterator[Record]:
+        """The record of each scan."""
+        return map(self.record, keys)
+
+    def record(self, key: Key) -> Record:
         """The record of one scan; no views where it has no picture or the teacher no answer."""
         sequence = self.data.sequences[key[0]]
         scan = sequence.scan(key[1])
@@ -197,21 +203,19 @@ class RegionMaker:
         raise DataError(f"The teacher {self.source.teacher.kind} gives no masks; choose other regions.kind.")
 
 
-def build_regions(source: RegionSource, cache: Path, data: SemanticKitti, tools: Tools, how: Build) -> Path:
-    """Build what is missing of the regions of a data set; returns the cache's folder. See ``store.build_store``."""
-    maker = partial(RegionMaker, source, data, tools)
-    folder = source.path(cache)
-    header = source.header(data, maker().teacher.provenance().to_json())
-    build_store(folder, header, data.keys(), maker, how)
-    return folder
+def build_regions(source: RegionSource, cache: Path, data: SemanticKitti, tools: Tools, work: Work) -> None:
+    """Build what is missing of the regions of a data set. See ``kd_seg.caches.build_cache``."""
+    setup = partial(RegionMaker, source, data, tools)
+    plan = source.plan(cache, data, setup().teacher.provenance().to_json())
+    build_cache(plan, setup, work)
 
 
-def open_regions(source: RegionSource, cache: Path, data: SemanticKitti, fix_command: str) -> Store:
+def open_regions(source: RegionSource, cache: Path, data: SemanticKitti, fix_command: str) -> Cache:
     """The cache of these regions; DataError with the command to build it where there is none that fits."""
-    return Store(source.path(cache), source.header(data), data.keys(), fix_command)
+    return Cache(source.plan(cache, data), fix_command)
 
 
-def read_regions(store: Store, key: Key) -> list[RegionView]:
+def read_regions(store: Cache, key: Key) -> list[RegionView]:
     """The views of one scan."""
     record = store.record(key, (*_EMPTY, "features", "sizes"))
     views = []

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from kd_seg.caches.store import file_digest
+from kd_seg.caches.fingerprint import file_digest
 from kd_seg.core.config import Settings
 from kd_seg.core.errors import DataError, MissingDependencyError
 from kd_seg.images.projection.cameras import Shot

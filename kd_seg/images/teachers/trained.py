@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from kd_seg.caches.store import file_digest
+from kd_seg.caches.fingerprint import file_digest
 from kd_seg.core.config import Settings
 from kd_seg.core.errors import DataError
 from kd_seg.images.projection.cameras import Shot

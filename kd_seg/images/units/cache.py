@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import field_serializer, field_validator
 
-from kd_seg.caches.store import Build, Header, Record, Store, build_store, cache_path, fingerprint
+from kd_seg.caches import Cache, CacheKind, CachePlan, Header, Record, Work, build_cache, cache_path
 from kd_seg.classes import ClassTable
 from kd_seg.core.config import Settings
 from kd_seg.core.errors import DataError
+from kd_seg.images.fingerprint import fingerprint
 from kd_seg.images.projection.cameras import ProjectionSettings, SeenView, look, pairs, turned
 from kd_seg.images.projection.visibility import see
 from kd_seg.images.teachers import IMAGE_TEACHERS, Answer, Tools, build_teacher, teacher_settings
@@ -27,6 +28,7 @@ from kd_seg.images.units.units import Claim, Units, gather
 from kd_seg.scans import Key, SemanticKitti
 
 CONTENT = "units"
+KIND = CacheKind("cache of knowledge units", version=1, block=50)
 _ARRAYS = tuple(field.name for field in fields(Units))
 
 
@@ -55,19 +57,21 @@ class UnitSource(Settings):
 
     def path(self, cache: Path) -> Path:
         """Where its cache lies."""
-        return cache_path(cache, CONTENT, self.model_dump(mode="json"))
+        return cache_path(cache, "images", CONTENT, self.model_dump(mode="json"))
 
-    def header(self, data: SemanticKitti, class_map: ClassMap, provenance: dict[str, Any] | None = None) -> Header:
-        """The header that a cache of this data must have; without the teacher's files its identity is empty."""
-        identify = IMAGE_TEACHERS.get(self.teacher.kind).identify
-        return Header(
+    def plan(
+        self, cache: Path, data: SemanticKitti, class_map: ClassMap, provenance: dict[str, Any] | None = None
+    ) -> CachePlan:
+        """The cache of this data; the teacher's identity is empty where its files are not here."""
+        header = Header(
             content=CONTENT,
             settings={**self.model_dump(mode="json"), "sets": class_map.sets.astype(int).tolist()},
-            teacher=identify(self.teacher),
+            data=fingerprint(data),
+            teacher=IMAGE_TEACHERS.get(self.teacher.kind).identify(self.teacher),
             provenance=provenance or {},
             vocabulary=list(class_map.vocabulary),
-            data=fingerprint(data),
         )
+        return CachePlan(self.path(cache), KIND, header, data.keys())
 
 
 class UnitMaker:
@@ -85,7 +89,11 @@ class UnitMaker:
         check_vocabulary(self.teacher.vocabulary, self.class_map, source.class_map)
         self._answer: Callable[[Any], Answer | None] = Remembering(self.teacher.answer)
 
-    def __call__(self, key: Key) -> Record:
+    def __call__(self, keys: Sequence[Key]) -> Iterator[Record]:
+        """The record of each scan."""
+        return map(self.record, keys)
+
+    def record(self, key: Key) -> Record:
         """The record of one scan; no rows at all where it has no picture or the teacher no answer."""
         sequence = self.data.sequences[key[0]]
         scan = sequence.scan(key[1])
@@ -141,23 +149,20 @@ def check_vocabulary(spoken: tuple[str, ...], class_map: ClassMap, name: str) ->
 
 
 def build_units(
-    source: UnitSource, cache: Path, data: SemanticKitti, classes: ClassTable, tools: Tools, how: Build
-) -> Path:
-    """Build what is missing of the units of a data set; returns the cache's folder. See ``store.build_store``."""
-    maker = partial(UnitMaker, source, data, classes, tools)
-    first = maker()
-    header = source.header(data, first.class_map, first.teacher.provenance().to_json())
-    folder = source.path(cache)
-    build_store(folder, header, data.keys(), maker, how)
-    return folder
+    source: UnitSource, cache: Path, data: SemanticKitti, classes: ClassTable, tools: Tools, work: Work
+) -> None:
+    """Build what is missing of the units of a data set. See ``kd_seg.caches.build_cache``."""
+    setup = partial(UnitMaker, source, data, classes, tools)
+    first = setup()
+    plan = source.plan(cache, data, first.class_map, first.teacher.provenance().to_json())
+    build_cache(plan, setup, work)
 
 
-def open_units(source: UnitSource, cache: Path, data: SemanticKitti, classes: ClassTable, fix_command: str) -> Store:
+def open_units(source: UnitSource, cache: Path, data: SemanticKitti, classes: ClassTable, fix_command: str) -> Cache:
     """The cache of these units; DataError with the command to build it where there is none that fits."""
-    class_map = load_class_map(source.class_map, classes)
-    return Store(source.path(cache), source.header(data, class_map), data.keys(), fix_command)
+    return Cache(source.plan(cache, data, load_class_map(source.class_map, classes)), fix_command)
 
 
-def read_units(store: Store, key: Key) -> Units:
+def read_units(store: Cache, key: Key) -> Units:
     """The units of one scan."""
     return Units(**store.record(key, _ARRAYS))

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kd_seg.caches import Work
 from kd_seg.classes import ClassTable
 from kd_seg.core.errors import ConfigError
 from kd_seg.images.regions.cache import build_regions, open_regions
-from kd_seg.instances.build import Work
 from kd_seg.losses.contrastive import info_nce
 from kd_seg.losses.regions import align, pool_attention, pool_max, pool_mean, unit
 from kd_seg.losses.zero import exact_zero
@@ -21,7 +21,7 @@ from kd_seg.objectives.image_regions.settings import ImageRegionsSettings
 from kd_seg.objectives.image_regions.view import RegionBatch, RegionsView
 from kd_seg.objectives.interface import OBJECTIVES, Context, Objective, Step, Term, View
 from kd_seg.objectives.shared.image_rows import level_rows
-from kd_seg.objectives.shared.image_teacher import how_to_build, regime, tools
+from kd_seg.objectives.shared.image_teacher import regime, tools
 from kd_seg.scans import SemanticKitti
 
 
@@ -56,9 +56,7 @@ class ImageRegions(Objective):
         settings: ImageRegionsSettings, data: SemanticKitti, classes: ClassTable, cache: Path, work: Work
     ) -> None:
         """Build the cache of regions."""
-        with work.progress("regions", len(data)) as advance:
-            lent = tools(data, classes, work.device)
-            build_regions(settings.source(), cache, data, lent, how_to_build(work, advance))
+        build_regions(settings.source(), cache, data, tools(data, classes, work.device), work)
 
     def views(self) -> list[View]:
         """The regions of each sample."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from kd_seg.caches.store import Store
+from kd_seg.caches import Cache
 from kd_seg.images.regions.cache import RegionView, read_regions
 from kd_seg.images.regions.sampling import at_pixels
 from kd_seg.networks import Batch, move
@@ -63,7 +63,7 @@ class RegionsView(View):
         samples: pairs drawn per scan where regions are points; 0 = all.
     """
 
-    def __init__(self, name: str, store: Store, points: bool, samples: int) -> None:
+    def __init__(self, name: str, store: Cache, points: bool, samples: int) -> None:
         self.name, self.store, self.points, self.samples = name, store, points, samples
 
     def build(self, sample: Sample) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kd_seg.caches.store import Store
+from kd_seg.caches import Cache
 from kd_seg.scans import Key
 
 
@@ -32,17 +32,17 @@ class UnitColumns:
     spoilt: Tensor
 
 
-def number_units(store: Store, keys: list[Key]) -> Numbering:
+def number_units(store: Cache, keys: list[Key]) -> Numbering:
     """Number the units of some scans; only the index of the cache is read."""
     first: dict[Key, int] = {}
     count = 0
     for key in keys:
         first[key] = count
-        count += store.lengths(key, "klass")
+        count += store.count(key, "klass")
     return Numbering(first, count)
 
 
-def read_columns(store: Store, keys: list[Key]) -> UnitColumns:
+def read_columns(store: Cache, keys: list[Key]) -> UnitColumns:
     """The columns of the units of some scans, in their order."""
     classes, points, spoilt = [torch.zeros(0, dtype=torch.int64)], [torch.zeros(0)], [torch.zeros(0, dtype=torch.int64)]
     for key in keys:

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kd_seg.caches import Work
 from kd_seg.classes import ClassTable
 from kd_seg.images.units.cache import build_units, open_units
 from kd_seg.images.units.class_maps import load_class_map
-from kd_seg.instances.build import Work
 from kd_seg.losses.supervised import lovasz_softmax
 from kd_seg.losses.units import class_weights, forward_distillation, heaviest_claim, root_weights, scale_scores
 from kd_seg.losses.zero import exact_zero
@@ -24,7 +24,7 @@ from kd_seg.objectives.image_units.settings import BackwardSettings, ImageUnitsS
 from kd_seg.objectives.image_units.view import UnitBatch, UnitsView
 from kd_seg.objectives.interface import OBJECTIVES, Context, Objective, Step, Term, View
 from kd_seg.objectives.shared.ema import bare, follow_state, warmed_momentum
-from kd_seg.objectives.shared.image_teacher import how_to_build, regime, tools
+from kd_seg.objectives.shared.image_teacher import regime, tools
 from kd_seg.objectives.shared.processes import rank_and_world, summed
 from kd_seg.scans import SemanticKitti
 
@@ -78,8 +78,7 @@ class ImageUnits(Objective):
     ) -> None:
         """Build the cache of units."""
         lent = tools(data, classes, work.device, load_class_map(settings.class_map, classes).vocabulary)
-        with work.progress("knowledge units", len(data)) as advance:
-            build_units(settings.source(), cache, data, classes, lent, how_to_build(work, advance))
+        build_units(settings.source(), cache, data, classes, lent, work)
 
     def _root_weights(self) -> Tensor:
         """``root`` weight [C2] of each teacher class, by the points claimed, as far as they are believed."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from kd_seg.caches.store import Store
+from kd_seg.caches import Cache
 from kd_seg.core.geometry import rotation_z
 from kd_seg.images.projection.cameras import ProjectionSettings, SeenView, look
 from kd_seg.images.units.cache import read_units
@@ -31,7 +31,7 @@ class Judge:
         seed: of the augmentation that the network judges on.
     """
 
-    store: Store
+    store: Cache
     data: SemanticKitti
     encoding: Encoding
     projection: ProjectionSettings

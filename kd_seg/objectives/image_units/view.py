@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from kd_seg.caches.store import Store
+from kd_seg.caches import Cache
 from kd_seg.images.units.cache import read_units
 from kd_seg.networks import Batch, move
 from kd_seg.objectives.interface import Sample, View
@@ -60,7 +60,7 @@ class UnitsView(View):
         name: of the view. store: the cache. first: number of each scan's first unit in the whole data set.
     """
 
-    def __init__(self, name: str, store: Store, first: dict[Key, int]) -> None:
+    def __init__(self, name: str, store: Cache, first: dict[Key, int]) -> None:
         self.name, self.store, self.first = name, store, first
 
     def build(self, sample: Sample) -> Any:

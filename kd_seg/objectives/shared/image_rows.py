@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from kd_seg.caches.store import Store
+from kd_seg.caches import Cache
 from kd_seg.core.errors import DataError
 from kd_seg.networks import Batch, Level
 from kd_seg.networks.correspondence import find_rows
@@ -23,13 +23,13 @@ def rows_of_scan(cloud: Cloud, count: int) -> npt.NDArray[np.int64]:
     return rows
 
 
-def check_points(store: Store, key: Key, scan: Scan) -> int:
+def check_points(store: Cache, key: Key, scan: Scan) -> int:
     """Points of the scan; DataError where the cache was made from another number of them."""
     count = int(store.record(key, ("counts",))["counts"][0])
     if count != len(scan.points):
         raise DataError(
-            f"The teacher cache {store.folder} was made when {scan.points_path} had {count} points, it has "
-            f"{len(scan.points)}; rebuild it with: {store.mend} --rebuild"
+            f"The {store.plan.kind.name} {store.folder} was made when {scan.points_path} had {count} points, it has "
+            f"{len(scan.points)}; rebuild it with: {store.fix_command} --rebuild"
         )
     return count
 

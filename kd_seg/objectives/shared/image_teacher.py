@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kd_seg.caches.store import Build
 from kd_seg.checkpoint import load_checkpoint, resolve
 from kd_seg.classes import ClassTable
 from kd_seg.core.errors import CheckpointError
 from kd_seg.images.teachers import Provenance, Tools, TrainedNetwork
-from kd_seg.instances.build import Work
 from kd_seg.objectives.interface import Context
 from kd_seg.scans import SemanticKitti
 
@@ -34,11 +31,6 @@ def regime(provenance: dict[str, Any], context: Context) -> str:
 def tools(data: SemanticKitti, classes: ClassTable, device: str, prompts: tuple[str, ...] = ()) -> Tools:
     """What teachers are lent: root, classes, prompts, a reader for checkpoints of networks trained here, a device."""
     return Tools(data.root, classes, prompts, load_image_network, device)
-
-
-def how_to_build(work: Work, advance: Callable[[int], None]) -> Build:
-    """The orders of ``kd-seg prepare`` as the teacher cache takes them."""
-    return Build(work.mend, work.shard, work.rebuild, work.workers, advance)
 
 
 def shrink(rgb: npt.NDArray[np.uint8], share: float) -> npt.NDArray[np.uint8]:

@@ -1,0 +1,129 @@
+"""The one way files are written: whole, under a temporary name beside the target, synced to disk, then renamed.
+
+A reader finds the old content or the new one, never a part, also after a crash of the machine: file and folder are
+synced before a writer returns.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+TEMPORARY = ".tmp"
+"""Suffix of what is being written; such names begin with a dot."""
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary path to write to; it becomes ``path`` when the block ends, and is removed where the block fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _beside(path)
+    try:
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder to fill; it becomes ``folder`` when the block ends, and is removed where the block fails.
+
+    Raises:
+        FileExistsError: ``folder`` is there already and not empty.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _beside(folder)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for path in sorted(temporary.rglob("*")):
+            _sync(path)
+        _sync(temporary)
+        try:
+            os.rename(temporary, folder)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                raise FileExistsError(errno.EEXIST, "the folder is there already", str(folder)) from None
+            raise
+        _sync(folder.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write bytes whole; the folder is made if missing."""
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text whole."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, content: Any, indent: int | None = 1, sort_keys: bool = False) -> None:
+    """Write JSON and a final newline whole.
+
+    Raises:
+        ValueError: NaN or infinity, which JSON has no word for.
+    """
+    write_text(path, json.dumps(content, indent=indent, sort_keys=sort_keys, allow_nan=False) + "\n")
+
+
+def write_array(path: Path, array: npt.NDArray[Any]) -> None:
+    """Write one array as ``.npy`` whole."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    write_bytes(path, buffer.getvalue())
+
+
+def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Write named arrays as an uncompressed ``.npz`` whole; equal arrays give equal bytes."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    write_bytes(path, buffer.getvalue())
+
+
+def remove_temporaries(folder: Path, names: Iterable[str] | None = None, below: bool = False) -> None:
+    """Remove what killed writers left in ``folder``.
+
+    Args:
+        names: of the targets whose leftovers go; None = all.
+        below: also in the folders below it.
+    """
+    wanted = None if names is None else set(names)
+    for path in list(folder.rglob(f".*{TEMPORARY}") if below else folder.glob(f".*{TEMPORARY}")):
+        target = path.name[1 : -len(TEMPORARY)].rpartition(".")[0]
+        if wanted is None or target in wanted:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    """``.NAME.RANDOM.tmp`` in the same folder: random, as jobs on several machines may write the same target."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
+
+
+def _sync(path: Path) -> None:
+    """Have the system write a file or folder to disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems cannot sync folders, and say so
+            raise
+    finally:
+        os.close(handle)
