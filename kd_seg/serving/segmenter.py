@@ -15,7 +15,7 @@ import torch
 from kd_seg.checkpoint import load_checkpoint, resolve, sha256, shipped
 from kd_seg.core.errors import CheckpointError, MissingDependencyError
 from kd_seg.core.kernels import kernel
-from kd_seg.networks import collate, encode
+from kd_seg.networks import Batch, collate, encode
 from kd_seg.scans import Points
 from kd_seg.serving.postprocess import Answers, answers
 
@@ -98,8 +98,7 @@ class Segmenter:
         voxelized = computed = time.perf_counter()
         logits = np.empty((0, len(self.classes)), np.float32)
         if len(batch.coordinates):
-            with torch.inference_mode(), on_device(self.device), self._autocast():
-                logits = self.network(batch).logits.float().cpu().numpy()
+            logits = self._logits(batch).cpu().numpy()
             computed = time.perf_counter()
         found = answers(logits, encoded.voxels.inverse)
         done = time.perf_counter()
@@ -109,6 +108,22 @@ class Segmenter:
             "network": 1e3 * (computed - voxelized),
         }
         return found, timings
+
+    def distribution(self, points: Points) -> Float32:
+        """Class probabilities [N, C] of points [N, 4] as for ``segment``; rows of zeros for points without a class."""
+        encoded = encode(self._usable(points), None, self.spec.encoding)
+        inverse = encoded.voxels.inverse
+        found = np.zeros((len(points), len(self.classes)), np.float32)
+        if encoded.voxels.inverse.size and (inverse >= 0).any():
+            batch = collate([encoded], self.spec.encoding.grid).to(self.device)
+            found[inverse >= 0] = self._logits(batch).softmax(dim=1).cpu().numpy()[inverse[inverse >= 0]]
+        return found
+
+    def _logits(self, batch: Batch) -> torch.Tensor:
+        """Logits [V, C] float32 of a batch that is on the device and has voxels."""
+        with torch.inference_mode(), on_device(self.device), self._autocast():
+            logits: torch.Tensor = self.network(batch).logits.float()
+        return logits
 
     def warm_up(self, points: int = 120_000, frames: int = 3) -> None:
         """Run ``frames`` made-up clouds of ``points`` points, so that everything is compiled before the first scan."""
