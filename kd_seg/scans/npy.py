@@ -26,23 +26,31 @@ def read_npy(path: Path) -> PointTable:
 
 def parse_npy(content: bytes, where: str) -> PointTable:
     """As ``read_npy``, of a file's content; ``where`` names it in messages."""
+    array = parse_array(content, where)
+    return _structured(array, where) if array.dtype.names is not None else _columns(array, where)
+
+
+def read_array(path: Path) -> np.ndarray:
+    """Any array that ``numpy.save`` wrote, without Python objects (read only); DataError where it is broken."""
+    return parse_array(read_content(path), str(path))
+
+
+def parse_array(content: bytes, where: str) -> np.ndarray:
+    """As ``read_array``, of a file's content."""
     shape, fortran, dtype, start = _header(content, where)
     if dtype.hasobject:
-        raise DataError(
-            f"{where} is not a readable .npy array (it holds Python objects); save numbers of shape [N, 4]."
-        )
+        raise DataError(f"{where} is not a readable .npy array (it holds Python objects); save numbers.")
     count = math.prod(shape)
     size = count * dtype.itemsize
     if size != len(content) - start:
         raise DataError(
-            f"{where}: its header says {dtype} {_shape(shape)}, {size:,} bytes, but {len(content) - start:,} are "
-            "there; it is cut off or damaged."
+            f"{where}: its header says {_plain(dtype)} {_shape(shape)}, {size:,} bytes, but "
+            f"{len(content) - start:,} are there; it is cut off or damaged."
         )
     if count > LARGEST_SCAN * _MOST_COLUMNS:
         raise DataError(f"{where} declares {_shape(shape)}, a scan has at most {LARGEST_SCAN:,} points.")
     array = np.frombuffer(content, dtype, count, start) if size else np.zeros(count, dtype)
-    array = array.reshape(shape, order="F" if fortran else "C")
-    return _structured(array, where) if dtype.names is not None else _columns(array, where)
+    return array.reshape(shape, order="F" if fortran else "C")
 
 
 def _header(content: bytes, where: str) -> tuple[tuple[int, ...], bool, np.dtype, int]:
@@ -63,7 +71,7 @@ def _columns(array: np.ndarray, where: str) -> PointTable:
     if array.ndim != 2 or not 3 <= array.shape[1] <= _MOST_COLUMNS or array.dtype.kind not in "fiu":
         hint = "; it seems to be transposed" if array.ndim == 2 and array.shape[0] in range(3, 9) else ""
         raise DataError(
-            f"{where} holds {array.dtype} {_shape(array.shape)}; points are numbers of shape [N, 3] or wider{hint}."
+            f"{where} holds {_plain(array.dtype)} {_shape(array.shape)}; points are numbers of shape [N, 3] or wider{hint}."
         )
     if array.shape[0] in (3, 4, 5) and array.shape[1] > 16:
         raise DataError(
@@ -79,6 +87,10 @@ def _structured(array: np.ndarray, where: str) -> PointTable:
         array = array.reshape(-1)  # an organised cloud
     columns = {name: array[name] for name in names if array.dtype[name].kind in "fiu" and array[name].ndim == 1}
     return PointTable(names, columns, len(array))
+
+
+def _plain(dtype: np.dtype) -> str:
+    return excerpt(str(dtype), 60)[1:-1]
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -14,6 +14,7 @@ from kd_seg.core.errors import DataError
 from kd_seg.core.geometry import Matrix
 from kd_seg.scans.arrays import Points, Words
 from kd_seg.scans.content import read_content
+from kd_seg.scans.pictures import read_picture
 from kd_seg.scans.point_files import FileFormat, point_count, read_bin
 
 
@@ -39,13 +40,7 @@ class Camera:
 
     def read(self) -> npt.NDArray[np.uint8]:
         """The picture, RGB uint8 [H, W, 3]; DataError if it is missing or broken."""
-        from PIL import Image
-
-        try:
-            with Image.open(self.image) as picture:
-                return np.asarray(picture.convert("RGB"))
-        except (OSError, ValueError, SyntaxError) as error:
-            raise DataError(f"{self.image} is not a readable picture ({error}); write or copy it anew.") from None
+        return read_picture(self.image)
 
 
 class Surroundings(Protocol):

@@ -25,7 +25,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from kd_seg.core.errors import DataError, UsageError
-from kd_seg.serving.pointcloud2 import Packed, bytes_of
+from kd_seg.serving.pointcloud2 import CloudRejectedError, Packed, bytes_of
 
 CLOUD = "sensor_msgs/msg/PointCloud2"
 STRING = "std_msgs/msg/String"
@@ -82,12 +82,26 @@ def open_bag(path: Path) -> Iterator[AnyReader]:
         reader.open()
     except Exception as error:
         # A damaged file makes rosbags fail in many ways; all mean the same to the user.
-        text = str(error).strip() or type(error).__name__
-        raise DataError(f"{path} is not a readable bag ({text.splitlines()[0]}); it may be cut off.") from error
+        raise DataError(_unreadable(path, error)) from error
     try:
         yield reader
     finally:
-        reader.close()
+        with contextlib.suppress(Exception):  # of a damaged file, whose first fault was told already
+            reader.close()
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    """Why a bag cannot be opened, and the tool that helps."""
+    reason = f"{path} is not a readable bag ({first_line(error)})"
+    if path.is_dir():
+        if any(path.glob("*.db3*")) or any(path.glob("*.mcap*")):
+            return f"{reason}; its metadata.yaml does not fit its files, run: ros2 bag reindex {path}"
+        return f"{reason}; it holds no .db3 or .mcap file."
+    if path.suffix.lower() == ".mcap":
+        return f"{reason}; if its recording was cut off, run: mcap recover {path} -o recovered.mcap"
+    if path.suffix.lower() == ".bag":
+        return f"{reason}; if its recording was cut off, run: rosbag reindex {path}"
+    return f"{reason}; it may be cut off."
 
 
 def cloud_connections(reader: AnyReader, topic: str | None, path: Path) -> list[Connection]:
@@ -107,6 +121,40 @@ def cloud_connections(reader: AnyReader, topic: str | None, path: Path) -> list[
         has = ", ".join(clouds) or "none"
         raise UsageError(f"{path} has no PointCloud2 topic {topic}; its PointCloud2 topics: {has}.")
     return found
+
+
+def messages_of(
+    reader: AnyReader, connections: Sequence[Connection], path: Path
+) -> Iterator[tuple[Connection, int, bytes]]:
+    """Messages of some connections in the bag's order; DataError where the bag cannot be read on."""
+    messages = reader.messages(connections)
+    while True:
+        try:
+            message = next(messages)
+        except StopIteration:
+            return
+        except Exception as error:
+            # A damaged file makes rosbags fail in many ways; all mean the same to the user.
+            raise DataError(
+                f"{path} cannot be read to its end ({first_line(error)}); recover it first (mcap recover)."
+            ) from error
+        yield message
+
+
+def decoded(reader: AnyReader, connection: Connection, raw: bytes) -> Any:
+    """A message's object; CloudRejectedError ("unreadable") where its bytes are no such message."""
+    try:
+        return reader.deserialize(raw, connection.msgtype)
+    except Exception as error:
+        # A damaged message makes rosbags fail in many ways; each is this message's fault alone.
+        raise CloudRejectedError("unreadable", f"message cannot be deserialised: {first_line(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """An error's type and the first line of its text, printable."""
+    text = next(iter(str(error).strip().splitlines()), "")[:200]
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def cloud_message(store: Typestore, header: Any, packed: Packed) -> Any:

@@ -29,13 +29,15 @@ from kd_seg.serving.bag_io import (
     BagWriter,
     cloud_connections,
     cloud_message,
+    decoded,
     join,
     label_message,
     make_typestore,
+    messages_of,
     open_bag,
     settle,
 )
-from kd_seg.serving.labeller import Labelled, Labeller, label_info_json, label_pairs, summary
+from kd_seg.serving.labeller import Labelled, Labeller, label_info_json, label_pairs
 from kd_seg.serving.parameters import CloudSettings
 from kd_seg.serving.pointcloud2 import CloudRejectedError
 from kd_seg.serving.segmenter import Segmenter
@@ -291,18 +293,9 @@ def _messages(
         taken = [c.topic for c in wanted if c.topic.startswith(f"{PREFIX}/")]
         if taken:
             raise UsageError(f"{source} already has {taken[0]}; label it without --copy-all.")
-    messages, number = reader.messages(wanted), 0
-    while True:
-        try:
-            connection, time_ns, raw = next(messages)
-        except StopIteration:
-            return
-        except Exception as error:
-            # A damaged file makes rosbags fail in many ways; all mean the same to the user.
-            raise DataError(f"{source} cannot be read to its end ({summary(error)}); recover it first.") from error
+    for number, (connection, time_ns, raw) in enumerate(messages_of(reader, wanted, source)):
         if number >= skip:
             yield connection, time_ns, raw, connection.id in clouds
-        number += 1
 
 
 @dataclass
@@ -343,11 +336,7 @@ class _Work:
         writer.write(f"{PREFIX}/label_info_json", STRING, LATCHED_QOS, time_ns, text)
 
     def _label(self, writer: BagWriter, reader: AnyReader, connection: Connection, time_ns: int, raw: bytes) -> None:
-        try:
-            message: Any = reader.deserialize(raw, connection.msgtype)
-        except Exception as error:
-            # A damaged message makes rosbags fail in many ways; each is this message's fault alone.
-            raise CloudRejectedError("unreadable", f"message cannot be deserialised: {error}") from error
+        message = decoded(reader, connection, raw)
         settings = self.options.settings
         stamp = message.header.stamp
         age_s = (time_ns - (int(stamp.sec) * 10**9 + int(stamp.nanosec))) * 1e-9

@@ -92,7 +92,15 @@ class RunFolder:
         """Read ``state.pt`` without running code from it; DataError if there is none."""
         if not self.state.is_file():
             raise DataError(f"{self.path} has no state.pt to go on from; begin it anew with --overwrite.")
-        state: dict[str, Any] = torch.load(self.state, weights_only=True, map_location="cpu")
+        try:
+            state: dict[str, Any] = torch.load(self.state, weights_only=True, map_location="cpu")
+        except Exception as error:  # a damaged file makes torch fail in many ways; all mean the same
+            reason = next(iter(str(error).splitlines()), "")[:120]
+            raise DataError(
+                f"{self.state} is damaged ({type(error).__name__}: {reason}); begin the run anew with --overwrite."
+            ) from None
+        if not isinstance(state, dict):
+            raise DataError(f"{self.state} holds no state of a run; begin it anew with --overwrite.")
         return state
 
     def record(self, name: str, step: int, line: dict[str, Any]) -> None:

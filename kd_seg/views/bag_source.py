@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from kd_seg.classes import ClassTable
 from kd_seg.core.errors import DataError, UsageError
-from kd_seg.serving.bag_io import cloud_connections, open_bag
+from kd_seg.serving.bag_io import cloud_connections, decoded, messages_of, open_bag
 from kd_seg.serving.pointcloud2 import DEFAULT_INTENSITY_FIELDS, Decoder
 from kd_seg.views.source import Shot
 
@@ -26,13 +25,13 @@ def open_bag_shot(path: Path, which: str | None, topic: str | None, classes: Cla
     number = int(which or 0)
     with open_bag(path) as reader:
         connections = cloud_connections(reader, topic, path)
-        found = next(islice(reader.messages(connections), number, None), None)
+        found = next(islice(messages_of(reader, connections, path), number, None), None)
         if found is None:
             total = sum(connection.msgcount for connection in connections)
             raise DataError(f"{path} has {total} clouds on {connections[0].topic}, there is no number {number}.")
         connection, _, raw = found
-        message: Any = reader.deserialize(raw, connection.msgtype)
-    cloud = Decoder().decode(message)
+        message = decoded(reader, connection, raw)
+        cloud = Decoder().decode(message)
     name = f"{path.name} {connection.topic} #{number}"
     if any(field.name == "class_id" for field in message.fields):
         class_id = Decoder(("class_id",)).decode(message).intensity.astype(np.uint8)

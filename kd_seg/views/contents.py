@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from kd_seg.core.errors import UsageError
+from kd_seg.core.errors import DataError, UsageError
 from kd_seg.scans import KittiSequence, SemanticKitti, is_bag
 
 Contents = dict[str, Any]
@@ -55,7 +55,7 @@ def of_bag(path: Path) -> Contents:
         for name, topic in sorted(reader.topics.items()):
             entry: Contents = {"topic": name, "type": topic.msgtype, "messages": topic.msgcount}
             if topic.msgtype == CLOUD:
-                entry["first"] = _first_cloud(reader, [c for c in reader.connections if c.topic == name])
+                entry["first"] = _first_cloud(reader, [c for c in reader.connections if c.topic == name], path)
             topics.append(entry)
         empty = reader.message_count == 0
         return {
@@ -68,11 +68,17 @@ def of_bag(path: Path) -> Contents:
         }
 
 
-def _first_cloud(reader: Any, connections: list[Any]) -> Contents | None:
-    first = next(reader.messages(connections), None)
-    if first is None:
-        return None
-    cloud = reader.deserialize(first[2], first[0].msgtype)
+def _first_cloud(reader: Any, connections: list[Any], path: Path) -> Contents | None:
+    """Layout of a topic's first message, or what is wrong with it."""
+    from kd_seg.serving.bag_io import decoded, messages_of
+
+    try:
+        first = next(messages_of(reader, connections, path), None)
+        if first is None:
+            return None
+        cloud = decoded(reader, first[0], first[2])
+    except DataError as error:
+        return {"unreadable": str(error)}
     return {
         "frame_id": cloud.header.frame_id,
         "height": int(cloud.height),

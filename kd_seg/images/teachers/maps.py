@@ -20,6 +20,8 @@ from kd_seg.core.config import Settings
 from kd_seg.core.errors import DataError
 from kd_seg.images.projection.cameras import Shot
 from kd_seg.images.teachers.interface import IMAGE_TEACHERS, NO_ANSWER, Answer, Provenance, SemanticMap, Tools
+from kd_seg.scans.npy import read_array
+from kd_seg.scans.pictures import read_picture
 
 
 class MapsSettings(Settings):
@@ -89,15 +91,7 @@ class MapsTeacher:
 
 
 def _read_grey(path: Path, shot: Shot) -> npt.NDArray[np.uint8]:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as picture:
-            if picture.mode not in {"L", "P"}:
-                raise DataError(f"{path} is a {picture.mode} picture; maps are 8-bit grey, one class id per pixel.")
-            ids = np.asarray(picture)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{path} is not a readable picture ({error}); export it anew.") from None
+    ids = read_picture(path, ("L", "P"))
     if ids.shape != (shot.optics.height, shot.optics.width):
         raise DataError(
             f"{path} is {ids.shape[1]}x{ids.shape[0]}, its picture is {shot.optics.width}x{shot.optics.height}; "
@@ -107,10 +101,7 @@ def _read_grey(path: Path, shot: Shot) -> npt.NDArray[np.uint8]:
 
 
 def _read_features(path: Path) -> npt.NDArray[np.float16]:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} is not a readable .npy array ({error}); export it anew.") from None
+    array = read_array(path)
     if array.ndim != 3 or array.dtype.kind != "f" or array.size == 0:
         raise DataError(f"{path} holds {array.dtype} {list(array.shape)}; features are floats of shape [D, H', W'].")
     if not np.isfinite(array).all():
