@@ -177,7 +177,7 @@ def read_spec(path: str | Path) -> Spec:
         )
     except KdSegError:
         raise
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError, LookupError) as error:
         raise CheckpointError(
             f"{path}: metadata entry {error} is missing or wrong; write the checkpoint anew."
         ) from None

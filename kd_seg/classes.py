@@ -82,7 +82,11 @@ class ClassTable:
         table = np.zeros(_TABLE_SIZE, dtype=np.uint8)
         known = np.zeros(_TABLE_SIZE, dtype=bool)
         for raw, train in self.raw_train.items():
+            if not 0 <= raw < _TABLE_SIZE or not 0 <= train <= 255:
+                raise DataError(f"Class table {self.name}: raw id {raw} or its train id {train} is out of range.")
             table[raw], known[raw] = train, True
+        if len(self.raw_ids) > 255 or any(not 0 <= raw < _TABLE_SIZE for raw in self.raw_ids):
+            raise DataError(f"Class table {self.name}: its raw ids are out of range or too many.")
         inverse = np.zeros(256, dtype=np.uint32)
         inverse[: len(self.raw_ids)] = self.raw_ids
         object.__setattr__(self, "_table", table)

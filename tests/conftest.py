@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("kd_seg", deadline=None)  # machines are shared
+settings.load_profile("kd_seg")
 
 
 @pytest.fixture(scope="module")

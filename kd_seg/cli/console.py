@@ -4,51 +4,122 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import json
 import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
+import click
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from kd_seg.core.errors import KdSegError
-from kd_seg.core.imports import import_failure
+from kd_seg.core.failures import expected
 
 T = TypeVar("T")
+
+
+class Answers(io.TextIOBase):
+    """Where results go: the standard output that the program was started with, whatever prints to it meanwhile."""
+
+    def __init__(self) -> None:
+        self._real: TextIO | None = None
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Within it only what is written here reaches the standard output; other prints go to standard error."""
+        before, self._real = self._real, sys.stdout
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                yield
+            self._real.flush()
+        finally:
+            self._real = before
+
+    def write(self, text: str) -> int:
+        """Write text."""
+        return (self._real or sys.stdout).write(text)
+
+    def flush(self) -> None:
+        """Hand on what was written."""
+        (self._real or sys.stdout).flush()
+
+    def isatty(self) -> bool:
+        """Whether a person reads."""
+        return (self._real or sys.stdout).isatty()
+
+
+answers = Answers()
 err = Console(stderr=True, highlight=False, soft_wrap=True)
-out = Console(highlight=False, soft_wrap=True)
+out = Console(file=answers, highlight=False, soft_wrap=True)  # type: ignore[arg-type]
+
+
+def claim_streams() -> None:
+    """Make the standard streams safe, once, before the first command.
+
+    A closed one is replaced by nothing; characters that the locale lacks are written as escapes; what C libraries print
+    goes to standard error.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the rest of the process
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        kept, encoding = os.dup(1), sys.stdout.encoding
+        os.dup2(2, 1)
+    except OSError:  # one of them is closed
+        return
+    sys.stdout = open(kept, "w", encoding=encoding, errors="backslashreplace")  # noqa: SIM115
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn expected errors into one sentence and an exit code; ``--debug`` (before the command) shows the traceback."""
+    """Turn every failure into one sentence and an exit code; ``--debug`` (before the command) shows the traceback."""
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
-            command(*args, **kwargs)
-        except KdSegError as error:
-            if os.environ.get("KD_SEG_DEBUG"):
-                raise
-            err.print(f"[bold red]error:[/] {_escape(str(error))}")
-            raise typer.Exit(error.exit_code) from None
+            with answers.alone():
+                command(*args, **kwargs)
+        except (typer.Exit, typer.Abort, click.ClickException):
+            raise
         except KeyboardInterrupt:
-            err.print("stopped; files already written are complete")
+            _complain("stopped; files already written are complete")
             raise typer.Exit(130) from None
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _give_up_output()
             raise typer.Exit(1) from None
         except Exception as error:
-            failure = import_failure(error)
-            if failure is None or os.environ.get("KD_SEG_DEBUG"):
+            if os.environ.get("KD_SEG_DEBUG"):
                 raise
-            err.print(f"[bold red]error:[/] {_escape(str(failure))}")
+            failure = expected(error)
+            _complain(f"[bold red]error:[/] {_escape(str(failure))}")
+            _flush_or_give_up()
             raise typer.Exit(failure.exit_code) from None
 
     return run
+
+
+def _complain(text: str) -> None:
+    with contextlib.suppress(OSError):  # nobody listens on standard error
+        err.print(text)
+
+
+def _flush_or_give_up() -> None:
+    """Leave nothing to flush at exit, where Python would complain about a full or closed output once more."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        _give_up_output()
+
+
+def _give_up_output() -> None:
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _escape(text: str) -> str:
@@ -62,7 +133,12 @@ def say(text: str) -> None:
 
 def print_json(content: Any) -> None:
     """JSON for a program, on stdout (NaN is not JSON: use None)."""
-    sys.stdout.write(json.dumps(content, allow_nan=False) + "\n")
+    tell(json.dumps(content, allow_nan=False))
+
+
+def tell(text: str) -> None:
+    """A result on stdout, with a line end."""
+    answers.write(text + "\n")
 
 
 @contextlib.contextmanager

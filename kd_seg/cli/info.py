@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kd_seg.cli.console import print_json
+from kd_seg.cli.console import print_json, tell
 
 
 def command(
@@ -29,4 +29,4 @@ def command(
         print_json(found)
         return
     for line in lines(found):
-        typer.echo(line)
+        tell(line)

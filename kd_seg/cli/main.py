@@ -11,7 +11,7 @@ import typer
 
 import kd_seg
 import kd_seg.cli
-from kd_seg.cli.console import guarded
+from kd_seg.cli.console import claim_streams, guarded
 
 app = typer.Typer(
     name="kd-seg",
@@ -53,6 +53,7 @@ _add_commands()
 
 def main() -> None:
     """Entry point of the console script."""
+    claim_streams()
     app()
 
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kd_seg.cli.console import print_json, progress, say, tracked
-from kd_seg.core.errors import DataError
+from kd_seg.core.errors import DataError, UsageError
+from kd_seg.core.failures import naming
+
+if TYPE_CHECKING:
+    from kd_seg.serving.segmenter import Segmenter
 
 
 def command(
-    source: Annotated[Path, typer.Argument(help=".bin .pcd .ply .npy, a sequence, a data root, or a bag.")],
+    sources: Annotated[
+        list[Path],
+        typer.Argument(help=".bin .pcd .ply .npy files, folders of them, sequences, data roots; or one bag."),
+    ],
     out: Annotated[Path, typer.Option(help="Folder (or .label file) for labels; bag folder, .mcap or .db3 for a bag.")],
     checkpoint: Annotated[
         Path | None, typer.Option(help="Checkpoint or run folder; default the shipped student.")
@@ -24,58 +31,115 @@ def command(
     topic: Annotated[str | None, typer.Option(help="Bag: PointCloud2 topic; may be left out if there is one.")] = None,
     storage: Annotated[str | None, typer.Option(help="Bag: mcap or sqlite3; default by the suffix of --out.")] = None,
     outputs: Annotated[
-        str, typer.Option(help="Bag: clouds to write, of segmentation,visualization,filtered.")
-    ] = "segmentation",
+        str | None, typer.Option(help="Bag: clouds to write, of segmentation (default), visualization, filtered.")
+    ] = None,
     copy_all: Annotated[bool, typer.Option("--copy-all", help="Bag: copy all messages of the input too.")] = False,
-    shard: Annotated[str | None, typer.Option(help="Every n-th scan only: i/n, i from 1.")] = None,
+    shard: Annotated[str | None, typer.Option(help="Files: every n-th scan only: i/n, i from 1.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Files: replace labels that are there.")] = False,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of the network on a CPU; 0 = library's default.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=0, max=1024, help="Threads of the network on a CPU; 0 = library's default.")
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the summary as JSON on stdout.")] = False,
 ) -> None:
     """Predict a class for every point.
 
     Scans become SemanticKITTI .label files (raw ids, as the benchmark's server takes them), bags become labelled bags.
     Intensities are taken as 0-1 for .bin files and data roots, as 0-255 for bags; for other files, give it with --set.
+    A call that was stopped goes on where it was; labels of other checkpoints or settings are never mixed in.
 
     Example: kd-seg predict DATA --out PREDICTIONS --checkpoint runs/demo_baseline
 
              kd-seg predict scan.pcd --out scan.label --set input.intensity_range=byte
 
+             kd-seg predict sweeps/ more/*.bin --out labels_of_sweeps --set input.columns=5
+
              kd-seg predict drive.mcap --topic /points --out labelled.mcap
     """
     from kd_seg.scans import is_bag
-    from kd_seg.serving.parameters import cloud_settings, read_parameters
-    from kd_seg.serving.segmenter import Segmenter
+    from kd_seg.serving.parameters import read_parameters
+    from kd_seg.serving.sources import expand, home
 
-    values = read_parameters(params, set_ or [])
+    values = read_parameters(home(params) if params is not None else None, set_ or [])
+    found, out = expand(sources), home(out)
 
     def load() -> Segmenter:
+        from kd_seg.serving.segmenter import Segmenter
+
         asked = checkpoint or values.get("checkpoint") or None
         where = device or values.get("device", "auto")
         count = threads if threads is not None else values.get("num_threads", 0)
-        segmenter = Segmenter(asked, where, values.get("precision", "auto"), count)
+        segmenter = Segmenter(home(Path(asked)) if asked else None, where, values.get("precision", "auto"), count)
         say(f"{segmenter.checkpoint_path} on {segmenter.device}")
         return segmenter
 
-    if is_bag(source):
-        from kd_seg.serving.bags import BagOptions, count_messages, label_bag
-
-        names = tuple(name.strip() for name in outputs.split(",") if name.strip())
-        options = BagOptions(topic, storage, names, copy_all, cloud_settings(values))
-        with progress("labelling", count_messages(source, options)) as advance:
-            summary = label_bag(source, out, load(), options, advance)
-    else:
-        from kd_seg.core.shard import parse_shard
-        from kd_seg.serving.label_files import label_files, plan, sensor_of
-
-        tasks = plan(source, out, *parse_shard(shard))
-        settings = sensor_of(source, values)
-        segmenter = load()
-        summary = {**label_files(segmenter, tracked(tasks, "labelling"), settings).to_json(), "out": str(out)}
+    bags = [source for source in found if is_bag(source)]
+    for option, given in (("--shard", shard is not None), ("--overwrite", overwrite)):
+        if bags and given:
+            raise UsageError(f"{option} is for files and data roots; {bags[0]} is a bag.")
+    asked_of_bags = {"--topic": topic, "--storage": storage, "--outputs": outputs, "--copy-all": copy_all or None}
+    for option, value in asked_of_bags.items():
+        if not bags and value is not None:
+            raise UsageError(f"{option} is for bags; {found[0]} is none.")
+    if bags and len(found) > 1:
+        raise UsageError(f"{bags[0]} is a bag, which is labelled alone; label the others by calls of their own.")
+    with naming(out):
+        summary = (
+            _label_bag(bags[0], out, values, (topic, storage, outputs or "segmentation", copy_all), load)
+            if bags
+            else _label_files(found, out, values, shard, overwrite, load)
+        )
     for warning in summary["warnings"]:
         say(f"warning: {warning}")
-    say(f"{summary['scans']} scans, {summary['points']:,} points, {summary['scans_per_second']:.1f} scans/s: {out}")
+    skipped = f" ({summary['skipped']} were done already)" if summary.get("skipped") else ""
+    say(
+        f"{summary['scans']} scans{skipped}, {summary['points']:,} points, "
+        f"{summary['scans_per_second']:.1f} scans/s: {out}"
+    )
     if json_:
         print_json(summary)
-    if summary["scans"] == 0:
-        raise DataError(f"Nothing in {source} was labelled; the warnings above name the reasons.")
+
+
+def _label_bag(source: Path, out: Path, values: dict[str, Any], asked: tuple[Any, ...], load: Any) -> dict[str, Any]:
+    from kd_seg.serving.bags import BagOptions, count_messages, label_bag
+    from kd_seg.serving.parameters import FILE_PARAMETERS, cloud_settings
+
+    for parameter in FILE_PARAMETERS:
+        if parameter.name in values:
+            raise UsageError(f"{parameter.name} is for files; the messages of {source} name their own fields.")
+    topic, storage, outputs, copy_all = asked
+    names = tuple(name.strip() for name in outputs.split(",") if name.strip())
+    options = BagOptions(topic, storage, names, copy_all, cloud_settings(values))
+    with progress("labelling", count_messages(source, options)) as advance:
+        summary = label_bag(source, out, load(), options, advance)
+    if summary["rejected"]:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in summary["reasons"].items())
+        summary["warnings"] = [
+            f"{summary['rejected']} of {summary['received']} clouds rejected: {reasons}", *summary["warnings"]
+        ]  # fmt: skip
+    return summary
+
+
+def _label_files(
+    sources: list[Path], out: Path, values: dict[str, Any], shard: str | None, overwrite: bool, load: Any
+) -> dict[str, Any]:
+    from kd_seg.core.shard import parse_shard
+    from kd_seg.serving.label_files import Done, format_of, label_files, output_root, sensor_of
+    from kd_seg.serving.records import Record, fingerprint
+    from kd_seg.serving.sources import plan
+
+    part, parts = parse_shard(shard)
+    tasks = plan(sources, out, part, parts)
+    settings, form = sensor_of(tasks, values), format_of(tasks, values)
+    segmenter = load()
+    record = Record(
+        output_root(out),
+        fingerprint(f"{segmenter.sha256} {segmenter.precision}", settings, form),
+        f"_{part}of{parts}" if parts > 1 else "",
+    )
+    waiting = record.waiting(tasks, overwrite, mixes=out.suffix != ".label")
+    done = Done(skipped=len(tasks) - len(waiting))
+    label_files(segmenter, tracked(waiting, "labelling"), settings, form, record, done)
+    if not tasks:
+        raise DataError(f"Shard {shard} of {', '.join(map(str, sources))} holds no scan.")
+    return {**done.to_json(), "out": str(out)}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kd_seg.cli.console import print_json, say
+from kd_seg.cli.console import print_json, say, tell
 from kd_seg.core.errors import DataError, UsageError
 
 
@@ -31,7 +31,7 @@ def command(
     settings = read_sweep(sweep)
     planned = plan(settings)
     if slurm:
-        typer.echo(array_script(sweep, settings.prepare, planned))
+        tell(array_script(sweep, settings.prepare, planned))
         return
     chosen = planned
     if only:
@@ -46,7 +46,7 @@ def command(
     if json_:
         print_json(summary.to_json())
     else:
-        typer.echo(markdown(summary))
+        tell(markdown(summary))
     say(f"table: {path}")
     if failed:
         key, reason = next(iter(failed.items()))

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kd_seg.cli.console import err, print_json, say
+from kd_seg.cli.console import err, print_json, say, tell
 from kd_seg.core.errors import UsageError
 
 
@@ -48,7 +48,7 @@ def command(
         needed = [config, *(overrides or [])]
         settings = read_training_config(config, overrides or [])
     if show_config:
-        typer.echo(yaml.safe_dump(settings.to_plain(), sort_keys=False, width=100), nl=False)
+        tell(yaml.safe_dump(settings.to_plain(), sort_keys=False, width=100).rstrip("\n"))
         return
     with training_progress() as report:
         trainer = Trainer(

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 import json
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from kd_seg.core.errors import ConfigError
+from kd_seg.core.hints import nearest
+from kd_seg.core.yaml_text import load_file, parse_value
 
 
 class Settings(BaseModel):
     """Base of every settings model: unknown keys are errors, values are frozen once validated."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 S = TypeVar("S", bound=BaseModel)
@@ -65,23 +67,7 @@ def read_yaml(path: Path, inherit: bool = True) -> dict[str, Any]:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read ({error.strerror}); check the path.") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path} is not UTF-8 text; give a YAML file.") from None
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", None)
-        place = f"{path}, line {line + 1}" if line is not None else str(path)
-        problem = getattr(error, "problem", None) or "not YAML"
-        raise ConfigError(f"{place}: {problem}; fix the YAML.") from None
-    except ValueError as error:  # a date that is none
-        raise ConfigError(f"{path}: {error}; fix the YAML.") from None
-    except RecursionError:
-        raise ConfigError(f"{path}: nested too deeply; fix the YAML.") from None
+    content = load_file(path)
     if content is None:
         content = {}
     if not isinstance(content, dict):
@@ -114,27 +100,14 @@ def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 def apply_overrides(content: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
     """Apply ``a.b.0.c=value`` overrides; values are YAML. List items are addressed by number. Returns a new mapping."""
-    result: dict[str, Any] = json.loads(json.dumps(content))
+    result: dict[str, Any] = copy.deepcopy(content)
     for override in overrides:
         path, equals, text = override.partition("=")
         if not equals or not path.strip():
             raise ConfigError(f"Override {override!r} is not of the form key=value, such as run.seed=1.")
-        try:
-            value = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError):
-            raise ConfigError(f"Override {override!r}: {text!r} is not a YAML value.") from None
-        if isinstance(value, str):
-            value = _number_like(value)
+        value = parse_value(text, f"Override {override!r}")
         _assign(result, path.strip().split("."), value, override)
     return result
-
-
-def _number_like(text: str) -> Any:
-    """YAML 1.1 reads 1e-3 as text; people mean the number."""
-    try:
-        return float(text) if any(c.isdigit() for c in text) and "e" in text.lower() else text
-    except ValueError:
-        return text
 
 
 def _assign(target: Any, keys: list[str], value: Any, override: str) -> None:
@@ -179,8 +152,8 @@ def _sentence(model: type[BaseModel], fault: Any, source: str) -> str:
     key = ".".join(str(part) for part in location)
     if fault["type"] == "extra_forbidden":
         valid = _keys_at(model, list(location[:-1]))
-        near = difflib.get_close_matches(str(location[-1]), valid, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(sorted(valid))}."
+        near = nearest(str(location[-1]), valid) or nearest(str(location[-1]), _paths(model))
+        hint = f"did you mean {near!r}?" if near else f"valid keys: {', '.join(sorted(valid))}."
         return f"{source}: unknown key {key!r}; {hint}"
     message = fault["msg"].removeprefix("Value error, ")
     got = "" if fault["type"] in {"missing", "value_error"} else f", got {fault['input']!r}"
@@ -201,6 +174,17 @@ def _keys_at(model: type[BaseModel], location: list[Any]) -> list[str]:
                 following.append(candidate)
         current = following or current
     return sorted({name for candidate in current for name in candidate.model_fields})
+
+
+def _paths(model: type[BaseModel], prefix: str = "", depth: int = 4) -> list[str]:
+    """Dotted paths of all keys of a model."""
+    found = []
+    for name, field in model.model_fields.items():
+        found.append(f"{prefix}{name}")
+        if depth:
+            for inner in _models_in(field.annotation):
+                found += _paths(inner, f"{prefix}{name}.", depth - 1)
+    return list(dict.fromkeys(found))
 
 
 def _tag_of(model: type[BaseModel]) -> str | None:

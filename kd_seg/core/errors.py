@@ -10,6 +10,11 @@ class KdSegError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        """One line that a terminal shows as it is, whatever a damaged file smuggled into it."""
+        text = " ".join(super().__str__().split())
+        return "".join(letter if letter.isprintable() else "?" for letter in text)
+
 
 class UsageError(KdSegError):
     """A command was called in a way that cannot work (exit code 2)."""

@@ -116,7 +116,9 @@ class Evaluation:
                 unknown=int(content["unknown_raw_ids"]),
                 about=dict(content["about"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except DataError:
+            raise
+        except (KeyError, TypeError, ValueError, ArithmeticError, LookupError) as error:
             raise DataError(f"{where} is no evaluation of kd-seg eval --json ({error}); write it anew.") from None
         side = len(classes) + 1
         shapes_fit = evaluation.matrix.shape == (side, side) and (

@@ -71,7 +71,8 @@ def _columns(array: np.ndarray, where: str) -> PointTable:
     if array.ndim != 2 or not 3 <= array.shape[1] <= _MOST_COLUMNS or array.dtype.kind not in "fiu":
         hint = "; it seems to be transposed" if array.ndim == 2 and array.shape[0] in range(3, 9) else ""
         raise DataError(
-            f"{where} holds {_plain(array.dtype)} {_shape(array.shape)}; points are numbers of shape [N, 3] or wider{hint}."
+            f"{where} holds {_plain(array.dtype)} {_shape(array.shape)}; "
+            f"points are numbers of shape [N, 3] or wider{hint}."
         )
     if array.shape[0] in (3, 4, 5) and array.shape[1] > 16:
         raise DataError(

@@ -25,6 +25,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from kd_seg.core.errors import DataError, UsageError
+from kd_seg.core.failures import one_line
 from kd_seg.serving.pointcloud2 import CloudRejectedError, Packed, bytes_of
 
 CLOUD = "sensor_msgs/msg/PointCloud2"
@@ -92,7 +93,7 @@ def open_bag(path: Path) -> Iterator[AnyReader]:
 
 def _unreadable(path: Path, error: Exception) -> str:
     """Why a bag cannot be opened, and the tool that helps."""
-    reason = f"{path} is not a readable bag ({first_line(error)})"
+    reason = f"{path} is not a readable bag ({one_line(error)})"
     if path.is_dir():
         if any(path.glob("*.db3*")) or any(path.glob("*.mcap*")):
             return f"{reason}; its metadata.yaml does not fit its files, run: ros2 bag reindex {path}"
@@ -136,7 +137,7 @@ def messages_of(
         except Exception as error:
             # A damaged file makes rosbags fail in many ways; all mean the same to the user.
             raise DataError(
-                f"{path} cannot be read to its end ({first_line(error)}); recover it first (mcap recover)."
+                f"{path} cannot be read to its end ({one_line(error)}); recover it first (mcap recover)."
             ) from error
         yield message
 
@@ -147,14 +148,7 @@ def decoded(reader: AnyReader, connection: Connection, raw: bytes) -> Any:
         return reader.deserialize(raw, connection.msgtype)
     except Exception as error:
         # A damaged message makes rosbags fail in many ways; each is this message's fault alone.
-        raise CloudRejectedError("unreadable", f"message cannot be deserialised: {first_line(error)}") from error
-
-
-def first_line(error: BaseException) -> str:
-    """An error's type and the first line of its text, printable."""
-    text = next(iter(str(error).strip().splitlines()), "")[:200]
-    text = "".join(letter if letter.isprintable() else "?" for letter in text)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+        raise CloudRejectedError("unreadable", f"message cannot be deserialised: {one_line(error)}") from error
 
 
 def cloud_message(store: Typestore, header: Any, packed: Packed) -> Any:

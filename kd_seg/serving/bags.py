@@ -18,6 +18,7 @@ from rosbags.interfaces import Connection
 from kd_seg.checkpoint import write_whole
 from kd_seg.core.config import digest
 from kd_seg.core.errors import DataError, UsageError
+from kd_seg.scans.point_files import READERS
 from kd_seg.serving.bag_io import (
     CLOUD,
     CLOUD_QOS,
@@ -192,9 +193,9 @@ def label_bag(
             fingerprint,
             advance,
         )
-        if tally.received == 0:
+        if tally.published == 0:
             shutil.rmtree(part)
-            raise DataError(f"{source} holds no message on its cloud topic; choose another with --topic.")
+            raise DataError(_why_nothing(source, tally))
         folder = part / "joined" / (out.stem if out.suffix in SUFFIXES else out.name)
         join([part / _segment(k) for k in range(tally.segments)], folder, plugin, store)
         tally.complete = True
@@ -205,8 +206,17 @@ def label_bag(
     return summarise(tally, out)
 
 
+def _why_nothing(source: Path, tally: Tally) -> str:
+    if tally.received == 0:
+        return f"{source} holds no message on its cloud topic; choose another with --topic."
+    reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(tally.reasons.items()))
+    return f"All {tally.received} clouds of {source} were rejected ({reasons}); nothing was written."
+
+
 def _storage(out: Path, options: BagOptions) -> str:
     by_suffix = {".mcap": "mcap", ".db3": "sqlite3"}.get(out.suffix)
+    if out.suffix.lower() in {".bag", ".label", ".txt", ".json", *READERS}:
+        raise UsageError(f"--out {out.name}: a bag is written as a folder, an .mcap or a .db3 file; name one of these.")
     if by_suffix is not None and options.storage not in (None, by_suffix):
         raise UsageError(f"{out.name} is a {by_suffix} file but --storage says {options.storage}; drop one of the two.")
     return by_suffix or options.storage or "mcap"
@@ -227,13 +237,14 @@ def _resume(part: Path, out: Path, fingerprint: str) -> Tally:
     if not (part / PROGRESS).is_file():
         if out.exists():
             raise UsageError(f"{out} exists; choose another --out or delete it.")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
+        if part.exists() and (not part.is_dir() or any(not entry.name.startswith(".") for entry in part.iterdir())):
+            raise UsageError(f"{part} is in the way and kd-seg did not write it; choose another --out or delete it.")
+        part.mkdir(parents=True, exist_ok=True)
         return Tally()
     try:
         content = json.loads((part / PROGRESS).read_text())
         known, tally = content["fingerprint"], Tally.from_json(content["tally"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, LookupError, TypeError, ArithmeticError, AttributeError, RecursionError):
         raise DataError(f"{part / PROGRESS} is broken; delete {part} and start again.") from None
     if known != fingerprint:
         raise UsageError(f"{part} was begun with another bag, checkpoint or settings; delete it to start again.")
@@ -276,6 +287,8 @@ def _label_segments(
                 if advance is not None:
                     advance(1)
             writer.close()
+            ended = work.watch.conclude() if done < SEGMENT and tally.segments == 0 else []
+            tally.warnings += [sentence for sentence in ended if sentence not in tally.warnings]
             tally.messages, tally.segments = tally.messages + done, tally.segments + 1
             tally.seconds += time.monotonic() - started
             _save(part, tally, fingerprint)

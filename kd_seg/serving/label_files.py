@@ -1,10 +1,10 @@
-"""Point files, sequences and data roots in, SemanticKITTI ``.label`` files out."""
+"""Point files in, SemanticKITTI ``.label`` files out."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +12,15 @@ import numpy as np
 
 from kd_seg.checkpoint import write_whole
 from kd_seg.classes import INVALID
-from kd_seg.core.errors import UsageError
-from kd_seg.scans import KittiSequence, Points, SemanticKitti, read_points
-from kd_seg.scans.point_files import BAG_SUFFIXES, READERS
+from kd_seg.core.errors import DataError, UsageError
+from kd_seg.scans import FileFormat
+from kd_seg.scans.point_files import read_point_file
+from kd_seg.scans.point_table import PointFile
 from kd_seg.serving.parameters import cloud_settings
 from kd_seg.serving.pointcloud2 import Decoded
-from kd_seg.serving.sensor_input import SensorSettings, frame_figures, mismatches, prepare
+from kd_seg.serving.records import Record
+from kd_seg.serving.sensor_input import FrameFigures, SensorSettings, frame_figures, mismatches, prepare
+from kd_seg.serving.sources import Task
 
 if TYPE_CHECKING:
     from kd_seg.serving.segmenter import Segmenter
@@ -25,107 +28,149 @@ if TYPE_CHECKING:
 FILE_SENSOR = {"input.intensity_range": "unit", "input.zero_is_invalid": False}
 """What files of SemanticKITTI are taken to hold, where the parameters do not say: points (0, 0, 0) are points."""
 
-
-@dataclass(frozen=True)
-class Task:
-    """One point file to be labelled."""
-
-    points: Path
-    target: Path
+LOOKED_AT = 5
+"""Scans at the start whose figures are compared with checkpoint and settings."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Done:
     """What was labelled.
 
     Attributes:
         invalid: points without a class (outside the grid, not finite), raw id 0 in the file.
+        empty: scans without a single point.
+        skipped: scans that an earlier call had labelled.
         seconds: reading and writing included.
-        warnings: what does not fit the checkpoint in the first scan.
+        warnings: what does not fit the checkpoint in the first scans, and what was odd in any; kinds: those told.
     """
 
-    scans: int
-    points: int
-    invalid: int
-    seconds: float
-    warnings: tuple[str, ...]
+    scans: int = 0
+    points: int = 0
+    invalid: int = 0
+    empty: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+    kinds: set[str] = field(default_factory=set)
 
     def to_json(self) -> dict[str, Any]:
-        """The keys that design 5 fixes for ``kd-seg predict --json``, and more."""
+        """The summary that ``kd-seg predict --json`` prints for files."""
         return {
             "scans": self.scans,
             "points": self.points,
             "scans_per_second": round(self.scans / self.seconds, 3) if self.seconds > 0 else 0.0,
             "invalid": self.invalid,
-            "warnings": list(self.warnings),
+            "empty": self.empty,
+            "skipped": self.skipped,
+            "warnings": self.warnings,
         }
 
+    def warn(self, sentence: str) -> None:
+        """Keep a warning once."""
+        if sentence not in self.warnings:
+            self.warnings.append(sentence)
 
-def plan(source: Path, out: Path, part: int = 1, parts: int = 1) -> list[Task]:
-    """What is to be labelled and where it goes.
 
-    A sequence or data root goes to ``out/sequences/NN/predictions/XXXXXX.label``; a point file to ``out`` if that ends
-    in .label, else to ``out/STEM.label``.
+def sensor_of(tasks: Sequence[Task], values: dict[str, Any]) -> SensorSettings:
+    """How the files' points are taken; ``values`` are parameters by name.
 
-    Args:
-        part, parts: take every ``parts``-th file from the ``part``-th (from 1).
-
-    Raises:
-        UsageError: the source is nothing that can be labelled. DataError: a folder is not what it should be.
+    Raises UsageError where there is a .pcd, .ply or .npy whose intensity range nobody has named.
     """
-    if source.is_file():
-        if source.suffix.lower() not in READERS:
-            known = ", ".join([*sorted(READERS), *BAG_SUFFIXES])
-            raise UsageError(f"{source} is no point file or bag that can be labelled; known suffixes: {known}.")
-        return [Task(source, out if out.suffix == ".label" else out / f"{source.stem}.label")]
-    if not source.exists():
-        raise UsageError(f"{source} does not exist; check the path.")
-    sequences = [KittiSequence(source)] if (source / "velodyne").is_dir() else SemanticKitti(source).sequences.values()
-    if out.suffix == ".label":
-        raise UsageError(f"{source} holds many scans, so --out must be a folder, not {out.name}.")
-    tasks = []
-    for sequence in sequences:
-        folder = out / "sequences" / sequence.name / "predictions"
-        for index in sequence.indices:
-            path = sequence.points_path(index)
-            tasks.append(Task(path, folder / f"{path.stem}.label"))
-    return tasks[part - 1 :: parts]
-
-
-def sensor_of(source: Path, values: dict[str, Any]) -> SensorSettings:
-    """How the source's points are taken; ``values`` are parameters by name.
-
-    Raises:
-        UsageError: a .pcd, .ply or .npy whose intensity range nobody has named.
-    """
-    if source.is_file() and source.suffix.lower() != ".bin" and "input.intensity_range" not in values:
+    other = next((task.points for task in tasks if task.points.suffix.lower() != ".bin"), None)
+    if other is not None and "input.intensity_range" not in values:
         raise UsageError(
-            f"{source.name} does not say which range its intensities have; add --set input.intensity_range=unit "
+            f"{other.name} does not say which range its intensities have; add --set input.intensity_range=unit "
             "(0 to 1), byte (0 to 255) or uint16 (0 to 65535)."
         )
     return cloud_settings({**FILE_SENSOR, **values}).sensor
 
 
-def label_files(segmenter: Segmenter, tasks: Iterable[Task], settings: SensorSettings) -> Done:
-    """Label every file, one at a time; each .label file is written whole."""
-    scans = points = invalid = 0
-    warnings: tuple[str, ...] = ()
+def format_of(tasks: Sequence[Task], values: dict[str, Any]) -> FileFormat:
+    """How files lie, by the parameters ``input.columns``, ``input.dtype`` and ``input.intensity_fields``.
+
+    Raises UsageError where one of them is named that none of the files can follow.
+    """
+    suffixes = {task.points.suffix.lower() for task in tasks}
+    for name in ("input.columns", "input.dtype"):
+        if name in values and tasks and ".bin" not in suffixes:
+            raise UsageError(f"{name} is for .bin files; {tasks[0].points.name} names its own columns.")
+    if "input.intensity_fields" in values and suffixes == {".bin"}:
+        raise UsageError("input.intensity_fields is for files that name their fields; .bin files have columns alone.")
+    fields = tuple(name for name in values.get("input.intensity_fields", ()) if name)
+    return FileFormat(int(values.get("input.columns", 0)), str(values.get("input.dtype", "auto")), fields)
+
+
+def label_files(
+    segmenter: Segmenter,
+    tasks: Iterable[Task],
+    settings: SensorSettings,
+    form: FileFormat = FileFormat(),
+    record: Record | None = None,
+    done: Done | None = None,
+) -> Done:
+    """Label every file, one at a time; each .label file is written whole.
+
+    Raises DataError where a file is at fault, or where no point of any scan lies in the checkpoint's range (a single
+    scan is then not written).
+    """
+    done = done or Done()
     started = time.monotonic()
+    present = 0
     for task in tasks:
-        class_id, said = _label(segmenter, read_points(task.points), settings, first=scans == 0)
-        warnings += said
+        plain = form if task.points.suffix.lower() == ".bin" else FileFormat(intensity_fields=form.intensity_fields)
+        file = read_point_file(task.points, plain)
+        class_id, figures = _label(segmenter, file, settings)
+        present += figures.present
+        _judge(done, task, file, figures, settings, segmenter)
+        if record is not None:
+            record.begin(task, len(class_id), len(class_id) - figures.valid)
         write_whole(task.target, segmenter.classes.class_to_raw(class_id).astype("<u4").tobytes())
-        scans, points, invalid = scans + 1, points + len(class_id), invalid + int((class_id == INVALID).sum())
-    return Done(scans, points, invalid, time.monotonic() - started, warnings)
+        done.scans, done.points = done.scans + 1, done.points + len(class_id)
+        done.invalid += int((class_id == INVALID).sum())
+    done.seconds = time.monotonic() - started
+    if done.empty:
+        done.warn(f"{done.empty} of {done.scans} scans hold no point")
+    if present and done.invalid == done.points and not done.skipped:
+        raise DataError(
+            f"No point of the {done.scans} scan{'s' * (done.scans > 1)} lies inside the checkpoint's range, so none "
+            "has a class; are these metres in the sensor's frame?"
+        )
+    return done
 
 
-def _label(
-    segmenter: Segmenter, points: Points, settings: SensorSettings, first: bool
-) -> tuple[np.ndarray, tuple[str, ...]]:
+def _label(segmenter: Segmenter, file: PointFile, settings: SensorSettings) -> tuple[np.ndarray, FrameFigures]:
+    points = file.points
     cloud = Decoded(points[:, :3], np.ascontiguousarray(points[:, 3]), 1, len(points), None)
     prepared = prepare(cloud, settings, segmenter.sensor)
     class_id = segmenter.segment(prepared).class_id
-    if not first:
-        return class_id, ()
-    figures = frame_figures(cloud, prepared, class_id)
-    return class_id, tuple(mismatches(figures, settings, segmenter.sensor).values())
+    return class_id, frame_figures(cloud, prepared, class_id)
+
+
+def _judge(
+    done: Done, task: Task, file: PointFile, figures: FrameFigures, settings: SensorSettings, segmenter: Segmenter
+) -> None:
+    """Count and tell what is odd about a scan."""
+    if len(file.points) == 0:
+        done.empty += 1
+        return
+    if done.scans >= LOOKED_AT:
+        return
+    found = mismatches(figures, settings, segmenter.sensor)
+    if file.intensity is None:
+        found.pop("intensity_constant", None)
+        names = f"; its fields: {', '.join(file.names)}; name one with --set input.intensity_fields=[NAME]"
+        done.warn(f"{task.points.suffix} files hold no intensity, taken as 0{names if file.names else ''}")
+    elif file.others:
+        done.warn(
+            f"intensity is taken from the field {file.intensity}; there is also {', '.join(file.others)} "
+            "(--set input.intensity_fields=[NAME])"
+        )
+    for kind, sentence in found.items():
+        if kind not in done.kinds:
+            done.kinds.add(kind)
+            done.warn(sentence)
+
+
+def output_root(out: Path) -> Path:
+    """The folder that a record of predictions belongs to."""
+    return out.parent if out.suffix == ".label" else out

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from array import array
 from collections.abc import Mapping
@@ -13,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from kd_seg.core.config import read_yaml
 from kd_seg.core.errors import ConfigError
+from kd_seg.core.hints import nearest
+from kd_seg.core.yaml_text import parse_value
 from kd_seg.serving.pointcloud2 import DEFAULT_INTENSITY_FIELDS, Limits
 from kd_seg.serving.sensor_input import SensorSettings
 
@@ -173,6 +172,20 @@ PARAMETERS: tuple[Parameter, ...] = (
 )
 BY_NAME: dict[str, Parameter] = {parameter.name: parameter for parameter in PARAMETERS}
 
+FILE_PARAMETERS: tuple[Parameter, ...] = (
+    Parameter("input.columns", "int", 0, "Numbers per point of .bin files; 0 = 4, checked against the file.", 0, 4096),
+    Parameter(
+        "input.dtype",
+        "string",
+        "auto",
+        "Type of .bin files' numbers; auto = float32, checked against the file.",
+        choices="auto|float32|float64|float32_be|float64_be",
+    ),
+)
+"""What kd-seg predict and eval take besides the node's parameters, for files."""
+
+OFFLINE: dict[str, Parameter] = {**BY_NAME, **{parameter.name: parameter for parameter in FILE_PARAMETERS}}
+
 
 @dataclass(frozen=True)
 class CloudSettings:
@@ -228,11 +241,8 @@ def read_parameters(path: Path | None, overrides: list[str] | None = None) -> di
         name = name.strip()
         if not equals:
             raise ConfigError(f"--set {override!r} is not of the form name=value, such as input.intensity_range=unit.")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise ConfigError(f"--set {override!r}: {text!r} is not a YAML value.") from None
-        known = BY_NAME.get(name)
+        value = parse_value(text, f"--set {override!r}")
+        known = OFFLINE.get(name)
         if known is not None and known.kind == "double" and type(value) is int:
             value = float(value)
         values[name] = _checked(name, value, "--set: ")
@@ -248,10 +258,10 @@ def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _checked(name: str, value: Any, where: str) -> Any:
-    parameter = BY_NAME.get(name)
+    parameter = OFFLINE.get(name)
     if parameter is None:
-        near = difflib.get_close_matches(name, BY_NAME, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(BY_NAME)}."
+        near = nearest(name, list(OFFLINE))
+        hint = f"did you mean {near!r}?" if near else f"known: {', '.join(OFFLINE)}."
         raise ConfigError(f"{where}unknown parameter {name!r}; {hint}")
     problem = parameter.problem(value)
     if problem is not None:

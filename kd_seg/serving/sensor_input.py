@@ -184,15 +184,24 @@ class SensorWatch:
     _runs: dict[str, int] = field(default_factory=dict)
     _sentences: dict[str, str] = field(default_factory=dict)
     _recent: deque[FrameFigures] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    _last: SensorSettings | None = None
 
     def add(self, figures: FrameFigures, settings: SensorSettings) -> list[str]:
         """Take one frame in; returns the sentences of mismatches that began to hold with it."""
         self._recent.append(figures)
+        self._last = settings
         now = mismatches(figures, settings, self.sensor)
         self._runs = {key: self._runs.get(key, 0) + 1 for key in now}
         before = set(self._sentences)
         self._sentences = {key: sentence for key, sentence in now.items() if self._runs[key] >= WINDOW}
         return [sentence for key, sentence in self._sentences.items() if key not in before]
+
+    def conclude(self) -> list[str]:
+        """Mismatches that every frame of a stream shorter than the window showed, for its end."""
+        if not 0 < len(self._recent) < WINDOW or self._last is None:
+            return []
+        now = mismatches(self._recent[-1], self._last, self.sensor)
+        return [sentence for key, sentence in now.items() if self._runs.get(key, 0) == len(self._recent)]
 
     def sentences(self) -> list[str]:
         """Mismatches that hold now."""

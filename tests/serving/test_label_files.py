@@ -11,11 +11,12 @@ from random_student import write_student
 from tiny_data import tiny_cloud, write_tiny
 
 from kd_seg.checkpoint import Sensor
-from kd_seg.core.errors import DataError, UsageError
+from kd_seg.core.errors import UsageError
 from kd_seg.scans import read_words
-from kd_seg.serving.label_files import Task, label_files, plan, sensor_of
+from kd_seg.serving.label_files import label_files, sensor_of
 from kd_seg.serving.segmenter import Segmenter
 from kd_seg.serving.sensor_input import SensorSettings
+from kd_seg.serving.sources import Task, expand, plan
 
 UNIT = SensorSettings("unit", 0.0, False)
 
@@ -27,45 +28,45 @@ def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Segmenter:
 
 def test_a_data_root_goes_to_the_benchmarks_layout(tmp_path: Path) -> None:
     data = write_tiny(tmp_path / "data", scans=2)
-    targets = [task.target.relative_to(tmp_path / "out").as_posix() for task in plan(data, tmp_path / "out")]
+    targets = [task.target.relative_to(tmp_path / "out").as_posix() for task in plan([data], tmp_path / "out")]
     assert targets == [f"sequences/{s}/predictions/{n:06d}.label" for s in ("00", "01") for n in (0, 1)]
-    sequence = plan(data / "sequences" / "01", tmp_path / "out")
-    assert [task.target for task in sequence] == [task.target for task in plan(data, tmp_path / "out")[2:]]
-    parts = [plan(data, tmp_path / "out", part, 3) for part in (1, 2, 3)]
-    assert sorted(t.target for part in parts for t in part) == sorted(t.target for t in plan(data, tmp_path / "out"))
+    sequence = plan([data / "sequences" / "01"], tmp_path / "out")
+    assert [task.target for task in sequence] == [task.target for task in plan([data], tmp_path / "out")[2:]]
+    parts = [plan([data], tmp_path / "out", part, 3) for part in (1, 2, 3)]
+    assert sorted(t.target for part in parts for t in part) == sorted(t.target for t in plan([data], tmp_path / "out"))
 
 
 def test_one_file_goes_where_it_was_told(tmp_path: Path) -> None:
     cloud = tmp_path / "scan.npy"
     np.save(cloud, np.zeros((1, 4), np.float32))
-    assert plan(cloud, tmp_path / "a.label")[0].target == tmp_path / "a.label"
-    assert plan(cloud, tmp_path / "folder")[0].target == tmp_path / "folder" / "scan.label"
+    assert plan([cloud], tmp_path / "a.label")[0].target == tmp_path / "a.label"
+    assert plan([cloud], tmp_path / "folder")[0].target == tmp_path / "folder" / "scan.label"
 
 
 def test_what_cannot_be_labelled_is_said(tmp_path: Path) -> None:
     text = tmp_path / "notes.txt"
     text.write_text("")
     with pytest.raises(UsageError, match="no point file or bag"):
-        plan(text, tmp_path)
+        plan([text], tmp_path)
     with pytest.raises(UsageError, match="does not exist"):
-        plan(tmp_path / "nowhere", tmp_path)
+        expand([tmp_path / "nowhere"])
     with pytest.raises(UsageError, match="must be a folder"):
-        plan(write_tiny(tmp_path / "data"), tmp_path / "a.label")
+        plan([write_tiny(tmp_path / "data")], tmp_path / "a.label")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no sequences/ folder"):
-        plan(tmp_path / "empty", tmp_path)
+    with pytest.raises(UsageError, match=r"holds no point file .*; it holds nothing"):
+        plan([tmp_path / "empty"], tmp_path)
 
 
 def test_other_files_must_say_their_intensity(tmp_path: Path) -> None:
     cloud = tmp_path / "scan.npy"
     np.save(cloud, np.zeros((1, 4), np.float32))
     with pytest.raises(UsageError, match=r"--set input\.intensity_range=unit"):
-        sensor_of(cloud, {})
-    assert sensor_of(cloud, {"input.intensity_range": "byte"}) == SensorSettings("byte", 0.0, False)
+        sensor_of([Task(cloud, cloud)], {})
+    assert sensor_of([Task(cloud, cloud)], {"input.intensity_range": "byte"}) == SensorSettings("byte", 0.0, False)
     scan = tmp_path / "scan.bin"
     scan.write_bytes(b"\0" * 16)
-    assert sensor_of(scan, {}) == UNIT
-    assert sensor_of(tmp_path, {"input.zero_is_invalid": True}).zero_is_invalid
+    assert sensor_of([Task(scan, scan)], {}) == UNIT
+    assert sensor_of([], {"input.zero_is_invalid": True}).zero_is_invalid
 
 
 def test_rows_without_a_class_are_raw_0_and_the_rest_as_the_segmenter_says(
