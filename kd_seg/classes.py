@@ -12,10 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from kd_seg.core.config import Settings, find_config, read_yaml, validate
 from kd_seg.core.errors import ConfigError, DataError
@@ -25,13 +26,16 @@ INVALID = 255
 
 _TABLE_SIZE = 1 << 16
 
+Channel = Annotated[int, Field(ge=0, le=255)]
+"""Red, green or blue."""
+
 
 class ClassEntry(Settings):
     """One training class as the YAML has it."""
 
     name: str
     raw: int
-    rgb: tuple[int, int, int]
+    rgb: tuple[Channel, Channel, Channel]
     thing: bool = False
     hard: bool = False
 
@@ -87,6 +91,8 @@ class ClassTable:
             table[raw], known[raw] = train, True
         if len(self.raw_ids) > 255 or any(not 0 <= raw < _TABLE_SIZE for raw in self.raw_ids):
             raise DataError(f"Class table {self.name}: its raw ids are out of range or too many.")
+        if any(type(column) is not int or not 0 <= column < len(self.names) for column in (*self.things, *self.hard)):
+            raise DataError(f"Class table {self.name}: its things or hard classes name columns that it lacks.")
         inverse = np.zeros(256, dtype=np.uint32)
         inverse[: len(self.raw_ids)] = self.raw_ids
         object.__setattr__(self, "_table", table)

@@ -34,19 +34,27 @@ def find_config(name: str | Path) -> Path:
     asked = Path(name)
     names = [asked, asked.with_name(asked.name + ".yaml")]
     for candidate in names:
-        if candidate.is_file():
+        if is_file(candidate):
             return candidate
     folders = config_folders()
     inner = [Path(*n.parts[1:]) if n.parts[:1] == ("configs",) and len(n.parts) > 1 else n for n in names]
     inner = [Path("sweeps", *n.parts[1:]) if n.parts[:1] == ("experiments",) else n for n in inner]
     for folder in folders:
         for candidate in inner:
-            if (folder / candidate).is_file():
+            if is_file(folder / candidate):
                 return folder / candidate
     known = [str(p.relative_to(f)) for f in folders for p in f.rglob("*.yaml")]
     near = difflib.get_close_matches(str(inner[-1]), known, n=3, cutoff=0.4)
     hint = f" Near names: {', '.join(near)}." if near else ""
     raise ConfigError(f"There is no config {str(name)!r} here or among the shipped ones.{hint}")
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a name that no file can have is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def config_folders() -> list[Path]:
@@ -83,7 +91,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if base is None:
         return content
     near = path.parent / str(base)
-    parent = near if near.is_file() else find_config(str(base))
+    parent = near if is_file(near) else find_config(str(base))
     if parent.resolve() in seen:
         raise ConfigError(f"{path}: base {base!r} leads back to itself; remove one of the links.")
     return merge(_read(parent, (*seen, path.resolve())), content)

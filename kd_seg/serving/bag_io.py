@@ -143,12 +143,28 @@ def messages_of(
 
 
 def decoded(reader: AnyReader, connection: Connection, raw: bytes) -> Any:
-    """A message's object; CloudRejectedError ("unreadable") where its bytes are no such message."""
+    """A PointCloud2's object; CloudRejectedError ("unreadable") where its bytes are no such message."""
     try:
-        return reader.deserialize(raw, connection.msgtype)
+        message = reader.deserialize(raw, connection.msgtype)
+        if not _is_cloud(message):
+            raise ValueError("the bag's own definition of PointCloud2 lacks fields")
+        return message
     except Exception as error:
         # A damaged message makes rosbags fail in many ways; each is this message's fault alone.
         raise CloudRejectedError("unreadable", f"message cannot be deserialised: {one_line(error)}") from error
+
+
+def _is_cloud(message: Any) -> bool:
+    """Whether a message has what a PointCloud2 has: a bag brings its own definition of the type, right or wrong."""
+    stamp = message.header.stamp
+    numbers = (message.height, message.width, message.point_step, message.row_step, stamp.sec, stamp.nanosec)
+    numbers += tuple(number for field in message.fields for number in (field.offset, field.datatype, field.count))
+    names = (message.header.frame_id, *(field.name for field in message.fields))
+    return (
+        all(isinstance(number, int) for number in numbers)
+        and all(isinstance(name, str) for name in names)
+        and memoryview(message.data).itemsize == 1
+    )
 
 
 def cloud_message(store: Typestore, header: Any, packed: Packed) -> Any:

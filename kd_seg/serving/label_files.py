@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kd_seg.checkpoint import write_whole
 from kd_seg.classes import INVALID
 from kd_seg.core.errors import DataError, UsageError
+from kd_seg.core.files import write_bytes
 from kd_seg.scans import FileFormat
 from kd_seg.scans.point_files import read_point_file
 from kd_seg.scans.point_table import PointFile
@@ -124,7 +124,7 @@ def label_files(
         _judge(done, task, file, figures, settings, segmenter)
         if record is not None:
             record.begin(task, len(class_id), len(class_id) - figures.valid)
-        write_whole(task.target, segmenter.classes.class_to_raw(class_id).astype("<u4").tobytes())
+        write_bytes(task.target, segmenter.classes.class_to_raw(class_id).astype("<u4").tobytes())
         done.scans, done.points = done.scans + 1, done.points + len(class_id)
         done.invalid += int((class_id == INVALID).sum())
     done.seconds = time.monotonic() - started

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from kd_seg.checkpoint import write_whole
+from kd_seg.core.files import write_bytes, write_json
 from kd_seg.studies.mutations.readers import READERS, Reader
 from kd_seg.studies.mutations.work import KINDS, input_of, run
 
@@ -66,8 +66,8 @@ def _run(arguments: argparse.Namespace, chosen: list[Reader], state: dict[str, A
             for number, kind, what in tally.findings:
                 print(f"{reader.name} {number}: {kind}: {what}", flush=True)
                 content = input_of(reader, made[reader.name], arguments.seed, number)
-                write_whole(arguments.out / "findings" / f"{reader.name.replace(' ', '_')}_{number}", content)
-            write_whole(state_file, json.dumps(state).encode())
+                write_bytes(arguments.out / "findings" / f"{reader.name.replace(' ', '_')}_{number}", content)
+            write_json(state_file, state)
 
 
 def table(state: dict[str, Any]) -> str:

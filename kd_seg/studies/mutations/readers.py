@@ -185,17 +185,19 @@ def _cloud(content: bytes, _: Path) -> object:
     return Decoder().decode(cloud_of(content))
 
 
-def _teacher_cache(content: bytes, path: Path) -> object:
-    from kd_seg.caches.store import Header, Store
+def _cache(content: bytes, path: Path) -> object:
+    from kd_seg.caches import Cache, CacheKind, CachePlan, Header
 
     head, _, shard = content.partition(b"\n\n")
     folder = path.with_name("cache")
     (folder / "shards").mkdir(parents=True, exist_ok=True)
     (folder / "header.json").write_bytes(head)
+    # Another file each time, as an earlier one may be mapped still.
+    (folder / "shards" / "00_000000.safetensors").unlink(missing_ok=True)
     (folder / "shards" / "00_000000.safetensors").write_bytes(shard)
-    wanted = Header("units", {}, {}, {}, ["car"], {})
-    store = Store(folder, wanted, [("00", 3)], "kd-seg prepare CONFIG")
-    return store.record(("00", 3), ["unit"]), store.width("unit")
+    plan = CachePlan(folder, CacheKind("cache", 1, 50), Header("units", {}, {}, vocabulary=["car"]), [("00", 3)])
+    cache = Cache(plan, "kd-seg prepare CONFIG")
+    return cache.record(("00", 3), ["unit"]), cache.width("unit")
 
 
 def _evaluation(path: Path) -> object:
@@ -263,7 +265,7 @@ READERS: tuple[Reader, ...] = (
     Reader(".bag", 0.01, seeds.ros1_bags, _written(_bag, ".bag")),
     Reader("bag folders", 0.01, _metadata, _bag_folder, _YAML),
     Reader("PointCloud2", 0.05, lambda _: seeds.clouds(), _cloud, [b"field", b"x", b"height", b"point_step"]),
-    Reader("teacher caches", 0.02, lambda _: seeds.teacher_caches(), _teacher_cache, _JSON),
+    Reader("caches", 0.02, seeds.caches, _cache, _JSON),
     Reader("evaluations", 0.01, lambda _: seeds.evaluations(), _written(_evaluation, ".json"), _JSON),
     Reader("run states", 0.01, lambda _: seeds.states(), _run),
 )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -223,21 +224,15 @@ def _message(store: Any, extra: dict[str, int]) -> Any:
     )
 
 
-def teacher_caches() -> list[bytes]:
-    """A shard of a teacher cache, with its header before it."""
-    from safetensors.numpy import save
+def caches(folder: Path) -> list[bytes]:
+    """A shard of a cache, with the cache's header before it."""
+    from kd_seg.caches import Header
+    from kd_seg.caches.shards import write_shard
 
-    header = {
-        "content": "units",
-        "settings": {},
-        "teacher": {},
-        "provenance": {},
-        "vocabulary": ["car"],
-        "data": {},
-        "version": 1,
-    }
-    shard = {"scans": np.array([0, 3]), "unit": np.arange(5, dtype=np.int32), "unit.offsets": np.array([0, 2, 5])}
-    return [json.dumps(header).encode() + b"\n\n" + save(shard)]
+    records = [{"unit": np.arange(2, dtype=np.int32)}, {"unit": np.arange(3, dtype=np.int32)}]
+    write_shard(folder / "shard", [("00", 0), ("00", 3)], records)
+    header = json.dumps(asdict(Header("units", {}, {}, vocabulary=["car"])))
+    return [header.encode() + b"\n\n" + (folder / "shard").read_bytes()]
 
 
 def evaluations() -> list[bytes]:
