@@ -159,7 +159,10 @@ class Output:
     Attributes:
         logits: [V, C] per voxel, rows as in the batch's coordinates.
         levels: feature taps by name; ``levels["penultimate"]`` always exists, at stride 1, rows as the logits.
+        point_logits: [N, C] of a network that tells points of one voxel apart (``spv``, out of training), rows as the
+            batch's features and meaningless outside the grid; None where the voxel's logits are its points'.
     """
 
     logits: Tensor
     levels: dict[str, Level]
+    point_logits: Tensor | None = None

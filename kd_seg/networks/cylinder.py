@@ -7,6 +7,8 @@ turn, cells on both sides of the seam are neighbours at every level, which the p
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -21,12 +23,29 @@ Wraps = tuple[bool, bool, bool]
 CUBE: Triple = (3, 3, 3)
 ACROSS: Triple = (3, 1, 3)
 ALONG: Triple = (1, 3, 3)
-LINES: tuple[Triple, ...] = ((3, 1, 1), (1, 3, 1), (1, 1, 3))
+LINES: tuple[Triple, Triple, Triple] = ((3, 1, 1), (1, 3, 1), (1, 1, 3))
 
 WIDTHS = {"nano": 8, "small": 16, "base": 32}
-"""Width w by size; base is the published network."""
+"""Width w by size."""
 
 STRIDES: tuple[Triple, ...] = ((2, 2, 2), (2, 2, 2), (2, 2, 1), (2, 2, 1))
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """Cells of the submanifold kernels.
+
+    Attributes:
+        stem, encoder: the two kernels of an asymmetric block. decoder: of its three steps. context: of its three lines.
+    """
+
+    stem: tuple[Triple, Triple] = (ALONG, ACROSS)
+    encoder: tuple[Triple, Triple] = (ACROSS, ALONG)
+    decoder: tuple[Triple, Triple, Triple] = (ALONG, ACROSS, CUBE)
+    context: tuple[Triple, Triple, Triple] = LINES
+
+
+KERNELS = Kernels()
 
 
 class Step(nn.Module):
@@ -70,9 +89,9 @@ class Asymmetric(nn.Module):
 class Encoder(nn.Module):
     """Asymmetric block, then a strided convolution; hands on both."""
 
-    def __init__(self, width_in: int, width_out: int, level: int) -> None:
+    def __init__(self, width_in: int, width_out: int, kernels: tuple[Triple, Triple], level: int) -> None:
         super().__init__()
-        self.block = Asymmetric(width_in, width_out, (ACROSS, ALONG), level - 1)
+        self.block = Asymmetric(width_in, width_out, kernels, level - 1)
         self.down = Down(width_out, width_out, CUBE, STRIDES[level - 1], f"down{level}")
 
     def forward(self, x: SparseTensor, wraps: Wraps) -> tuple[SparseTensor, SparseTensor]:
@@ -84,11 +103,11 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Submanifold step, inverse of the paired strided convolution, the skip added, three asymmetric steps."""
 
-    def __init__(self, width_in: int, width_out: int, level: int) -> None:
+    def __init__(self, width_in: int, width_out: int, kernels: tuple[Triple, Triple, Triple], level: int) -> None:
         super().__init__()
         self.before = Step(width_in, width_out, CUBE, level + 1)
         self.up = Up(width_out, width_out, CUBE, f"down{level + 1}")
-        self.steps = nn.ModuleList(Step(width_out, width_out, kernel, level) for kernel in (ALONG, ACROSS, CUBE))
+        self.steps = nn.ModuleList(Step(width_out, width_out, kernel, level) for kernel in kernels)
 
     def forward(self, x: SparseTensor, skip: SparseTensor, wraps: Wraps) -> SparseTensor:
         """Voxels of ``skip``."""
@@ -102,10 +121,10 @@ class Decoder(nn.Module):
 class Context(nn.Module):
     """Dimension-decomposition context: ``y = x * sum_axis sigmoid(BN(conv_axis x))`` over the three axes."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, kernels: tuple[Triple, Triple, Triple]) -> None:
         super().__init__()
-        self.convolutions = nn.ModuleList(Submanifold(width, width, kernel, "level0") for kernel in LINES)
-        self.norms = nn.ModuleList(nn.BatchNorm1d(width) for _ in LINES)
+        self.convolutions = nn.ModuleList(Submanifold(width, width, kernel, "level0") for kernel in kernels)
+        self.norms = nn.ModuleList(nn.BatchNorm1d(width) for _ in kernels)
 
     def forward(self, x: SparseTensor, wraps: Wraps) -> SparseTensor:
         """Same voxels and channels."""
@@ -150,21 +169,24 @@ class Cylinder(nn.Module):
 
     Args:
         width: w; 32 as published. features: point features F. classes: logits C.
+        kernels: of the submanifold convolutions. hidden: width of the widest layer on points; 8 w unless given.
 
     Levels: "enc0" (context block, stride 1, w), "enc1".."enc4" (2w, 4w, 8w, 16w; phi and rho halve each time, z at the
     first two), "dec3".."dec0" (16w, 8w, 4w, 2w), "penultimate" (4w: "dec0" beside its scaled self).
     """
 
-    def __init__(self, width: int, features: int, classes: int) -> None:
+    def __init__(
+        self, width: int, features: int, classes: int, kernels: Kernels = KERNELS, hidden: int | None = None
+    ) -> None:
         super().__init__()
         widths = [width * factor for factor in (1, 2, 4, 8, 16)]
-        self.points = PointNet(features, 8 * width, 16)
-        self.stem = Asymmetric(16, width, (ALONG, ACROSS), 0)
-        self.encoders = nn.ModuleList(Encoder(widths[i], widths[i + 1], i + 1) for i in range(4))
+        self.points = PointNet(features, hidden or 8 * width, 16)
+        self.stem = Asymmetric(16, width, kernels.stem, 0)
+        self.encoders = nn.ModuleList(Encoder(widths[i], widths[i + 1], kernels.encoder, i + 1) for i in range(4))
         inputs = (16 * width, 16 * width, 8 * width, 4 * width)
         outputs = (16 * width, 8 * width, 4 * width, 2 * width)
-        self.decoders = nn.ModuleList(Decoder(inputs[i], outputs[i], 3 - i) for i in range(4))
-        self.context = Context(2 * width)
+        self.decoders = nn.ModuleList(Decoder(inputs[i], outputs[i], kernels.decoder, 3 - i) for i in range(4))
+        self.context = Context(2 * width, kernels.context)
         self.head = Submanifold(4 * width, classes, CUBE, "level0")
         self.bias = nn.Parameter(torch.zeros(classes))
         self.channels = {f"enc{i}": w for i, w in enumerate(widths)}

@@ -76,16 +76,20 @@ class GridSettings(Settings):
     cells: tuple[int, int, int] = Field((816, 368, 48), description="cylindrical: cells along rho, phi, z")
     lower: Triple | None = Field(None, description="lower corner (m; cylindrical: m, rad, m); default by kind")
     upper: Triple | None = Field(None, description="upper corner")
+    clamp: bool = Field(
+        False, description="points beyond the range count to the border cells, of which the last begin at upper"
+    )
 
     def build(self) -> Grid:
         """The grid."""
         if self.kind == "cylindrical":
             pi = 3.141592653589793
-            return CylindricalGrid(self.cells, self.lower or (0.0, -pi, -6.4), self.upper or (81.6, pi, 3.2))
+            corners = self.lower or (0.0, -pi, -6.4), self.upper or (81.6, pi, 3.2)
+            return CylindricalGrid(self.cells, *corners, self.clamp)
         size = self.voxel_size if isinstance(self.voxel_size, tuple) else (self.voxel_size,) * 3
         if min(size) <= 0:
             raise ConfigError(f"grid.voxel_size is {self.voxel_size}; give metres above 0.")
-        return CartesianGrid(size, self.lower or (-81.6, -81.6, -35.2), self.upper or (81.6, 81.6, 6.4))
+        return CartesianGrid(size, self.lower or (-81.6, -81.6, -35.2), self.upper or (81.6, 81.6, 6.4), self.clamp)
 
 
 class StudentSettings(Settings):

@@ -9,6 +9,7 @@ range      1       distance from the sensor in metres
 remission  1       as the scan has it, 0-1
 offset     3       from the centre of the point's cell, in cells (-0.5 to 0.5), along the grid's axes
 cylinder9  9       Cylinder3D: offset from the cell's centre (m, rad, m), rho, phi, z, x, y, remission
+clamped    3       x, y, z in metres, moved into the range of a Cartesian grid (Pointcept's PointClip)
 ========== ======= =====================================================================================
 """
 
@@ -24,7 +25,15 @@ from kd_seg.core.kernels import kernel
 from kd_seg.voxels.grids import CylindricalGrid, Grid, as_rows, cylindrical
 from kd_seg.voxels.voxelize import Voxels
 
-FEATURE_WIDTHS: dict[str, int] = {"xyz": 3, "height": 1, "range": 1, "remission": 1, "offset": 3, "cylinder9": 9}
+FEATURE_WIDTHS: dict[str, int] = {
+    "xyz": 3,
+    "height": 1,
+    "range": 1,
+    "remission": 1,
+    "offset": 3,
+    "cylinder9": 9,
+    "clamped": 3,
+}
 """Columns of each point feature."""
 
 
@@ -55,14 +64,27 @@ def point_features(
         _write_usual(rows.reshape(-1), voxels.inverse, grid.lower, grid.size, features.reshape(-1))
         return features
     nine = "cylinder9" in names
-    polar = cylindrical(rows, grid.lower[1] if turned else -math.pi) if turned or nine else np.empty((0, 3))
+    polar = cylindrical(rows, _seam(grid)) if turned or nine else np.empty((0, 3))
     places = polar if turned else rows
     at = _first_columns(names)
     columns = (at["xyz"], at["height"], at["range"], at["remission"], at["offset"])
     _write(rows, places, voxels.inverse, grid.lower, grid.size, columns, features)
     if nine:
-        _write_nine(rows, places, polar, voxels.inverse, grid.lower, grid.size, at["cylinder9"], features)
+        _write_nine(rows, places, polar, voxels.inverse, _frame(grid), at["cylinder9"], features)
+    if "clamped" in names:
+        features[:, at["clamped"] : at["clamped"] + 3] = _clamped(rows, grid)
     return features
+
+
+def _seam(grid: Grid) -> float:
+    return grid.seam if isinstance(grid, CylindricalGrid) else -math.pi
+
+
+def _frame(grid: Grid) -> tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]:
+    """Lower corner, cell size, and the last cell that points beyond count to (infinite where none do)."""
+    x, y, z = grid.cells
+    last = (float(x - 1), float(y - 1), float(z - 1)) if grid.clamp else (math.inf, math.inf, math.inf)
+    return grid.lower, grid.size, last
 
 
 _USUAL = ("xyz", "remission", "offset")
@@ -166,12 +188,12 @@ def _write_nine(
     places: np.ndarray,
     polar: np.ndarray,
     inverse: np.ndarray,
-    lower: tuple[float, float, float],
-    size: tuple[float, float, float],
+    frame: tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]],
     column: int,
     out: np.ndarray,
 ) -> None:
-    """The nine of Cylinder3D, the offsets in the units of the grid's axes."""
+    """The nine of Cylinder3D, the offsets in the units of the grid's axes; ``frame`` as ``_frame`` gives it."""
+    lower, size, last = frame
     scale = (1.0 / size[0], 1.0 / size[1], 1.0 / size[2])
     for i in range(len(rows)):
         if _is_broken(rows, i):
@@ -179,8 +201,19 @@ def _write_nine(
             continue
         inside = inverse[i] >= 0
         for a in range(3):
-            out[i, column + a] = _offset(places[i, a], lower[a], scale[a]) * size[a] if inside else 0.0
+            place = (np.float64(places[i, a]) - lower[a]) * scale[a]
+            cell = min(max(np.floor(place), 0.0), last[a])
+            out[i, column + a] = (place - cell - 0.5) * size[a] if inside else 0.0
             out[i, column + 3 + a] = _known(polar[i, a])
         out[i, column + 6] = rows[i, 0]
         out[i, column + 7] = rows[i, 1]
         out[i, column + 8] = _known(rows[i, 3])
+
+
+def _clamped(rows: npt.NDArray[np.float32], grid: Grid) -> npt.NDArray[np.float32]:
+    """Positions [N, 3] moved into the range of a Cartesian grid; zeros where one is not finite."""
+    if isinstance(grid, CylindricalGrid):
+        raise ConfigError("The point feature 'clamped' needs a grid of kind cartesian, not a cylindrical one.")
+    moved = np.clip(rows[:, :3], np.array(grid.lower, np.float32), np.array(grid.upper, np.float32))
+    moved[~np.isfinite(rows[:, :3]).all(axis=1)] = 0.0
+    return moved

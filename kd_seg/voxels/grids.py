@@ -33,11 +33,14 @@ class CartesianGrid:
     Attributes:
         voxel_size: edge lengths (x, y, z) in metres.
         lower, upper: corners in metres, LiDAR frame; the range is half-open and ends at the last whole or cut voxel.
+        clamp: a point beyond the range counts to the border cell beside it, and the last cell begins at ``upper``, as
+            where points are clipped to the range before they are voxelized (Pointcept's PointClip).
     """
 
     voxel_size: Triple
     lower: Triple = (-81.6, -81.6, -35.2)
     upper: Triple = (81.6, 81.6, 6.4)
+    clamp: bool = False
 
     def __post_init__(self) -> None:
         for name in ("voxel_size", "lower", "upper"):
@@ -53,7 +56,7 @@ class CartesianGrid:
             math.ceil(round((high - low) / size, 6))
             for low, high, size in zip(self.lower, self.upper, self.voxel_size, strict=True)
         )
-        return x, y, z
+        return (x + 1, y + 1, z + 1) if self.clamp else (x, y, z)
 
     @property
     def shape(self) -> Cells:
@@ -86,11 +89,14 @@ class CylindricalGrid:
     Attributes:
         cells: (rho, phi, z).
         lower, upper: (rho in metres, phi in radians, z in metres). A range of 2 pi in phi wraps around.
+        clamp: a point beyond the range counts to the border cell beside it, the last cell begins at ``upper``, so that
+            a step is range / (cells - 1), and phi does not wrap around: the partition of Cylinder3D's released code.
     """
 
     cells: Cells = (816, 368, 48)
     lower: Triple = (0.0, -math.pi, -6.4)
     upper: Triple = (81.6, math.pi, 3.2)
+    clamp: bool = False
 
     def __post_init__(self) -> None:
         for name in ("lower", "upper"):
@@ -102,6 +108,8 @@ class CylindricalGrid:
             raise ConfigError(
                 f"grid from {self.lower} to {self.upper}: rho starts at 0 or above and phi spans at most 2 pi."
             )
+        if self.clamp and min(self.cells) < 2:
+            raise ConfigError(f"grid.cells {self.cells}: with clamp there must be at least 2 per axis.")
         _check_range(self.lower, self.upper, self.shape)
 
     @classmethod
@@ -111,19 +119,27 @@ class CylindricalGrid:
 
     @property
     def shape(self) -> Cells:
-        """Cells per axis, padded upwards to multiples of 16; an axis that wraps around is never padded."""
+        """Cells per axis, padded upwards to multiples of 16; neither an axis that wraps around nor clamp's are."""
         rho, phi, z = self.cells
+        if self.clamp:
+            return rho, phi, z
         return _padded(rho), phi if self.wraps[1] else _padded(phi), _padded(z)
 
     @property
     def wraps(self) -> tuple[bool, bool, bool]:
         """Axes whose last cell neighbours the first: phi, where it spans a whole turn."""
-        return (False, self.upper[1] - self.lower[1] > 2 * math.pi - 1e-6, False)
+        return (False, not self.clamp and self.upper[1] - self.lower[1] > 2 * math.pi - 1e-6, False)
+
+    @property
+    def seam(self) -> float:
+        """Azimuth at which phi begins; NaN where it is taken as atan2 gives it."""
+        return math.nan if self.clamp else self.lower[1]
 
     @property
     def size(self) -> Triple:
         """Steps of a cell (m, rad, m)."""
-        rho, phi, z = ((high - low) / n for low, high, n in zip(self.lower, self.upper, self.cells, strict=True))
+        steps = (n - 1 if self.clamp else n for n in self.cells)
+        rho, phi, z = ((high - low) / n for low, high, n in zip(self.lower, self.upper, steps, strict=True))
         return rho, phi, z
 
     def to_json(self) -> dict[str, Any]:
@@ -146,13 +162,17 @@ def grid_from_json(content: dict[str, Any]) -> Grid:
     if not isinstance(kind, str) or kind not in _KINDS:
         raise ConfigError(f"grid.kind is {kind!r}; it must be one of {', '.join(sorted(_KINDS))}.")
     try:
-        return _KINDS[kind](**{key: tuple(value) for key, value in settings.items()})
+        values: dict[str, Any] = {k: v if isinstance(v, bool) else tuple(v) for k, v in settings.items()}
+        return _KINDS[kind](**values)
     except TypeError as error:
         raise ConfigError(f"grid of kind {kind!r} cannot be read from {settings} ({error}).") from None
 
 
 def cylindrical(points: npt.NDArray[np.floating], lower: float = -math.pi) -> npt.NDArray[np.float64]:
-    """Points [N, >=3] (x, y, z) as [N, 3] float64 (rho, phi, z), phi in [lower, lower + 2 pi)."""
+    """Points [N, >=3] (x, y, z) as [N, 3] float64 (rho, phi, z), phi in [lower, lower + 2 pi).
+
+    Where ``lower`` is NaN, phi is as atan2 gives it, from -pi to pi, both included.
+    """
     return _cylindrical(as_rows(points), lower)
 
 
@@ -180,7 +200,9 @@ def as_rows(points: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
 
 
 def _plain(kind: str, grid: Grid) -> dict[str, Any]:
-    return {"kind": kind, **{key: list(value) for key, value in asdict(grid).items()}}
+    content = asdict(grid)
+    clamp = {"clamp": True} if content.pop("clamp") else {}
+    return {"kind": kind, **{key: list(value) for key, value in content.items()}, **clamp}
 
 
 def _padded(n: int) -> int:

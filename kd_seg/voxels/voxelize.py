@@ -9,6 +9,7 @@ hash table and no dense grid, and shuffled points cost no more than one run per 
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import dataclass
 
@@ -48,7 +49,7 @@ def voxelize(points: npt.NDArray[np.floating], grid: Grid) -> Voxels:
     """
     places: npt.NDArray[np.floating] = as_rows(points)
     if isinstance(grid, CylindricalGrid):
-        places = cylindrical(places, grid.lower[1])
+        places = cylindrical(places, grid.seam)
     x_size, y_size, z_size = grid.size
     scale = (1.0 / x_size, 1.0 / y_size, 1.0 / z_size)
     cells = (float(grid.cells[0]), float(grid.cells[1]), float(grid.cells[2]))
@@ -61,7 +62,7 @@ def voxelize(points: npt.NDArray[np.floating], grid: Grid) -> Voxels:
     inverse = np.empty(len(places), dtype=np.int32)
     packed = space.packed[: len(places)]
     runs = _runs(
-        places.reshape(-1), places.shape[1], grid.lower, scale, cells, grid.wraps[1], layout, outside,
+        places.reshape(-1), places.shape[1], grid.lower, scale, cells, (grid.wraps[1], grid.clamp), layout, outside,
         packed, space.ends, inverse,
     )  # fmt: skip
     packed = packed[len(places) - runs :]
@@ -103,19 +104,35 @@ def _workspace(points: int) -> _Workspace:
 
 
 @kernel
+def _clamped(place: np.floating, cells: float) -> np.float64:
+    """A position within the cells of an axis: the nearest of those beyond; what is not finite stays outside."""
+    if math.isinf(place):
+        return np.float64(-1.0)
+    if place < 0.0:
+        return np.float64(0.0)
+    return np.float64(cells - 0.5) if place >= cells else np.float64(place)
+
+
+@kernel
 def _cell(
     x: np.floating,
     y: np.floating,
     z: np.floating,
     cells: tuple[float, float, float],
-    wraps: bool,
+    border: tuple[bool, bool],
     y_bits: int,
     z_bits: int,
     outside: int,
 ) -> np.int64:
-    """Packed cell of a position measured in cells. Compared as floats, so that NaN is outside."""
+    """Packed cell of a position measured in cells. Compared as floats, so that NaN is outside.
+
+    ``border``: whether the second axis wraps around, and whether points beyond the grid count to its border cells.
+    """
+    wraps, clamp = border
     if wraps and y == cells[1]:  # just below a whole turn, rounded up
         y = np.float64(0.0)
+    if clamp:
+        x, y, z = _clamped(x, cells[0]), _clamped(y, cells[1]), _clamped(z, cells[2])
     inside = (x >= 0.0) & (x < cells[0]) & (y >= 0.0) & (y < cells[1]) & (z >= 0.0) & (z < cells[2])
     i, j, k = np.int64(np.int32(x)), np.int64(np.int32(y)), np.int64(np.int32(z))
     return (i << y_bits | j) << z_bits | k if inside else np.int64(outside)
@@ -128,7 +145,7 @@ def _cells(
     lower: tuple[float, float, float],
     scale: tuple[float, float, float],
     cells: tuple[float, float, float],
-    wraps: bool,
+    border: tuple[bool, bool],
     y_bits: int,
     z_bits: int,
     outside: int,
@@ -143,14 +160,14 @@ def _cells(
             x = (np.float64(flat[at]) - lower[0]) * scale[0]
             y = (np.float64(flat[at + one]) - lower[1]) * scale[1]
             z = (np.float64(flat[at + two]) - lower[2]) * scale[2]
-            found[i] = _cell(x, y, z, cells, wraps, y_bits, z_bits, outside)
+            found[i] = _cell(x, y, z, cells, border, y_bits, z_bits, outside)
     else:
         for i in range(np.uint32(len(found))):
             at = np.uint32(width) * np.uint32(i)
             x = (np.float64(flat[at]) - lower[0]) * scale[0]
             y = (np.float64(flat[at + one]) - lower[1]) * scale[1]
             z = (np.float64(flat[at + two]) - lower[2]) * scale[2]
-            found[i] = _cell(x, y, z, cells, wraps, y_bits, z_bits, outside)
+            found[i] = _cell(x, y, z, cells, border, y_bits, z_bits, outside)
 
 
 @kernel
@@ -160,7 +177,7 @@ def _runs(
     lower: tuple[float, float, float],
     scale: tuple[float, float, float],
     cells: tuple[float, float, float],
-    wraps: bool,
+    border: tuple[bool, bool],
     layout: tuple[int, int, int],
     outside: int,
     packed: np.ndarray,
@@ -181,7 +198,7 @@ def _runs(
     for start in range(0, count, _BLOCK):
         size = min(_BLOCK, count - start)
         part = flat[start * width : (start + size) * width]
-        _cells(part, width, lower, scale, cells, wraps, y_bits, z_bits, outside, block[:size])
+        _cells(part, width, lower, scale, cells, border, y_bits, z_bits, outside, block[:size])
         runs_here = run_of[start:]
         for i in range(np.uint64(size)):  # unsigned places, because Numba looks out for negative ones
             cell = block[i]

@@ -1,1 +1,0 @@
-"""Adaptation: from an unlabelled drive, and labelled simulated streets, to a student for one's own sensor."""
