@@ -82,19 +82,27 @@ class DriveFolder:
             projections: P [3, 4] by camera number.
         """
         write_bytes(self.folder / "times.txt", "".join(f"{t:.6e}\n" for t in times).encode())
-        rows = {f"P{number}": matrix for number, matrix in projections.items()} | {"Tr": tr[:3]}
-        calibration = "".join(f"{key}: {_numbers(row)}\n" for key, row in rows.items())
-        write_bytes(self.folder / "calib.txt", calibration.encode())
+        write_bytes(self.folder / "calib.txt", calibration_text(tr, projections).encode())
         if poses is not None:
-            first = invert(poses[0])
-            camera = [tr @ first @ pose @ invert(tr) for pose in poses]
-            write_bytes(self.folder / "poses.txt", "".join(f"{_numbers(p[:3])}\n" for p in camera).encode())
+            write_bytes(self.folder / "poses.txt", poses_text(poses, tr).encode())
 
     def _scan(self, index: int) -> Path:
         return self.folder / "velodyne" / f"{index:06d}.bin"
 
     def _picture(self, number: int, index: int) -> Path:
         return self.folder / f"image_{number}" / f"{index:06d}.png"
+
+
+def calibration_text(tr: Matrix, projections: dict[int, Matrix]) -> str:
+    """calib.txt: P [3, 4] by camera number, and Tr [4, 4], LiDAR to camera 0."""
+    rows = {f"P{number}": matrix for number, matrix in projections.items()} | {"Tr": tr[:3]}
+    return "".join(f"{key}: {_numbers(row)}\n" for key, row in rows.items())
+
+
+def poses_text(poses: Matrix, tr: Matrix) -> str:
+    """poses.txt: poses of camera 0 from LiDAR poses [S, 4, 4]; the first scan's is the identity."""
+    first = invert(poses[0])
+    return "".join(f"{_numbers((tr @ first @ pose @ invert(tr))[:3])}\n" for pose in poses)
 
 
 def _numbers(row: Matrix) -> str:

@@ -15,11 +15,12 @@ import torch
 from kd_seg.checkpoint import load_checkpoint, resolve, sha256, shipped
 from kd_seg.core.errors import CheckpointError, MissingDependencyError
 from kd_seg.core.kernels import kernel
-from kd_seg.networks import Output, collate, encode
+from kd_seg.networks import Batch, collate, encode
 from kd_seg.scans import Points
 from kd_seg.serving.postprocess import Answers, answers
 
 Float32 = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int32]
 
 LARGEST_COORDINATE = 1e4
 """Metres; a point farther out on any axis is invalid, whatever the grid."""
@@ -98,8 +99,8 @@ class Segmenter:
         voxelized = computed = time.perf_counter()
         logits, rows = np.empty((0, len(self.classes)), np.float32), encoded.voxels.inverse
         if len(batch.coordinates):
-            with torch.inference_mode(), on_device(self.device), self._autocast():
-                logits, rows = per_row(self.network(batch), rows)
+            found_logits, rows = self._logits(batch, rows)
+            logits = found_logits.cpu().numpy()
             computed = time.perf_counter()
         found = answers(logits, rows)
         done = time.perf_counter()
@@ -109,6 +110,28 @@ class Segmenter:
             "network": 1e3 * (computed - voxelized),
         }
         return found, timings
+
+    def distribution(self, points: Points) -> Float32:
+        """Class probabilities [N, C] of points [N, 4] as for ``segment``; rows of zeros for points without a class."""
+        encoded = encode(self._usable(points), None, self.spec.encoding)
+        inverse = encoded.voxels.inverse
+        found = np.zeros((len(points), len(self.classes)), np.float32)
+        if inverse.size and (inverse >= 0).any():
+            batch = collate([encoded], self.spec.encoding.grid).to(self.device)
+            logits, rows = self._logits(batch, inverse)
+            found[rows >= 0] = logits.softmax(dim=1).cpu().numpy()[rows[rows >= 0]]
+        return found
+
+    def _logits(self, batch: Batch, inverse: Rows) -> tuple[torch.Tensor, Rows]:
+        """Logits [R, C] float32 of a batch that is on the device and has voxels, and the row [N] of each point, -1 =
+        none: voxels, or points where the network tells these of one voxel apart.
+        """
+        with torch.inference_mode(), on_device(self.device), self._autocast():
+            output = self.network(batch)
+        if output.point_logits is None:
+            return output.logits.float(), inverse
+        own = np.arange(len(inverse), dtype=np.int32)
+        return output.point_logits.float(), np.where(inverse >= 0, own, np.int32(-1))
 
     def warm_up(self, points: int = 120_000, frames: int = 3) -> None:
         """Run ``frames`` made-up clouds of ``points`` points, so that everything is compiled before the first scan."""
@@ -129,16 +152,6 @@ class Segmenter:
 
     def _autocast(self) -> Any:
         return torch.autocast("cuda", torch.float16, enabled=self.precision == "fp16")
-
-
-def per_row(output: Output, inverse: npt.NDArray[np.int32]) -> tuple[Float32, npt.NDArray[np.int32]]:
-    """Logits [R, C] on the CPU and the row [N] of each point, -1 = none: voxels, or points where a network tells these
-    of one voxel apart.
-    """
-    if output.point_logits is None:
-        return output.logits.float().cpu().numpy(), inverse
-    own = np.arange(len(inverse), dtype=np.int32)
-    return output.point_logits.float().cpu().numpy(), np.where(inverse >= 0, own, np.int32(-1))
 
 
 def on_device(device: torch.device) -> AbstractContextManager[None]:

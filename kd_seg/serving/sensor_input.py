@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from kd_seg.checkpoint import INTENSITY_MAX, Sensor
 from kd_seg.classes import INVALID
+from kd_seg.core.geometry import Matrix, rigid
 from kd_seg.scans import Points
 from kd_seg.serving.pointcloud2 import Decoded
 
@@ -59,6 +60,11 @@ class SensorSettings:
         about_x = np.array([[1, 0, 0], [0, np.cos(roll), -np.sin(roll)], [0, np.sin(roll), np.cos(roll)]])
         about_y = np.array([[np.cos(pitch), 0, np.sin(pitch)], [0, 1, 0], [-np.sin(pitch), 0, np.cos(pitch)]])
         return np.asarray(about_y @ about_x)
+
+    def correction(self) -> Matrix:
+        """Rigid motion [4, 4] from the sensor's frame to that of the prepared points."""
+        rotation = self.levelling()
+        return rigid(np.eye(3) if rotation is None else rotation, [0.0, 0.0, self.z_offset_m])
 
 
 def prepare(cloud: Decoded, settings: SensorSettings, sensor: Sensor) -> Points:

@@ -1,0 +1,197 @@
+"""The whole adaptation: rounds of predicting, voting, trusting and training, resumable, with figures of each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kd_seg.adaptation.consolidate import Drive, predict_drive, write_labels
+from kd_seg.adaptation.dataset import drive_name, link_streets
+from kd_seg.adaptation.settings import AdaptSettings
+from kd_seg.adaptation.teacher import Teacher, fuses
+from kd_seg.checkpoint import resolve, sha256, shipped
+from kd_seg.core.config import digest, validate
+from kd_seg.core.errors import DataError, UsageError
+from kd_seg.core.files import write_json
+from kd_seg.core.progress import Progress
+from kd_seg.scans import SemanticKitti
+from kd_seg.serving.segmenter import Segmenter
+from kd_seg.serving.sensor_input import SensorSettings
+from kd_seg.training import Trainer, TrainingConfig
+from kd_seg.voxels import CartesianGrid
+
+Train = Callable[[TrainingConfig, bool], Path]
+"""Trains a configuration, resuming if asked, and returns the checkpoint."""
+
+REPORT, PLAN = "adaptation.json", "plan.json"
+
+
+@dataclass(frozen=True)
+class AdaptRequest:
+    """What is to be adapted.
+
+    Attributes:
+        drive: data root without labels (they are never opened). streets: data root with labels.
+        out: folder of the adaptation. sensor: how the drive's points are taken.
+        device, threads: of the networks.
+    """
+
+    drive: Path
+    streets: Path
+    out: Path
+    settings: AdaptSettings
+    sensor: SensorSettings
+    device: str = "auto"
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """What came out.
+
+    Attributes:
+        checkpoint: the adapted student. figures: agreement of each round and of the student, as plain data.
+    """
+
+    checkpoint: Path
+    figures: dict[str, Any]
+
+
+def adapt(request: AdaptRequest, progress: Progress, train: Train) -> Adapted:
+    """Adapt a student to the sensor of a drive; what an interrupted run has finished is not done again.
+
+    Raises UsageError where ``out`` holds another adaptation, DataError where drive or streets cannot be used.
+    """
+    data = SemanticKitti(request.drive)
+    if len(data) == 0:
+        raise DataError(f"{request.drive} holds no scan; convert a recording with kd-seg convert.")
+    settings = request.settings
+    first = resolve(settings.teacher.checkpoint) if settings.teacher.checkpoint else shipped()
+    start = resolve(settings.student) if settings.student else shipped()
+    _begin(request, first, start)
+    checkpoint, student = first, None
+    figures: dict[str, Any] = {"rounds": []}
+    for number in range(1, settings.rounds + 1):
+        folder = request.out / f"round_{number}"
+        teacher = _teacher(request, checkpoint, data)
+        drive = Drive(data, folder / "predictions")
+        predict_drive(drive, teacher, progress)
+        root = folder / "data"
+        streets = link_streets(root, SemanticKitti(request.streets))
+        backward = student if settings.trust.backward else None
+        before, after = write_labels(drive, root, teacher, settings, backward, progress)
+        figures["rounds"].append(
+            {"teacher": str(checkpoint), "fused": teacher.fuse, "before": before.to_json(), "voted": after.to_json()}
+        )
+        config = training_config(settings, start, root, streets, data, folder / "run", request.sensor)
+        checkpoint = train(config, (folder / "run" / "state.pt").exists())
+        student = _reader(drive, replace(teacher, segmenter=Segmenter(checkpoint, request.device)), folder, progress)
+        figures["rounds"][-1]["student"] = _student_figures(data, folder, settings, teacher)
+    write_json(request.out / REPORT, figures)
+    return Adapted(checkpoint, figures)
+
+
+def _begin(request: AdaptRequest, teacher: Path, student: Path) -> None:
+    """Write what is adapted from what; refuse a folder that holds another adaptation."""
+    content = {
+        "drive": str(request.drive.resolve()),
+        "streets": str(request.streets.resolve()),
+        "teacher": sha256(teacher),
+        "student": sha256(student),
+        "settings": digest(json.loads(request.settings.model_dump_json())),
+        "sensor": digest({name: list(v) if isinstance(v, tuple) else v for name, v in request.sensor.__dict__.items()}),
+    }
+    path = request.out / PLAN
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        changed = [name for name in content if found.get(name) != content[name]]
+        if changed:
+            raise UsageError(
+                f"{request.out} holds an adaptation with another {', '.join(changed)}; choose another --out, or "
+                "delete it."
+            )
+        return
+    if request.out.exists() and any(request.out.iterdir()):
+        raise UsageError(f"{request.out} is not empty and holds no adaptation; choose another --out.")
+    write_json(path, content)
+
+
+def _teacher(request: AdaptRequest, checkpoint: Path, data: SemanticKitti) -> Teacher:
+    segmenter = Segmenter(checkpoint, request.device, num_threads=request.threads)
+    sizes = [data.sequences[name].points_path(index).stat().st_size // 16 for name, index in data.keys()[::10]]
+    poses = all(sequence.poses is not None for sequence in data.sequences.values())
+    fused = fuses(request.settings.teacher, int(np.median(sizes)), poses)
+    return Teacher(segmenter, request.settings.teacher, request.sensor, fused)
+
+
+def training_config(
+    settings: AdaptSettings,
+    start: Path,
+    root: Path,
+    streets: list[str],
+    data: SemanticKitti,
+    run: Path,
+    sensor: SensorSettings,
+) -> TrainingConfig:
+    """The training of one round: streets and drive, from the student's checkpoint, in its grid."""
+    spec = Segmenter(start, "cpu").spec
+    grid = spec.encoding.grid
+    if not isinstance(grid, CartesianGrid):
+        raise UsageError(f"{start} has a cylindrical grid; adapt a student with a cartesian one.")
+    content = json.loads(json.dumps(settings.training))
+    content["data"] = {
+        **content.get("data", {}),
+        "root": str(root),
+        "train": [*streets, *(drive_name(name) for name in data.sequences)],
+        "classes": content.get("data", {}).get("classes", "semantic_kitti_19"),
+    }
+    content["grid"] = {"voxel_size": list(grid.voxel_size), "lower": list(grid.lower), "upper": list(grid.upper)}
+    content["student"] = {
+        **content.get("student", {}),
+        "network": spec.network,
+        "size": spec.size,
+        "features": list(spec.encoding.features),
+        "init": str(start),
+    }
+    content["run"] = {**content.get("run", {}), "folder": str(run)}
+    return validate(TrainingConfig, content, "the training section of the adaptation")
+
+
+def _reader(
+    drive: Drive, student: Teacher, folder: Path, progress: Progress
+) -> Callable[[str, int], npt.NDArray[np.int64]]:
+    """Class ids of the round's student by sequence and scan, predicted once and read back."""
+    own = Drive(drive.data, folder / "student")
+    predict_drive(
+        own, replace(student, settings=student.settings.model_copy(update={"views": 1}), fuse=False), progress
+    )
+    return lambda name, index: own.read(name, index).argmax(axis=1)
+
+
+def _student_figures(data: SemanticKitti, folder: Path, settings: AdaptSettings, teacher: Teacher) -> dict[str, Any]:
+    from kd_seg.adaptation.agreement import Agreement
+    from kd_seg.adaptation.consolidate import places
+
+    drive, found = Drive(data, folder / "student"), Agreement(tuple(teacher.segmenter.classes.names))
+    for name, sequence in data.sequences.items():
+        found.begin_sequence()
+        for index in sequence.indices:
+            found.add(places(sequence, index, settings.vote.voxel_m), drive.read(name, index))
+    return found.to_json()
+
+
+def train_in_process(report: Callable[[dict[str, Any]], None]) -> Train:
+    """Training in this process, with progress."""
+
+    def train(config: TrainingConfig, resume: bool) -> Path:
+        trainer = Trainer(config, report, resume=resume)
+        trainer.fit()
+        return trainer.run.last
+
+    return train

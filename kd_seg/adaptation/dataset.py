@@ -1,0 +1,87 @@
+"""The data root that a student adapts on: labelled streets, and the drive with what its teacher predicted as labels."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from kd_seg.classes import ClassTable
+from kd_seg.core.errors import DataError
+from kd_seg.core.files import write_bytes
+from kd_seg.core.geometry import Matrix, invert
+from kd_seg.drives.folder import calibration_text, poses_text
+from kd_seg.scans import KittiSequence, Points, SemanticKitti
+
+STREETS, DRIVE = "streets", "drive"
+LINKED = ("times.txt", "image_2", "image_3")
+
+
+def street_name(sequence: str) -> str:
+    """Name of a street's sequence in the combined root."""
+    return f"{STREETS}_{sequence}"
+
+
+def drive_name(sequence: str) -> str:
+    """Name of a drive's sequence in the combined root."""
+    return f"{DRIVE}_{sequence}"
+
+
+def link_streets(root: Path, streets: SemanticKitti) -> list[str]:
+    """Link every labelled sequence of the streets; DataError for one without labels. Returns the names."""
+    names = []
+    for name, sequence in streets.sequences.items():
+        if not sequence.has_labels:
+            raise DataError(f"{sequence.folder} has no labels/; streets must be labelled (kd-seg simulate makes them).")
+        link(sequence.folder, root / "sequences" / street_name(name))
+        names.append(street_name(name))
+    return names
+
+
+def begin_drive(root: Path, sequence: KittiSequence, correction: Matrix) -> Path:
+    """The folder of a drive's sequence: poses, calibration, times and pictures, never its labels.
+
+    Args:
+        correction: [4, 4], from the sensor's frame to the levelled one that the points are written in.
+    """
+    folder = root / "sequences" / drive_name(sequence.name)
+    for name in LINKED:
+        if (sequence.folder / name).exists():
+            link(sequence.folder / name, folder / name)
+    calibration, back = sequence.calibration, invert(correction)
+    if calibration is not None:
+        tr = calibration.tr @ back
+        write_bytes(folder / "calib.txt", calibration_text(tr, calibration.projections).encode())
+        if sequence.poses is not None:
+            write_bytes(folder / "poses.txt", poses_text(sequence.poses @ back, tr).encode())
+    return folder
+
+
+def write_scan(
+    folder: Path, stem: str, points: Points, trusted: npt.NDArray[np.bool_], words: npt.NDArray[np.uint32]
+) -> None:
+    """Points [N, 4] (intensities 0-1) and label words [N]; points that are not trusted are unlabelled."""
+    write_bytes(folder / "velodyne" / f"{stem}.bin", np.ascontiguousarray(points, "<f4").tobytes())
+    write_bytes(folder / "labels" / f"{stem}.label", np.where(trusted, words, 0).astype("<u4").tobytes())
+
+
+def words_of(
+    class_id: npt.NDArray[np.int64], identity: npt.NDArray[np.int64], classes: ClassTable
+) -> npt.NDArray[np.uint32]:
+    """Label words [N] from class ids [N] (255 = none) and identities [N] (0 = none), which wrap at 16 bits."""
+    raw = classes.class_to_raw(class_id.astype(np.uint8)).astype(np.uint32)
+    number = np.where(identity > 0, (identity - 1) % 65535 + 1, 0).astype(np.uint32)
+    return np.where(raw > 0, raw | (number << np.uint32(16)), 0).astype(np.uint32)
+
+
+def link(source: Path, target: Path) -> None:
+    """A symbolic link to a file or folder; DataError where something else is in its place."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    wanted = source.resolve()
+    if target.is_symlink() and Path(os.readlink(target)) == wanted:
+        return
+    if target.exists() or target.is_symlink():
+        raise DataError(f"{target} is in the way of a link to {wanted}; delete it, or choose another --out.")
+    target.symlink_to(wanted)

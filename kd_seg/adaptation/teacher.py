@@ -1,0 +1,80 @@
+"""Soft predictions of a teacher on scans without labels: averaged over views, on single scans or fused clouds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from kd_seg.adaptation.settings import TeacherSettings
+from kd_seg.core.geometry import invert, rotation_z, transform
+from kd_seg.scans import Points, Scan
+from kd_seg.serving.pointcloud2 import Decoded
+from kd_seg.serving.segmenter import Segmenter
+from kd_seg.serving.sensor_input import SensorSettings, prepare
+
+Distribution = npt.NDArray[np.float32]
+"""[N, C] class probabilities of points; rows of zeros where the network gives none."""
+
+SPARSE_POINTS = 45_000
+"""A scan with fewer is sparse: there fused clouds help a network that was trained on single scans; on denser ones they
+cost."""
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A network and how it looks at a drive.
+
+    Attributes:
+        sensor: how the drive's points are taken.
+        fuse: predict clouds fused over scans.
+    """
+
+    segmenter: Segmenter
+    settings: TeacherSettings
+    sensor: SensorSettings
+    fuse: bool
+
+    def predict(self, scan: Scan, neighbours: Sequence[Scan]) -> Distribution:
+        """Probabilities [N, C] of a scan's points, the mean over views.
+
+        Args:
+            neighbours: scans whose points are moved into the scan's frame, where clouds are fused; both need poses.
+        """
+        points = self.prepared(scan)
+        cloud = np.concatenate([points, *(self._moved(other, scan) for other in neighbours)]) if self.fuse else points
+        total = np.zeros((len(points), len(self.segmenter.classes)), np.float32)
+        for view in range(self.settings.views):
+            total += self.segmenter.distribution(turned(cloud, view, self.settings.views))[: len(points)]
+        return total / self.settings.views
+
+    def prepared(self, scan: Scan) -> Points:
+        """Points [N, 4] as the network takes them."""
+        points = scan.points
+        cloud = Decoded(points[:, :3], np.ascontiguousarray(points[:, 3]), 1, len(points), None)
+        return prepare(cloud, self.sensor, self.segmenter.sensor)
+
+    def _moved(self, other: Scan, scan: Scan) -> Points:
+        assert other.pose is not None
+        assert scan.pose is not None
+        points = self.prepared(other)
+        points[:, :3] = transform(invert(scan.pose) @ other.pose, points[:, :3])
+        return points
+
+
+def turned(points: Points, view: int, views: int) -> Points:
+    """The points turned by ``view`` of ``views`` equal parts of a circle, every second view mirrored; 0 is as it is."""
+    if view == 0:
+        return points
+    out = points.copy()
+    out[:, :2] = points[:, :2] @ rotation_z(2 * np.pi * view / views)[:2, :2].T.astype(np.float32)
+    if view % 2:
+        out[:, 1] *= -1.0
+    return out
+
+
+def fuses(settings: TeacherSettings, points_per_scan: int, has_poses: bool) -> bool:
+    """Whether clouds are fused: as the settings say, for ``auto`` where scans are sparse and poses are known."""
+    return has_poses and (settings.fuse == "ego" or (settings.fuse == "auto" and points_per_scan < SPARSE_POINTS))

@@ -1,0 +1,59 @@
+"""``kd-seg adapt``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kd_seg.cli.console import print_json, progress, say
+
+
+def command(
+    drive: Annotated[Path, typer.Argument(help="Data root of the unlabelled drive (kd-seg convert makes it).")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key=value for the configuration.")] = None,
+    streets: Annotated[
+        Path, typer.Option(help="Data root of labelled streets of that sensor (kd-seg simulate).")
+    ] = ...,  # type: ignore[assignment]
+    out: Annotated[Path, typer.Option(help="Folder of the adaptation.")] = ...,  # type: ignore[assignment]
+    config: Annotated[str, typer.Option(help="Configuration of the adaptation.")] = "adapt",
+    params: Annotated[Path | None, typer.Option(help="Parameter file of kd-seg calibrate.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    threads: Annotated[int, typer.Option(help="Threads of the networks on a CPU; 0 = library's default.")] = 0,
+    json_: Annotated[bool, typer.Option("--json", help="Print the figures as JSON on stdout.")] = False,
+) -> None:
+    """Adapt the student to a sensor by a drive without one label.
+
+    A teacher predicts the drive; its predictions vote over time through the poses, the surest of each class and range
+    are trusted, and a student learns from them beside labelled streets. labels/ of the drive is never opened. A run
+    that was interrupted goes on when the same command is given again.
+
+    Example: kd-seg adapt DRIVE --streets STREETS --out runs/my_sensor --params sensor.yaml
+
+             kd-seg predict drive.mcap --checkpoint runs/my_sensor/round_1/run --params sensor.yaml --out labelled.mcap
+    """
+    from kd_seg.adaptation.adapt import AdaptRequest, adapt, train_in_process
+    from kd_seg.adaptation.settings import AdaptSettings, sensor_settings
+    from kd_seg.cli.train import training_progress
+    from kd_seg.core.config import apply_overrides, find_config, read_yaml, validate
+    from kd_seg.serving.parameters import read_parameters
+
+    path = find_config(config)
+    settings = validate(AdaptSettings, apply_overrides(read_yaml(path), overrides or []), str(path))
+    sensor = sensor_settings(read_parameters(params))
+    request = AdaptRequest(
+        drive.expanduser(), streets.expanduser(), out.expanduser(), settings, sensor, device, threads
+    )
+    with training_progress() as report:
+        adapted = adapt(request, progress, train_in_process(report))
+    for number, figures in enumerate(adapted.figures["rounds"], 1):
+        parts = [f"{_percent(figures[key])} {key}" for key in ("before", "voted", "student")]
+        say(f"round {number}, agreement over time: {', '.join(parts)}")
+    say(f"student: {adapted.checkpoint}")
+    if json_:
+        print_json({"checkpoint": str(adapted.checkpoint), **adapted.figures})
+
+
+def _percent(figures: dict[str, Any]) -> str:
+    return "-" if figures["agreement"] is None else f"{100 * figures['agreement']:.1f} %"
