@@ -1,14 +1,60 @@
-"""The one way kernels are compiled: serial, without the GIL, cached on disk where any folder can hold the cache."""
+"""The one place that imports Numba, and the ways in which kernels are compiled.
+
+Kernels are serial and without the GIL: safe in threads and in forked workers. Compiled code is kept on disk: beside the
+source, else in the user's cache folder, else in a folder of the user's own below the system's temporary folder.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numba
+from numba.core import cgutils, types
+from numba.core import config as numba_config
+from numba.core.caching import FunctionCache
+from numba.extending import intrinsic
+
 F = TypeVar("F", bound=Callable[..., Any])
+
+__all__ = [
+    "CACHING",
+    "FunctionCache",
+    "cgutils",
+    "contracting_kernel",
+    "intrinsic",
+    "kernel",
+    "numba_config",
+    "types",
+]
+
+
+def _find_cache() -> bool:
+    """Give Numba a folder for compiled code where it has none of its own; False where no folder can be written.
+
+    Without one Numba fails when a kernel is declared, so at import: as on a read-only install without a writable home.
+    """
+    if numba_config.CACHE_DIR:  # type: ignore[attr-defined]
+        return True
+    beside = Path(__file__).resolve().parent / "__pycache__"
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path(os.path.expanduser("~")) / ".cache") / "numba"
+    if _writable(beside) or _writable(home):
+        return True
+    try:
+        folder = _temporary_folder()
+    except OSError as error:
+        logging.getLogger("kd_seg").warning(
+            "compiled kernels cannot be kept on disk (%s), so every start compiles anew; set NUMBA_CACHE_DIR", error
+        )
+        return False
+    os.environ["NUMBA_CACHE_DIR"] = str(folder)  # for the processes that this one starts
+    numba_config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
+    return True
 
 
 def _writable(folder: Path) -> bool:
@@ -18,30 +64,28 @@ def _writable(folder: Path) -> bool:
     return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
 
-def _find_cache() -> None:
-    """Give Numba a temporary cache folder where it would find none of its own and fail at import.
-
-    Numba caches beside the source, else in the user's cache folder; on a read-only install without a writable home
-    neither exists. The folder carries the user's id, so that users of one machine do not share compiled code.
-    """
-    if os.environ.get("NUMBA_CACHE_DIR"):
-        return
-    beside = Path(__file__).resolve().parent / "__pycache__"
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path(os.path.expanduser("~")) / ".cache") / "numba"
-    if _writable(beside) or _writable(home):
-        return
-    owner = os.getuid() if hasattr(os, "getuid") else "user"
-    folder = Path(tempfile.gettempdir()) / f"kd_seg_numba_{owner}"
+def _temporary_folder() -> Path:
+    """A folder that nobody else can write to: Numba runs what lies in it."""
+    root = Path(tempfile.gettempdir())
+    folder = root / f"kd_seg_numba_{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    os.environ["NUMBA_CACHE_DIR"] = str(folder)
+    found = folder.lstat()
+    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022:
+        return folder
+    return Path(tempfile.mkdtemp(prefix="kd_seg_numba_", dir=root))
 
 
-_find_cache()
-
-import numba  # noqa: E402  (NUMBA_CACHE_DIR is read when numba is imported)
+CACHING = _find_cache()
+"""Whether compiled code is kept on disk."""
 
 
 def kernel(function: F) -> F:
-    """Compile a serial kernel: ``numba.njit(cache=True, nogil=True)``; safe in threads and forked workers."""
-    compiled: F = numba.njit(cache=True, nogil=True)(function)  # type: ignore[assignment]
+    """Compile a kernel."""
+    compiled: F = numba.njit(cache=CACHING, nogil=True)(function)  # type: ignore[assignment]
+    return compiled
+
+
+def contracting_kernel(function: F) -> F:
+    """Compile a kernel in which a product and the sum it goes into may be one instruction (rounded once)."""
+    compiled: F = numba.njit(cache=CACHING, nogil=True, fastmath={"contract"})(function)  # type: ignore[assignment]
     return compiled

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
 
+from kd_seg.core.kernels import kernel
+
 _EXPONENT = np.uint32(0x7F800000)
-
-
-def _kernel(function: Callable[..., Any]) -> Any:
-    return numba.njit(cache=True, nogil=True)(function)
 
 
 # Unsigned places with a constant distance from point to point, because Numba looks out for negative ones.
 _ONE, _TWO, _THREE, _HALF = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(32)
 
 
-@_kernel
+@kernel
 def take_words(words, places, xyz, intensity):  # type: ignore[no-untyped-def]
     """Copy the bits of x, y, z into ``xyz`` [3 N] and of the intensity [N]; ``places`` as in ``Layout.words``."""
     for i in range(np.uint64(len(intensity))):
@@ -30,7 +24,7 @@ def take_words(words, places, xyz, intensity):  # type: ignore[no-untyped-def]
         intensity[i] = words[point + places[3]]
 
 
-@_kernel
+@kernel
 def pack_segmentation(xyz, inverse, answers, out, class_id):  # type: ignore[no-untyped-def]
     """Fill ``out`` uint64 [3 N] and ``class_id`` [N]; True if every coordinate is finite. Little-endian hosts only.
 
@@ -52,7 +46,7 @@ def pack_segmentation(xyz, inverse, answers, out, class_id):  # type: ignore[no-
     return not broken
 
 
-@_kernel
+@kernel
 def pack_visualization(xyz, class_id, rgb, out):  # type: ignore[no-untyped-def]
     """Fill ``out`` uint32 [N, 4] from bit patterns and colour words [256]; True if every coordinate is finite."""
     dense = True
@@ -65,7 +59,7 @@ def pack_visualization(xyz, class_id, rgb, out):  # type: ignore[no-untyped-def]
     return dense
 
 
-@_kernel
+@kernel
 def kept_are_finite(xyz, keep):  # type: ignore[no-untyped-def]
     """Whether every coordinate, given as bit patterns [N, 3], of the points in ``keep`` [N] is finite."""
     broken = False

@@ -7,16 +7,13 @@ log(sum(e^t)) - sum(t e^t) / sum(e^t).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from kd_seg.classes import INVALID
-from kd_seg.core.kernels import kernel
+from kd_seg.core.kernels import contracting_kernel, kernel
 
 Float32 = npt.NDArray[np.float32]
 Classes = npt.NDArray[np.uint8]
@@ -72,12 +69,7 @@ LEAST = np.float32(-87.0)
 """e to this is the smallest normal number that is easily made; beside a sum of 1 and more it is nothing."""
 
 
-def _fused(function: Callable[..., Any]) -> Any:
-    """A kernel in which a product and the sum it goes into may be one instruction."""
-    return numba.njit(cache=True, nogil=True, fastmath={"contract"})(function)
-
-
-@_fused
+@contracting_kernel
 def _exp(t):  # type: ignore[no-untyped-def]
     """e^t for t from LEAST to 0, within 2 units of the last place (S. Moshier, Cephes, expf); NaN stays NaN."""
     moved = np.float32(t * LOG2_E + TO_WHOLE)
@@ -127,7 +119,7 @@ def _find_largest(tile, largest, best):  # type: ignore[no-untyped-def]
             largest[v] = here if here > before else before
 
 
-@_fused
+@contracting_kernel
 def _sum_up(tile, largest, sums, products):  # type: ignore[no-untyped-def]
     """Sums over each column of ``tile`` [C, TILE] of e^t and of t e^t."""
     for v in range(TILE):

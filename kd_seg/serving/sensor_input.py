@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from kd_seg.checkpoint import INTENSITY_MAX, Sensor
 from kd_seg.classes import INVALID
 from kd_seg.core.geometry import Matrix, rigid
+from kd_seg.core.kernels import kernel
 from kd_seg.scans import Points
 from kd_seg.serving.pointcloud2 import Decoded
 
@@ -98,7 +98,7 @@ _ONE, _TWO, _THREE, _FOUR = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(
 _NOTHING, _NAN, _INFINITE = np.float32(0.0), np.float32(np.nan), np.float32(np.inf)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def fill_points(xyz, intensity, factor, largest, offset, zero_is_invalid, out):  # type: ignore[no-untyped-def]
     """Kernel of ``prepare``; ``xyz`` [3 N], ``out`` [4 N]. Selections instead of branches: several points at once."""
     for i in range(np.uint64(len(intensity))):
@@ -158,7 +158,7 @@ def frame_figures(cloud: Decoded, points: Points, class_id: npt.NDArray[np.uint8
     )
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def count_points(points, class_id, intensity):  # type: ignore[no-untyped-def]
     """Points with finite coordinates, points with a class, smallest and largest intensity of the latter."""
     present, valid = 0, 0

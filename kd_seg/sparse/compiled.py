@@ -12,9 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from numba.core.caching import FunctionCache
-
-from kd_seg.core.kernels import kernel
+from kd_seg.core.kernels import CACHING, FunctionCache, kernel
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -43,6 +41,7 @@ class VersionedCache(FunctionCache):
 def versioned_kernel(function: F) -> F:
     """Compile a serial kernel that calls kernels of other files."""
     compiled: Any = kernel(function)
-    compiled._cache = VersionedCache(compiled.py_func)
+    if CACHING:
+        compiled._cache = VersionedCache(compiled.py_func)
     made: F = compiled
     return made

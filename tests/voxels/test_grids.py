@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -70,24 +66,3 @@ def test_default_ranges() -> None:
 def test_wrong_grids_say_so(content: dict, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         grid_from_json(content)
-
-
-def test_import_without_any_place_for_a_cache(tmp_path: Path) -> None:
-    """A read-only install and no home: the kernels still compile, with their cache in the temporary folder."""
-    code = (
-        "import os\n"
-        "from pathlib import Path\n"
-        "real = os.access\n"
-        "os.access = lambda p, m, **k: str(p).startswith(os.environ['TMPDIR']) and real(p, m, **k)\n"
-        "import numpy as np\n"
-        "from kd_seg.voxels import CartesianGrid, voxelize\n"
-        "voxelize(np.zeros((3, 3), np.float32), CartesianGrid((1, 1, 1)))\n"
-        "print(os.environ['NUMBA_CACHE_DIR'])\n"
-    )
-    environment = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")}
-    environment |= {"HOME": "/nonexistent", "TMPDIR": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    folder = Path(done.stdout.strip())
-    assert folder.parent == tmp_path
-    assert list(folder.rglob("*.nbi"))

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from kd_seg.core.geometry import Matrix
+from kd_seg.core.kernels import kernel
 from kd_seg.scans import Points
 
 NEAREST_M = 1.0
@@ -103,7 +103,7 @@ def project(points: Points, optics: Optics) -> Projected:
     return Projected(pixels, depth, inside)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _project(xyz, m, width, height, pixels, depth, inside):  # type: ignore[no-untyped-def]
     for i in range(len(xyz)):
         x, y, z = np.float64(xyz[i, 0]), np.float64(xyz[i, 1]), np.float64(xyz[i, 2])

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from math import radians
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from pydantic import field_validator
 
 from kd_seg.core.config import Settings
 from kd_seg.core.errors import ConfigError
+from kd_seg.core.kernels import kernel
 from kd_seg.images.projection.project import Optics, Projected, project
 from kd_seg.scans import Points
 
@@ -146,7 +146,7 @@ def see(points: Points, optics: Optics, settings: VisibilitySettings) -> tuple[P
     return projected, visible(projected, depth_buffer(points, projected, optics, settings), settings)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _splat(xyz, pixels, depth, ax, ay, wide, high, bounds, steps, buffer):  # type: ignore[no-untyped-def]
     height, width = buffer.shape
     for i in range(len(xyz)):
@@ -179,7 +179,7 @@ def _splat(xyz, pixels, depth, ax, ay, wide, high, bounds, steps, buffer):  # ty
                     buffer[row, column] = w
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _visible(pixels, depth, inside, buffer, absolute, relative, result):  # type: ignore[no-untyped-def]
     for i in range(len(depth)):
         result[i] = False

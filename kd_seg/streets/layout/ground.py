@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from kd_seg.core.kernels import kernel
 from kd_seg.streets.layout.network import Network
 from kd_seg.streets.objects.materials import Cover, Material, ground_table
 from kd_seg.streets.objects.mesh import Floats, Mesh, build, merge
@@ -160,7 +160,7 @@ def _swell(rng: np.random.Generator) -> Floats:
     return np.column_stack([tall, number * np.cos(angle), number * np.sin(angle), rng.uniform(0, 6.28, 5)])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _look(points, segments, profiles, origin, rows, columns, starts, members):  # type: ignore[no-untyped-def]
     count, streets = len(points), len(profiles)
     cover = np.empty(count, np.uint8)
@@ -241,7 +241,7 @@ def _look(points, segments, profiles, origin, rows, columns, starts, members):  
     return cover, edge, bank, kerb
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _kerb(height, walk, beyond, along, street):  # type: ignore[no-untyped-def]
     """Kerb over the usual 0.12 m, ``beyond`` metres behind it; beside a walk lowered for a drive every 13 to 21 m."""
     kerb = height / 0.12

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from kd_seg.core.geometry import yaw_of
+from kd_seg.core.kernels import kernel
 from kd_seg.core.open3d import open3d
 from kd_seg.streets.layout.ground import GroundMap, Plan, pave
 from kd_seg.streets.layout.traffic import Track
@@ -165,7 +165,7 @@ def _scene(vertices: npt.NDArray[np.float32], triangles: npt.NDArray[np.int32]) 
     return scene
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _straighten(normal, rays):  # type: ignore[no-untyped-def]
     """Bring normals to unit length in place; cosines with the rays, always positive."""
     cosine = np.zeros(len(rays), np.float32)
@@ -177,7 +177,7 @@ def _straighten(normal, rays):  # type: ignore[no-untyped-def]
     return cosine
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _near(rays, centre, radius):  # type: ignore[no-untyped-def]
     """Rows of the rays that pass a ball."""
     found = np.empty(len(rays), np.int64)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from kd_seg.core.geometry import invert
+from kd_seg.core.kernels import kernel
 from kd_seg.streets.layout.surfaces import Surfaces
 from kd_seg.streets.layout.world import World
 from kd_seg.streets.objects.materials import GROUNDS, Cover, table
@@ -128,7 +128,7 @@ def _still() -> npt.NDArray[np.float32]:
     return still
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _rays(direction, height, time, ring, lift, shift, turn, rotation, place):  # type: ignore[no-untyped-def]
     """Rays [R, 6] (start, unit direction): as reported, in the LiDAR frame of time 0, and as they truly run, in the
     world about its centre.
@@ -156,13 +156,13 @@ def _rays(direction, height, time, ring, lift, shift, turn, rotation, place):  #
     return local, world
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _texture(x, y):  # type: ignore[no-untyped-def]
     """Patchiness of the ground at a place of the world: mean 0, standard deviation 1, in lumps of 0.4 and 1.8 m."""
     return 1.85 * (_lumps(x * 2.5, y * 2.5) + _lumps(x * 0.55 + 31.0, y * 0.55 - 17.0))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _lumps(x, y):  # type: ignore[no-untyped-def]
     """Noise between -1 and 1 drawn at whole places and straight in between."""
     i, j = np.floor(x), np.floor(y)
@@ -173,7 +173,7 @@ def _lumps(x, y):  # type: ignore[no-untyped-def]
     return (1.0 - v) * low + v * high
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _chance(i, j):  # type: ignore[no-untyped-def]
     mixed = (i * 73856093) ^ (j * 19349663)
     mixed = (mixed ^ (mixed >> 13)) * 1274126177
@@ -181,7 +181,7 @@ def _chance(i, j):  # type: ignore[no-untyped-def]
     return (mixed & 0xFFFF) / 32767.5 - 1.0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _respond(  # type: ignore[no-untyped-def]
     local, hidden, ring, rays, distance, triangle, cosine, material, albedo, word, cover, lower, centre, noise,
     chance, bias, contrast, blur, surface, covers, raws, limits,
