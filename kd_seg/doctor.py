@@ -13,10 +13,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from kd_seg.core.environment import installed, version
 from kd_seg.core.errors import KdSegError
 from kd_seg.core.imports import import_failure
 
@@ -129,7 +129,7 @@ def _open3d() -> tuple[bool, str]:
 
     ended = _ended("from kd_seg.core.open3d import open3d; open3d().t.geometry.RaycastingScene()")
     if ended is None:
-        return True, f"Open3D {_version('open3d')} imports and makes a scene to cast rays in"
+        return True, f"Open3D {version('open3d')} imports and makes a scene to cast rays in"
     packages = [SYSTEM_LIBRARIES[name] for name in missing_libraries()]
     fix = f"install {' '.join(packages)}, or run make setup" if packages else "run make setup"
     return False, f"Open3D {ended}; {fix} (needed for simulate and .pcd/.ply files only)."
@@ -150,7 +150,7 @@ def _kernels() -> tuple[bool, str]:
     folder = Path(add.stats.cache_path)
     if add(2, 3) != 5 or not any(folder.glob("doctor._add*")):
         return False, f"compiled code cannot be kept in {folder}, so every start compiles anew; set NUMBA_CACHE_DIR."
-    return True, f"Numba {_version('numba')} compiles; compiled code is kept in {folder}"
+    return True, f"Numba {version('numba')} compiles; compiled code is kept in {folder}"
 
 
 def _add(a: int, b: int) -> int:
@@ -216,21 +216,9 @@ def _ended(code: str) -> str | None:
     return f"failed ({lines[-1].strip()[:400] if lines else f'exit code {done.returncode}'})"
 
 
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "(not installed)"
-
-
 def _installed(family: str) -> str:
     """Name and version of the installed build of spconv or cumm."""
-    for suffix in ("-cu118", "-cu120", "-cu121", "-cu124", "-cu126", ""):
-        try:
-            return f"{family}{suffix} {metadata.version(family + suffix)}"
-        except metadata.PackageNotFoundError:
-            continue
-    return f"no {family}"
+    return str(installed(family) or f"no {family}")
 
 
 CHECKS: dict[str, Callable[[], tuple[bool, str]]] = {

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,11 +9,11 @@ from pathlib import Path
 
 import torch
 
-import kd_seg
 from kd_seg.benchmarks.timing import BenchRow
+from kd_seg.core.device import choose_device
 from kd_seg.core.errors import UsageError
 from kd_seg.scans import Points, SemanticKitti, read_points
-from kd_seg.serving.segmenter import on_device, pick_device
+from kd_seg.serving.segmenter import on_device
 
 
 @dataclass(frozen=True)
@@ -144,7 +142,7 @@ def bench(what: str, request: Request) -> list[BenchRow]:
         raise UsageError(f"There is no benchmark {what!r}; there are: {', '.join(BENCHES)}.")
     if request.device != "cpu" and what not in ON_DEVICES:
         raise UsageError(f"What bench {what} times is done on the CPU; --device is for {' and '.join(ON_DEVICES)}.")
-    device = pick_device(request.device)
+    device = choose_device(request.device)
     before = torch.get_num_threads()
     torch.set_num_threads(request.threads)
     try:
@@ -152,15 +150,3 @@ def bench(what: str, request: Request) -> list[BenchRow]:
             return BENCHES[what](replace(request, device=str(device)))
     finally:
         torch.set_num_threads(before)
-
-
-def machine() -> str:
-    """Processor, cores and versions in one line."""
-    name = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass  # not Linux, or an architecture without the line: the platform's own word stands
-    versions = f"Python {platform.python_version()}, torch {torch.__version__}, kd_seg {kd_seg.__version__}"
-    return f"{name}, {os.cpu_count()} cores, {platform.system()}, {versions}"

@@ -26,7 +26,8 @@ def command(
 
     Example: kd-seg bench voxelize --scan 000000.bin
     """
-    from kd_seg.benchmarks.choose import Request, bench, machine
+    from kd_seg.benchmarks.choose import Request, bench
+    from kd_seg.core.environment import machine
 
     say(f"bench {what}: the implementations run in turn; the best time of each counts")
     rows = bench(what, Request(scan, data, voxel, repeats, threads, checkpoint, device))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import time
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kd_seg.classes import INVALID
+from kd_seg.core.environment import version
 from kd_seg.core.errors import ConfigError
 from kd_seg.scans import Points
 from kd_seg.serving import pointcloud2, sensor_input
@@ -21,7 +21,7 @@ from kd_seg.serving.segmenter import Segmenter
 from kd_seg.serving.sensor_input import FrameFigures, SensorSettings
 
 INVALID_NAME = "invalid"
-PACKAGES = {"spconv": "spconv", "torch": "torch", "numba": "numba"}
+PACKAGES = ("spconv", "torch", "numba")
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class Labeller:
             "classes": len(segmenter.classes),
             "device": str(segmenter.device),
             "precision": segmenter.precision,
-            **{name: _version(package) for name, package in PACKAGES.items()},
+            **{name: version(name) for name in PACKAGES},
             "gpu_memory_mb": memory,
         }
 
@@ -172,15 +172,6 @@ def label_info_json(segmenter: Segmenter) -> str:
 def label_pairs(segmenter: Segmenter) -> list[tuple[int, str]]:
     """Class ids and names for a vision_msgs/LabelInfo, the invalid one last."""
     return [*enumerate(segmenter.classes.names), (INVALID, INVALID_NAME)]
-
-
-def _version(package: str) -> str:
-    """Version of an installed distribution, whose name may carry the CUDA version behind a hyphen."""
-    for found in importlib.metadata.distributions():
-        name = found.metadata["Name"] or ""
-        if name == package or name.startswith(f"{package}-cu"):
-            return found.version
-    return "not installed"
 
 
 def summary(error: BaseException) -> str:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from kd_seg.checkpoint import load_checkpoint, resolve, sha256, shipped
+from kd_seg.core.device import choose_device
 from kd_seg.core.errors import CheckpointError, MissingDependencyError
 from kd_seg.core.kernels import kernel
 from kd_seg.networks import Batch, collate, encode
@@ -72,7 +73,7 @@ class Segmenter:
         self.sensor = loaded.spec.sensor
         self.sha256 = sha256(self.checkpoint_path)
         self.metadata: dict[str, Any] = loaded.spec.to_json()
-        self.device = pick_device(device)
+        self.device = choose_device(device)
         self.precision = _precision(precision, self.device)
         if num_threads:
             torch.set_num_threads(num_threads)
@@ -157,24 +158,6 @@ class Segmenter:
 def on_device(device: torch.device) -> AbstractContextManager[None]:
     """Within it a CUDA device is the thread's current one, where spconv launches its kernels wherever its data lie."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
-
-
-def pick_device(name: str) -> torch.device:
-    """A torch device by name; MissingDependencyError where CUDA was asked for and is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda"):
-        if not torch.cuda.is_available():
-            raise MissingDependencyError(f"device {name} requested, no CUDA device found; set device to auto or cpu.")
-        index = int(name.partition(":")[2] or 0)
-        if index >= torch.cuda.device_count():
-            raise MissingDependencyError(
-                f"device {name} requested, there are {torch.cuda.device_count()} CUDA devices."
-            )
-        return torch.device("cuda", index)
-    if name != "cpu":
-        raise MissingDependencyError(f"device {name!r} is unknown; use auto, cpu, cuda or cuda:N.")
-    return torch.device("cpu")
 
 
 def _precision(name: str, device: torch.device) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import warnings
 from functools import lru_cache
-from importlib import metadata
 from types import ModuleType
 
 import numpy as np
 import torch
 
+from kd_seg.core.environment import installed
 from kd_seg.core.errors import MissingDependencyError
 
 
@@ -45,23 +45,9 @@ def check_numpy() -> None:
     """Raise MissingDependencyError where the installed NumPy and cumm cannot live together."""
     if int(np.__version__.split(".")[0]) < 2:
         return
-    for name in ("cumm-cu118", "cumm-cu120", "cumm-cu121", "cumm-cu124", "cumm-cu126", "cumm"):
-        try:
-            version = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-        if tuple(int(part) for part in version.split(".")[:2]) < (0, 7):
-            raise MissingDependencyError(
-                f"NumPy {np.__version__} beside {name} {version} ends the process at the first CUDA convolution; "
-                'run pip install "numpy<2", or take spconv-cu121 2.3.8.'
-            )
-
-
-def spconv_version() -> str:
-    """Version of the installed spconv build, for diagnostics; "none" if there is none."""
-    for name in ("spconv-cu118", "spconv-cu120", "spconv-cu121", "spconv-cu124", "spconv-cu126", "spconv"):
-        try:
-            return f"{name} {metadata.version(name)}"
-        except metadata.PackageNotFoundError:
-            continue
-    return "none"
+    cumm = installed("cumm")
+    if cumm is not None and tuple(int(part) for part in cumm.version.split(".")[:2]) < (0, 7):
+        raise MissingDependencyError(
+            f"NumPy {np.__version__} beside {cumm} ends the process at the first CUDA convolution; "
+            'run pip install "numpy<2", or take spconv-cu121 2.3.8.'
+        )

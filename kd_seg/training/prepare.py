@@ -9,7 +9,7 @@ from kd_seg.classes import load_classes
 from kd_seg.instances.fusion import prepare_fusion
 from kd_seg.objectives import OBJECTIVES, Objective
 from kd_seg.training.config import TrainingConfig
-from kd_seg.training.setup import cache_folder, choose_device, labelled_data, needs_fusion, training_data
+from kd_seg.training.setup import cache_folder, labelled_data, needs_fusion, training_data
 
 
 def prepare(config: TrainingConfig, work: Work) -> list[str]:

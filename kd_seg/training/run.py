@@ -6,9 +6,7 @@ import io
 import json
 import platform
 import shutil
-import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +16,11 @@ import yaml
 import kd_seg
 from kd_seg.checkpoint import write_whole
 from kd_seg.core.config import read_yaml, validate
+from kd_seg.core.environment import commit, installed
 from kd_seg.core.errors import DataError, UsageError
 from kd_seg.training.config import TrainingConfig
 
-_PACKAGES = ("torch", "numpy", "numba", "spconv-cu120", "spconv-cu121", "cumm-cu120", "scipy", "open3d", "safetensors")
+PACKAGES = ("torch", "numpy", "numba", "spconv", "cumm", "scipy", "open3d", "safetensors")
 
 
 class RunFolder:
@@ -129,18 +128,13 @@ class RunFolder:
 
 def environment() -> dict[str, Any]:
     """Versions, command, commit and machine, for ``environment.json``."""
-    versions = {}
-    for name in _PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
+    found = [one for one in map(installed, PACKAGES) if one is not None]
     return {
         "kd_seg": kd_seg.__version__,
-        "commit": _commit(),
+        "commit": commit(Path(kd_seg.__file__).resolve().parent.parent),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "python": platform.python_version(),
-        "versions": versions,
+        "versions": {one.name: one.version for one in found},
         "machine": {
             "system": platform.platform(),
             "processor": platform.machine(),
@@ -148,15 +142,3 @@ def environment() -> dict[str, Any]:
             "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
     }
-
-
-def _commit() -> str | None:
-    """Commit of the checkout that the package runs from, with ``+`` where files were changed; None outside one."""
-    folder = Path(kd_seg.__file__).resolve().parent.parent
-    try:
-        commit = subprocess.run(
-            ["git", "-C", str(folder), "describe", "--always", "--dirty=+"], capture_output=True, text=True, timeout=10
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return commit.stdout.strip() or None if commit.returncode == 0 else None

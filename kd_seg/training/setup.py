@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,8 @@ import torch
 from torch import nn
 
 from kd_seg.classes import ClassTable, load_classes
-from kd_seg.core.errors import ConfigError, DataError, MissingDependencyError
+from kd_seg.core.device import choose_device
+from kd_seg.core.errors import ConfigError, DataError
 from kd_seg.instances.fusion import Fuser
 from kd_seg.instances.paste import Paster
 from kd_seg.networks import build_network
@@ -227,21 +227,3 @@ def open_fuser(config: TrainingConfig, scans: TrainingScans, fix_command: str) -
 def cache_folder(root: str, cache: str | None = None) -> Path:
     """Where ``kd-seg prepare`` keeps libraries and teacher caches: ``data.cache``, else a folder of the data root."""
     return Path(cache) if cache is not None else Path(root) / "kd_seg_cache"
-
-
-def choose_device(name: str, rank: int = 0) -> torch.device:
-    """CPU or CUDA by name; "auto" is CUDA where it works; each of torchrun's processes gets a CUDA device of its own.
-
-    Raises MissingDependencyError if CUDA was asked for and is not there, or has fewer devices than processes.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise MissingDependencyError("device cuda requested, no CUDA device found; set run.device=cpu or auto.")
-    if name == "cpu" or not torch.cuda.is_available():
-        return torch.device("cpu")
-    count, processes = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    if processes > count:
-        raise MissingDependencyError(
-            f"{processes} processes were started beside {count} CUDA devices, and each needs its own; start at most "
-            f"{count}, or set run.device=cpu."
-        )
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", rank)) % count)

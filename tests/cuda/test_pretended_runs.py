@@ -16,6 +16,7 @@ from pretend_cuda import CUDA, DevicesMixed, pretend_cuda
 from tiny_data import tiny_cloud
 from torch import Tensor
 
+from kd_seg.core.device import choose_device
 from kd_seg.core.errors import MissingDependencyError
 from kd_seg.doctor import convolve
 from kd_seg.networks import Level, Output
@@ -26,7 +27,6 @@ from kd_seg.training.distributed import Processes
 from kd_seg.training.loader import Batches
 from kd_seg.training.prepare import prepare
 from kd_seg.training.run_log import Totals
-from kd_seg.training.setup import choose_device
 
 torch.set_num_threads(1)  # a busy machine makes two threads ten times slower (field T18)
 
