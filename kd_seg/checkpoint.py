@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,6 +17,7 @@ from torch import nn
 import kd_seg
 from kd_seg.classes import ClassTable
 from kd_seg.core.errors import CheckpointError, KdSegError
+from kd_seg.core.files import write_bytes
 from kd_seg.networks import Encoding, build_network
 from kd_seg.scans import Points
 from kd_seg.voxels import feature_width, grid_from_json
@@ -106,23 +106,9 @@ class Checkpoint:
 
 
 def save_checkpoint(path: str | Path, network: nn.Module, spec: Spec) -> None:
-    """Write weights and spec whole: to a temporary name, synced, then renamed."""
+    """Write weights and spec whole."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    write_whole(Path(path), save(state, {METADATA_KEY: json.dumps(spec.to_json(), sort_keys=True)}))
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that a reader finds the old or the new content, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(Path(path), save(state, {METADATA_KEY: json.dumps(spec.to_json(), sort_keys=True)}))
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:

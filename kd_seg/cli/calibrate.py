@@ -35,8 +35,9 @@ def command(
 
              kd-seg predict drive.mcap --params sensor.yaml --out labelled.mcap
     """
-    from kd_seg.checkpoint import read_spec, resolve, shipped, write_whole
+    from kd_seg.checkpoint import read_spec, resolve, shipped
     from kd_seg.core.errors import UsageError
+    from kd_seg.core.files import write_text
     from kd_seg.drives.calibrate import calibrate
     from kd_seg.serving.parameters import read_parameters
     from kd_seg.serving.pointcloud2 import DEFAULT_INTENSITY_FIELDS
@@ -50,7 +51,7 @@ def command(
     sensor = read_spec(resolve(checkpoint) if checkpoint else shipped()).sensor
     with progress("measuring", clouds) as advance:
         found = calibrate(source.expanduser(), sensor, topic, clouds, fields, advance)
-    write_whole(out, found.text.encode())
+    write_text(out, found.text)
     calibration_sheet(found).save(picture)
     for warning in found.warnings:
         say(f"warning: {warning}")

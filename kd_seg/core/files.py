@@ -31,9 +31,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     temporary = _beside(path)
     try:
         yield temporary
-        _sync(temporary)
-        os.replace(temporary, path)
-        _sync(path.parent)
+        put_in_place(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -50,18 +48,26 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        for path in sorted(temporary.rglob("*")):
-            _sync(path)
-        _sync(temporary)
-        try:
-            os.rename(temporary, folder)
-        except OSError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-                raise FileExistsError(errno.EEXIST, "the folder is there already", str(folder)) from None
-            raise
-        _sync(folder.parent)
+        put_in_place(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def put_in_place(finished: Path, path: Path) -> None:
+    """Give a finished file or folder its name, synced to disk; a file of that name is replaced.
+
+    Raises:
+        FileExistsError: ``path`` is a folder that is not empty.
+    """
+    for one in [*sorted(finished.rglob("*")), finished] if finished.is_dir() else [finished]:
+        _sync(one)
+    try:
+        os.replace(finished, path)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise FileExistsError(errno.EEXIST, "the folder is there already", str(path)) from None
+        raise
+    _sync(path.parent)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

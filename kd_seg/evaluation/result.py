@@ -11,6 +11,7 @@ import numpy as np
 
 from kd_seg.classes import ClassTable
 from kd_seg.core.errors import DataError
+from kd_seg.core.files import write_json
 from kd_seg.evaluation.confusion import DISTANCES, Matrix
 from kd_seg.evaluation.metrics import Scores, scores
 
@@ -145,8 +146,5 @@ def read_evaluation(path: Path) -> Evaluation:
 
 
 def write_evaluation(path: Path, evaluation: Evaluation) -> None:
-    """Write ``evaluation.json`` whole or not at all (temporary name, then rename)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(evaluation.to_json(), allow_nan=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    """Write ``evaluation.json`` whole."""
+    write_json(path, evaluation.to_json(), indent=None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from rosbags.typesys.store import Typestore
 
 from kd_seg.core.errors import DataError, UsageError
 from kd_seg.core.failures import one_line
+from kd_seg.core.files import put_in_place
 from kd_seg.serving.pointcloud2 import CloudRejectedError, Packed, bytes_of
 
 CLOUD = "sensor_msgs/msg/PointCloud2"
@@ -264,9 +264,9 @@ def join(folders: Sequence[Path], target: Path, plugin: StoragePlugin, store: Ty
 def settle(folder: Path, target: Path) -> None:
     """Move a finished bag folder to ``target``, or its one storage file where ``target`` has a bag file's suffix."""
     if target.suffix not in SUFFIXES:
-        os.replace(folder, target)
+        put_in_place(folder, target)
         return
     files = sorted(folder.glob(f"*{target.suffix}"))
     if len(files) != 1:
         raise DataError(f"{folder} holds {len(files)} {target.suffix} files, not one; delete it and retry.")
-    os.replace(files[0], target)
+    put_in_place(files[0], target)

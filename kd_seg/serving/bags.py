@@ -15,9 +15,9 @@ from typing import Any
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection
 
-from kd_seg.checkpoint import write_whole
 from kd_seg.core.config import digest
 from kd_seg.core.errors import DataError, UsageError
+from kd_seg.core.files import write_json
 from kd_seg.scans.point_files import READERS
 from kd_seg.serving.bag_io import (
     CLOUD,
@@ -254,7 +254,7 @@ def _resume(part: Path, out: Path, fingerprint: str) -> Tally:
 
 
 def _save(part: Path, tally: Tally, fingerprint: str) -> None:
-    write_whole(part / PROGRESS, json.dumps({"fingerprint": fingerprint, "tally": tally.to_json()}).encode())
+    write_json(part / PROGRESS, {"fingerprint": fingerprint, "tally": tally.to_json()})
 
 
 def _segment(number: int) -> str:

@@ -14,7 +14,8 @@ from typing import Any
 import llvmlite.binding as llvm
 from llvmlite import ir
 
-from kd_seg.core.kernels import cgutils, intrinsic, numba_config, types
+from kd_seg.core.kernels import cgutils, intrinsic, types
+from kd_seg.core.kernels import numba_config as config
 
 LANES = 16
 """Channels are padded to this multiple in accumulators and packed weights, whatever the machine: weights packed on
@@ -28,7 +29,7 @@ _I8, _I32, _I64, _F32 = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatT
 
 def _features() -> set[str]:
     """Features of the processor that Numba compiles for: NUMBA_CPU_FEATURES, else the host's."""
-    chosen: str | None = getattr(numba_config, "CPU_FEATURES", None)
+    chosen: str | None = getattr(config, "CPU_FEATURES", None)
     if chosen is not None:
         return {word[1:] for word in chosen.split(",") if word.startswith("+")}
     return {name for name, present in llvm.get_host_cpu_features().items() if present}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from kd_seg.checkpoint import write_whole
+from kd_seg.core.files import write_bytes
 from kd_seg.sweeps.table import Table
 
 
@@ -39,5 +39,5 @@ def draw_differences(table: Table, path: Path) -> bool:
     figure.suptitle(f"{table.name}: difference to {table.baseline}, paired by seed (x: one seed)", fontsize=10)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=110)
-    write_whole(path, content.getvalue())
+    write_bytes(path, content.getvalue())
     return True

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kd_seg.checkpoint import write_whole
 from kd_seg.core.config import digest
 from kd_seg.core.errors import DataError, KdSegError
+from kd_seg.core.files import put_in_place, write_json, write_text
 from kd_seg.sweeps.plan import Job, Sweep
 from kd_seg.training import RunFolder, read_training_config
 
@@ -83,7 +83,7 @@ class Runner:
             if code != 0:
                 raise DataError(f"kd-seg {command} failed ({_last_line(log)}); see {log}.")
             mark.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(mark, command.encode())
+            write_text(mark, command)
 
     def run(self, jobs: list[Job], planned: list[Job]) -> dict[str, str]:
         """Run those ``jobs`` that are not finished; returns the reason for each that could not be finished.
@@ -171,7 +171,7 @@ class Runner:
                 command = ["eval", str(job.run), "--json", *evaluation.args]
                 steps.append((command, job.result(evaluation.name)))
         job.run.mkdir(parents=True, exist_ok=True)
-        write_whole(mark, json.dumps({"digest": job.digest, "trained": bool(state.get("trained"))}).encode())
+        write_json(mark, {"digest": job.digest, "trained": bool(state.get("trained"))})
         self.say(f"{job.key}: kd-seg {' '.join(steps[0][0][:3])}")
         return Running(job, steps, started=time.monotonic())
 
@@ -188,7 +188,7 @@ class Runner:
                 return f"kd-seg {command[0]} ended with {code}: {_last_line(log)}; see {log}"
             if answer is None:
                 state = {"digest": item.job.digest, "trained": True}
-                write_whole(RunFolder(item.job.run).sweep, json.dumps(state).encode())
+                write_json(RunFolder(item.job.run).sweep, state)
             else:
                 try:
                     _keep(answer)
@@ -239,7 +239,7 @@ def _keep(answer: Path) -> None:
         json.loads(partial.read_text(encoding="utf-8"))
     except ValueError:
         raise DataError(f"{partial} is not the JSON that kd-seg eval prints; run the sweep again.") from None
-    partial.replace(answer)
+    put_in_place(partial, answer)
 
 
 def _stop(item: Running) -> None:

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from kd_seg.checkpoint import write_whole
 from kd_seg.classes import load_classes
 from kd_seg.core.errors import DataError
+from kd_seg.core.files import write_bytes, write_json, write_text
 from kd_seg.sweeps.plan import Job, RowSettings, Sweep
 from kd_seg.sweeps.statistics import Interval, interval, paired
 from kd_seg.training import read_training_config
@@ -163,14 +163,14 @@ def write_results(table: Table, jobs: list[Job], prepare: list[str], folder: Pat
 
     folder.mkdir(parents=True, exist_ok=True)
     drawn = draw_differences(table, folder / "differences.png")
-    write_whole(folder / "table.json", (json.dumps(table.to_json(), indent=1, allow_nan=False) + "\n").encode())
-    write_whole(folder / "commands.txt", commands(jobs, prepare).encode())
+    write_json(folder / "table.json", table.to_json())
+    write_text(folder / "commands.txt", commands(jobs, prepare))
     path = folder / "table.md"
-    write_whole(path, markdown(table, "differences.png" if drawn else None).encode())
+    write_text(path, markdown(table, "differences.png" if drawn else None))
     if docs is not None:
         name = f"pictures/{table.name}.png"
         if drawn:
-            write_whole(docs.parent / name, (folder / "differences.png").read_bytes())
+            write_bytes(docs.parent / name, (folder / "differences.png").read_bytes())
         _write_section(docs, table.name, markdown(table, name if drawn else None))
     return path
 
@@ -185,4 +185,4 @@ def _write_section(docs: Path, name: str, text: str) -> None:
         content = re.sub(pattern, lambda _: section, content, flags=re.DOTALL)
     else:
         content = f"{content.rstrip()}\n\n## {name}\n\n{section}\n"
-    write_whole(docs, content.encode())
+    write_text(docs, content)

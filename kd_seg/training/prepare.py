@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from kd_seg.caches import Work
 from kd_seg.classes import load_classes
+from kd_seg.core.device import choose_device
 from kd_seg.instances.fusion import prepare_fusion
 from kd_seg.objectives import OBJECTIVES, Objective
 from kd_seg.training.config import TrainingConfig

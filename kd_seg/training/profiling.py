@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
-from kd_seg.checkpoint import write_whole
+from kd_seg.core.files import whole_file, write_text
 from kd_seg.training.run import RunFolder
 
 SKIPPED, WARM_UP, STEPS = 1, 2, 10
@@ -38,5 +38,6 @@ def _keep(found: profile, run: RunFolder) -> None:
     """Write the table and the timeline."""
     order = "cuda_time_total" if torch.cuda.is_available() else "cpu_time_total"
     table = found.key_averages().table(sort_by=order, row_limit=ROWS, max_name_column_width=60)
-    write_whole(run.profile, table.encode())
-    found.export_chrome_trace(str(run.trace))
+    write_text(run.profile, table)
+    with whole_file(run.trace) as temporary:
+        found.export_chrome_trace(str(temporary))

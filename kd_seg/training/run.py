@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import platform
 import shutil
@@ -14,10 +13,10 @@ import torch
 import yaml
 
 import kd_seg
-from kd_seg.checkpoint import write_whole
 from kd_seg.core.config import read_yaml, validate
 from kd_seg.core.environment import commit, installed
 from kd_seg.core.errors import DataError, UsageError
+from kd_seg.core.files import whole_file, write_bytes, write_json, write_text
 from kd_seg.training.config import TrainingConfig
 
 PACKAGES = ("torch", "numpy", "numba", "spconv", "cumm", "scipy", "open3d", "safetensors")
@@ -64,8 +63,8 @@ class RunFolder:
             self._clear()
         self.path.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(config.to_plain(), sort_keys=False, width=100)
-        write_whole(self.environment, json.dumps(environment(), indent=1).encode())
-        write_whole(self.config, text.encode())
+        write_json(self.environment, environment())
+        write_text(self.config, text)
 
     def _clear(self) -> None:
         """Remove what a run wrote, nothing else; a sweep's mark stays, as the sweep begins the run."""
@@ -83,9 +82,8 @@ class RunFolder:
 
     def save_state(self, state: dict[str, Any]) -> None:
         """Write ``state.pt`` whole."""
-        content = io.BytesIO()
-        torch.save(state, content)
-        write_whole(self.state, content.getvalue())
+        with whole_file(self.state) as temporary:
+            torch.save(state, temporary)
 
     def read_state(self) -> dict[str, Any]:
         """Read ``state.pt`` without running code from it; DataError if there is none."""
@@ -106,7 +104,7 @@ class RunFolder:
         """Add a line to a log of few lines; the file is whole at any time."""
         path = self.log(name)
         before = path.read_bytes() if path.is_file() else b""
-        write_whole(path, before + (json.dumps({"step": step, **line}) + "\n").encode())
+        write_bytes(path, before + (json.dumps({"step": step, **line}) + "\n").encode())
 
     def trim(self, step: int, epoch_steps: int) -> None:
         """Forget what all logs say of steps after ``step`` (written after the last save, before a kill).
@@ -123,7 +121,7 @@ class RunFolder:
                         kept.append(text)
                 except (ValueError, AttributeError):
                     continue  # a line cut off by the kill
-            write_whole(path, "".join(f"{text}\n" for text in kept).encode())
+            write_text(path, "".join(f"{text}\n" for text in kept))
 
 
 def environment() -> dict[str, Any]:

@@ -10,8 +10,9 @@ from typing import Any
 from torch import nn
 
 import kd_seg
-from kd_seg.checkpoint import Sensor, Spec, read_spec, resolve, save_checkpoint, write_whole
+from kd_seg.checkpoint import Sensor, Spec, read_spec, resolve, save_checkpoint
 from kd_seg.core.config import digest
+from kd_seg.core.files import write_bytes
 from kd_seg.training.config import TrainingConfig
 from kd_seg.training.progress import RunProgress
 from kd_seg.training.run import RunFolder
@@ -54,7 +55,7 @@ class RunSaver:
             return
         if score > self.best:
             self.best = score
-            write_whole(self.run.best, self.run.last.read_bytes())
+            write_bytes(self.run.best, self.run.last.read_bytes())
         self.run.save_state({**self._state, "best": self.best, "scored": self.scored})
 
     def restore(self, state: dict[str, Any]) -> None:

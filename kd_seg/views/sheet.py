@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from kd_seg.core.errors import KdSegError
+from kd_seg.core.files import whole_file
 from kd_seg.views.colours import GROUND, LINE, MUTED, TEXT, Colours, css
 from kd_seg.views.raster import Image
 
@@ -121,11 +122,8 @@ class Sheet:
 
     def save(self, path: Path) -> None:
         """Write the picture whole; KdSegError names a path or suffix that cannot be written."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.stem}.part{path.suffix}")
         try:
-            self.figure.savefig(temporary, facecolor=css(GROUND))
-            temporary.replace(path)
+            with whole_file(path) as temporary:
+                self.figure.savefig(temporary, facecolor=css(GROUND), format=path.suffix.removeprefix(".") or "png")
         except (OSError, ValueError) as error:
-            temporary.unlink(missing_ok=True)
             raise KdSegError(f"{path} cannot be written ({error}); give a .png, .jpg, .svg or .pdf path.") from None

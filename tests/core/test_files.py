@@ -80,6 +80,19 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "f").iterdir()] == ["in"]
 
 
+def test_what_is_finished_takes_the_place_of_a_file_but_not_of_a_full_folder(tmp_path: Path) -> None:
+    (tmp_path / "new").write_text("new")
+    (tmp_path / "old").write_text("old")
+    files.put_in_place(tmp_path / "new", tmp_path / "old")
+    assert (tmp_path / "old").read_text() == "new"
+    for name in ("folder", "full"):
+        (tmp_path / name / "in").mkdir(parents=True)
+    with pytest.raises(FileExistsError, match="full"):
+        files.put_in_place(tmp_path / "folder", tmp_path / "full")
+    files.put_in_place(tmp_path / "folder", tmp_path / "moved")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["full", "moved", "old"]
+
+
 def test_leftovers_are_removed_by_name_or_all(tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
     names = [".a.npz.0badcafe.tmp", ".b.0badcafe.tmp", "kept.tmp", ".kept", "below/.a.npz.0badcafe.tmp"]

@@ -10,8 +10,8 @@ from pathlib import Path
 import yaml
 
 import kd_seg
-from kd_seg.checkpoint import write_whole
 from kd_seg.classes import ClassTable
+from kd_seg.core.files import write_text
 from kd_seg.views.colours import RIGHT, UNLABELLED, WRONG, css, legend_colours
 from kd_seg.views.report.curves import Curve, curves
 from kd_seg.views.report.pictures import Gallery, Picture, Scene, Track, make_gallery
@@ -40,7 +40,7 @@ def write_report(paths: list[Path], out: Path, scans: int, track: Track, threads
     """
     runs = read_runs(paths)
     gallery = make_gallery(runs, scans, track, threads)
-    write_whole(out, page(runs, gallery).encode("utf-8"))
+    write_text(out, page(runs, gallery))
 
 
 def page(runs: list[Run], gallery: Gallery) -> str:
