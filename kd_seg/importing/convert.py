@@ -18,7 +18,7 @@ from kd_seg.networks import build_network
 from kd_seg.voxels import feature_width
 
 WEIGHTS = "non-commercial: inherits from the data, {data} ({terms}); licence of the code: {code}"
-TERMS = {"SemanticKITTI": "CC BY-NC-SA 4.0", "nuScenes": "CC BY-NC-SA 4.0"}
+TERMS = {"SemanticKITTI": "CC BY-NC-SA 4.0, KITTI 3.0", "nuScenes": "CC BY-NC-SA 4.0"}
 
 
 @dataclass(frozen=True)

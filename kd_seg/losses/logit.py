@@ -27,6 +27,22 @@ def divergence(
     return temperature**2 * value, count
 
 
+def divergence_from(
+    student: Tensor, probabilities: Tensor, temperature: float = 1.0, weights: Tensor | None = None
+) -> tuple[Tensor, int]:
+    """``divergence`` from a teacher of whom probabilities p are known, not logits: p_T is p^(1/T) / sum p^(1/T).
+
+    Args:
+        student: logits [n, C]. probabilities: [n, C], each row's sum 1 (or 0 where its weight is 0).
+        temperature, weights: as for ``divergence``.
+    """
+    log_student = torch.log_softmax(student.float() / temperature, dim=1)
+    log_teacher = torch.log_softmax(probabilities.detach().float().clamp_min(1e-8).log() / temperature, dim=1)
+    rows = (log_teacher.exp() * (log_teacher - log_student)).sum(dim=1)
+    value, count = weighted_mean(rows, weights)
+    return temperature**2 * value, count
+
+
 def jaccard_distance(student: Tensor, teacher: Tensor, label: Tensor) -> tuple[Tensor, int]:
     """Mean over classes of ``1 - sum_i min(p_S,ic, p_T,ic) / sum_i max(p_S,ic, p_T,ic)``, and the rows' count.
 

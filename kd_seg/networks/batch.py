@@ -166,3 +166,10 @@ class Output:
     logits: Tensor
     levels: dict[str, Level]
     point_logits: Tensor | None = None
+
+    def rows(self, inverse: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [R, C], and the row of each point [N] from its voxel ``inverse`` [N]; -1 outside the grid."""
+        if self.point_logits is None:
+            return self.logits, inverse
+        own = torch.arange(len(inverse), device=inverse.device)
+        return self.point_logits, torch.where(inverse >= 0, own, -1)

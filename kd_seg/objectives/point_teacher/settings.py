@@ -1,0 +1,34 @@
+"""Settings of ``point_teacher``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from kd_seg.core.config import Settings
+
+
+class PointTeacherSettings(Settings):
+    """Settings of ``kind: point_teacher``."""
+
+    kind: Literal["point_teacher"] = "point_teacher"
+    checkpoint: str = Field(description="checkpoint or run folder of the teacher, such as kd-seg import writes")
+    mode: Literal["prepared", "live"] = Field(
+        "prepared",
+        description="prepared: kd-seg prepare stores its probabilities of every scan once; live: it runs beside the "
+        "student, on the augmented points",
+    )
+    sees: Literal["own", "fused"] = Field(
+        "own", description="live: the student's points, or also those that fusion adds from other scans"
+    )
+    top: int = Field(3, ge=1, le=8, description="prepared: classes stored per point, two bytes each")
+    weight: float = Field(1.0, ge=0)
+    temperature: float = Field(1.0, gt=0, description="softens both sides; the loss is multiplied by its square")
+    min_confidence: float = Field(
+        0.0, ge=0, lt=1, description="voxels whose largest probability is below it teach nothing"
+    )
+    trust: Literal["all", "right", "unlabelled"] = Field(
+        "right",
+        description="rows that teach: all; those without a label or with the teacher's class as label; those without",
+    )
