@@ -1,11 +1,12 @@
 # make demo   set up, then simulate, train, evaluate and report in under ten minutes on two cores
 # make test   set up, then lint, format, types, layers and the tests that take under 10 s each
+# make docs   the documentation site into site/; a warning is an error
 # make setup  .venv with pinned versions; does nothing where it is already up to date
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint clean
+.PHONY: help setup demo test test-all lint docs clean
 
 VENV ?= .venv
 PYTHON ?=
@@ -59,6 +60,14 @@ test: lint
 test-all: lint
 	@$(PYTEST)
 
+docs: setup
+	@$(BIN)/python -c "import material, mkdocstrings" 2>/dev/null || \
+	  $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	$(BIN)/python docs/gen_config.py
+	$(BIN)/python docs/gen_cli.py
+	$(BIN)/python -m mkdocs build --strict --quiet
+	echo "Open site/index.html; the search needs a server: $(BIN)/python -m http.server -d site"
+
 DEMO := datasets/streets_demo
 demo: setup
 	@kd="$(BIN)/kd-seg"
@@ -69,8 +78,8 @@ demo: setup
 	$$kd eval runs/demo_baseline
 	$$kd eval runs/demo_m2s
 	$$kd report runs/demo_baseline runs/demo_m2s --out runs/demo_report.html
-	echo "Look at runs/demo_report.html"
+	echo "Open runs/demo_report.html"
 
 clean:
-	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find kd_seg ros_nodes tests launch -name __pycache__ -type d -prune -exec rm -rf {} +

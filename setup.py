@@ -40,11 +40,12 @@ TEST = [
 ]
 DRIVES = ["kiss-icp>=1.2"]
 TEACHERS = ["transformers>=5,<6"]
+DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.7,<10", "mkdocstrings[python]>=1,<2"]
 
 setup(
     name=NAME,
     version=version(),
-    description="Small sparse-convolution students for LiDAR segmentation, taught by several scans and by images",
+    description="Compact networks for LiDAR semantic segmentation, distilled from multi-scan and image teachers",
     long_description=(HERE / "README.md").read_text(encoding="utf-8") if (HERE / "README.md").exists() else "",
     long_description_content_type="text/markdown",
     license="Apache-2.0",
@@ -85,7 +86,13 @@ setup(
         "pillow>=10",
         "rosbags>=0.10.9",
     ],
-    extras_require={"test": TEST, "teachers": TEACHERS, "drives": DRIVES, "all": TEST + TEACHERS + DRIVES},
+    extras_require={
+        "test": TEST,
+        "teachers": TEACHERS,
+        "drives": DRIVES,
+        "docs": DOCS,
+        "all": TEST + TEACHERS + DRIVES + DOCS,
+    },
     entry_points={
         "console_scripts": [
             "kd-seg = kd_seg.cli.main:main",

@@ -1,8 +1,13 @@
-"""Fixtures of the tests that need a real rclpy; without one they are never asked for."""
+"""What several rooms share: one thread, patient property tests, a tiny data set and student, and a node to talk to."""
 
 from __future__ import annotations
 
 import os
+
+# Before torch and Numba are imported: on a busy machine two threads that wait for each other are ten times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")
+
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +15,24 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-settings.register_profile("kd_seg", deadline=None)  # machines are shared
+settings.register_profile("kd_seg", deadline=None)  # machines are shared, kernels compile
 settings.load_profile("kd_seg")
+
+
+@pytest.fixture(scope="session")
+def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root of two labelled sequences with three scans each (tiny_data.py); nobody writes into it."""
+    from tiny_data import write_tiny
+
+    return write_tiny(tmp_path_factory.mktemp("tiny_root"))
+
+
+@pytest.fixture(scope="session")
+def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A nano student with random weights."""
+    from random_student import write_student
+
+    return write_student(tmp_path_factory.mktemp("random_checkpoint") / "student.safetensors")
 
 
 @pytest.fixture(scope="module")

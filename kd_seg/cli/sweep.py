@@ -23,7 +23,7 @@ def command(
 ) -> None:
     """Run configurations x seeds, resume if interrupted, and write a table with intervals and paired differences.
 
-    Example: kd-seg sweep configs/sweeps/m2s_first_look.yaml --jobs 2 --docs docs/results.md
+    Example: kd-seg sweep configs/sweeps/m2s_first_look.yaml --jobs 2 --docs docs/studies/multi_to_single.md
     """
     from kd_seg.sweeps import array_script, collect, plan, read_sweep, run_sweep, write_results
     from kd_seg.sweeps.table import markdown

@@ -6,7 +6,7 @@ sentence alone; ``--debug`` shows the traceback.
 
 
 class KdSegError(Exception):
-    """Any failure that kd_seg foresaw; its text is meant for the user."""
+    """Any failure that kd_seg expects; its text is meant for the user."""
 
     exit_code = 1
 
