@@ -112,7 +112,8 @@ class ClassTable:
                 f"{where}: unknown raw class {int(raw[first])} at point {first} ({int(unknown.sum())} points in all); "
                 f"add it to configs/classes/{self.name}.yaml or repair the labels."
             )
-        return self._table[raw]  # type: ignore[attr-defined]
+        train: npt.NDArray[np.uint8] = self._table[raw]  # type: ignore[attr-defined]
+        return train
 
     def to_train_lenient(self, words: npt.NDArray[np.uint32]) -> tuple[npt.NDArray[np.uint8], int]:
         """Label words [N] to train ids [N] with unknown raw ids as 0, as the official tool does; also their count."""
@@ -122,7 +123,8 @@ class ClassTable:
 
     def class_to_raw(self, class_id: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
         """Class ids [N] (255 = invalid) to raw ids [N] for a ``.label`` file; invalid becomes 0."""
-        return self._inverse[class_id]  # type: ignore[attr-defined]
+        raw: npt.NDArray[np.uint32] = self._inverse[class_id]  # type: ignore[attr-defined]
+        return raw
 
     def class_to_train(self, class_id: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Class ids [N] to train ids [N]; 255 becomes 0 (the sum wraps in uint8 by intent)."""

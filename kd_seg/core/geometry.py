@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -18,9 +20,10 @@ def invert(pose: Matrix) -> Matrix:
     return inverse
 
 
-def transform(pose: Matrix, xyz: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+def transform(pose: Matrix, xyz: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
     """Apply a rigid motion [4, 4] to points [N, 3] in float64."""
-    return np.asarray(xyz, dtype=np.float64) @ pose[:3, :3].T + pose[:3, 3]
+    moved: npt.NDArray[np.float64] = np.asarray(xyz, dtype=np.float64) @ pose[:3, :3].T + pose[:3, 3]
+    return moved
 
 
 def rotation_z(yaw: float) -> Matrix:

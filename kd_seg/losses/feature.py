@@ -10,7 +10,8 @@ from kd_seg.losses.zero import exact_zero, weighted_mean
 def unit_rows(rows: Tensor) -> Tensor:
     """Rows [n, d] brought to length 1 in float32; rows shorter than 1e-6 are divided by 1e-6."""
     rows = rows.float()
-    return rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    units: Tensor = rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    return units
 
 
 def feature_distance(student: Tensor, teacher: Tensor, weights: Tensor | None = None) -> tuple[Tensor, int]:

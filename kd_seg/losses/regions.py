@@ -19,7 +19,8 @@ Distance = Literal["l1", "smooth_l1", "cosine", "unit_l2", "kl"]
 
 def unit(rows: Tensor) -> Tensor:
     """Rows [n, d] scaled to length 1 (a zero row stays zero)."""
-    return rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    units: Tensor = rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    return units
 
 
 def pool_mean(rows: Tensor, region: Tensor, count: int, weights: Tensor | None = None) -> Tensor:

@@ -125,7 +125,12 @@ def collate(clouds: list[Encoded], grid: Grid) -> Batch:
 
 @kernel
 def _place(
-    inverse: np.ndarray, coordinates: np.ndarray, sample: int, first: int, rows_of: np.ndarray, out: np.ndarray
+    inverse: npt.NDArray[np.int32],
+    coordinates: npt.NDArray[np.int32],
+    sample: int,
+    first: int,
+    rows_of: npt.NDArray[Any],
+    out: npt.NDArray[Any],
 ) -> None:
     """One cloud's rows of a batch: voxel rows counted from ``first`` (-1 stays), coordinates behind the sample."""
     for i in range(len(inverse)):

@@ -180,7 +180,7 @@ def _draw_units(
     wide = 7.5
     high = wide * picture.shape[0] / picture.shape[1]
     side = 5.0
-    panels: list[tuple[str, npt.NDArray[np.floating]]] = [
+    panels: list[tuple[str, npt.NDArray[np.floating[Any]]]] = [
         ("Units before re-scoring", np.ones(len(units))),
         ("after, brightness = s_u", score),
     ]
@@ -210,7 +210,7 @@ def _draw_units(
 
 
 def _unit_colours(
-    count: int, units: Units, weight: npt.NDArray[np.floating], class_map: ClassMap, classes: ClassTable
+    count: int, units: Units, weight: npt.NDArray[np.floating[Any]], class_map: ClassMap, classes: ClassTable
 ) -> tuple[Colours, npt.NDArray[np.bool_]]:
     """Colour per point of the class that its last unit claims (the first of a set), dimmed by the unit's weight."""
     colours = np.full((count, 3), UNLABELLED, dtype=np.uint8)

@@ -100,7 +100,8 @@ def _seen(source: UnitSource, data: SemanticKitti, key: tuple[str, int]) -> npt.
     sequence = data.sequences[key[0]]
     views = look(sequence.scan(key[1]), sequence, source.projection)
     parts = [view.pairs.rows.astype(np.int64) for view in views]
-    return np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *parts]))
+    rows: npt.NDArray[np.int64] = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *parts]))
+    return rows
 
 
 def _count(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -37,7 +39,8 @@ def legend_colours(classes: ClassTable) -> Colours:
     rgb *= np.maximum(1.0, _BRIGHT / np.maximum(rgb.max(axis=1, keepdims=True), 1e-6))
     luminance = rgb @ np.array([0.30, 0.59, 0.11])
     share = np.clip((_DARKEST - luminance) / (1.0 - luminance), 0.0, 1.0)[:, None]
-    return np.round(255.0 * (rgb + share * (1.0 - rgb))).astype(np.uint8)
+    bright: Colours = np.round(255.0 * (rgb + share * (1.0 - rgb))).astype(np.uint8)
+    return bright
 
 
 def error_colours(predicted: TrainIds, truth: TrainIds) -> Colours:
@@ -49,12 +52,12 @@ def error_colours(predicted: TrainIds, truth: TrainIds) -> Colours:
     return colours
 
 
-def scalar_colours(values: npt.NDArray[np.floating], low: float, high: float, name: str = "viridis") -> Colours:
+def scalar_colours(values: npt.NDArray[np.floating[Any]], low: float, high: float, name: str = "viridis") -> Colours:
     """Colours [N, 3] of a matplotlib colour map over [low, high]; NaN is dim grey."""
     import matplotlib
 
     scaled = np.clip((values - low) / max(high - low, 1e-9), 0.0, 1.0)
-    colours = (255 * matplotlib.colormaps[name](np.nan_to_num(scaled))[:, :3]).astype(np.uint8)
+    colours: Colours = (255 * matplotlib.colormaps[name](np.nan_to_num(scaled))[:, :3]).astype(np.uint8)
     colours[~np.isfinite(values)] = UNLABELLED
     return colours
 
@@ -68,7 +71,8 @@ def height_colours(points: npt.NDArray[np.float32]) -> Colours:
     intensity = np.nan_to_num(points[:, 3])
     top = np.percentile(intensity, 98) if len(intensity) else 1.0
     brightness = 0.45 + 0.55 * np.sqrt(np.clip(intensity / max(top, 1e-9), 0.0, 1.0))
-    return (colours * brightness[:, None]).astype(np.uint8)
+    shaded: Colours = (colours * brightness[:, None]).astype(np.uint8)
+    return shaded
 
 
 def css(rgb: tuple[int, int, int] | Colours) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from kd_seg.caches import Work
 from kd_seg.classes import ClassTable
@@ -17,7 +18,7 @@ from kd_seg.core.errors import DataError
 from kd_seg.evaluation.confusion import TrainIds
 from kd_seg.instances.fusion import Fuser, prepare_fusion
 from kd_seg.instances.settings import CloudSettings, FusionSettings, LibrarySettings
-from kd_seg.scans import Cloud, Kind, Scan, SemanticKitti
+from kd_seg.scans import Cloud, Kind, Points, Scan, SemanticKitti
 from kd_seg.views.colours import MUTED, Colours, class_colours, scalar_colours
 from kd_seg.views.sheet import Sheet
 from kd_seg.views.source import Shot, find_scan, segmented
@@ -113,9 +114,9 @@ def _panel(
     sheet: Sheet,
     place: tuple[float, float],
     title: str,
-    points: np.ndarray,
+    points: Points,
     colours: Colours,
-    centre: np.ndarray,
+    centre: npt.NDArray[np.float64],
     half: float,
 ) -> None:
     left, top = place
@@ -143,7 +144,7 @@ def _choose(cloud: Cloud, classes: ClassTable, most: int) -> list[int]:
     return [word for _, word in sorted(best.values(), reverse=True)[:most]]
 
 
-def _frame(clouds: dict[str, Cloud], word: int) -> tuple[np.ndarray, float]:
+def _frame(clouds: dict[str, Cloud], word: int) -> tuple[npt.NDArray[np.float64], float]:
     """Centre and half side of a square that holds an object however it is fused, within twice its registered size."""
     xy = np.concatenate([cloud.points[cloud.words == word, :2] for cloud in clouds.values()])
     registered = clouds["registered"].points[clouds["registered"].words == word, :2]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -11,7 +13,7 @@ from kd_seg.scans import Camera, Points
 from kd_seg.views.colours import GROUND, Colours
 
 Image = npt.NDArray[np.uint8]
-Order = npt.NDArray[np.floating]
+Order = npt.NDArray[np.floating[Any]]
 
 
 def birds_eye(
@@ -80,7 +82,7 @@ def camera_overlay(
     if shown is not None:
         seen &= shown
     grey = picture.mean(axis=2, keepdims=True)
-    image = (dim * (0.6 * grey + 0.4 * picture)).astype(np.uint8)
+    image: Image = (dim * (0.6 * grey + 0.4 * picture)).astype(np.uint8)
     rows, columns = projected.pixels[seen, 1], projected.pixels[seen, 0]
     _splat(image, rows, columns, colours[seen], -projected.depth[seen], 2)
     return image
@@ -98,7 +100,7 @@ def _splat(image: Image, rows: Order, columns: Order, colours: Colours, order: O
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)  # NaN compares false
     kept = np.flatnonzero(inside)
     kept = kept[np.argsort(order[kept], kind="stable")]
-    top, left = rows[kept].astype(np.int64), columns[kept].astype(np.int64)
-    for lower in range(size + down):
-        for right in range(size):
-            image[np.minimum(top + lower, height - 1), np.minimum(left + right, width - 1)] = colours[kept]
+    # Point by point, so that no corner of a lower square covers a later one: of repeated pixels the last is kept.
+    tall, wide = np.arange(size + down)[None, :, None], np.arange(size)[None, None, :]
+    top, left = (place[kept].astype(np.int64)[:, None, None] for place in (rows, columns))
+    image[np.minimum(top + tall, height - 1), np.minimum(left + wide, width - 1)] = colours[kept][:, None, None]

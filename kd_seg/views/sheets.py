@@ -7,7 +7,16 @@ import numpy as np
 from kd_seg.classes import ClassTable
 from kd_seg.evaluation.confusion import TrainIds, confusion
 from kd_seg.evaluation.metrics import scores
-from kd_seg.views.colours import RIGHT, UNLABELLED, WRONG, class_colours, error_colours, height_colours, legend_colours
+from kd_seg.views.colours import (
+    RIGHT,
+    UNLABELLED,
+    WRONG,
+    Colours,
+    class_colours,
+    error_colours,
+    height_colours,
+    legend_colours,
+)
 from kd_seg.views.raster import birds_eye, camera_overlay, range_view
 from kd_seg.views.sheet import Sheet
 from kd_seg.views.source import Shot
@@ -81,11 +90,11 @@ def comparison_sheet(shot: Shot, prediction: TrainIds, classes: ClassTable, what
     return sheet
 
 
-def share_rows(train: TrainIds, classes: ClassTable) -> list[tuple[np.ndarray | tuple[int, int, int], str, str]]:
+def share_rows(train: TrainIds, classes: ClassTable) -> list[tuple[Colours | tuple[int, int, int], str, str]]:
     """Legend rows with each class's share of the points."""
     counts = np.bincount(train, minlength=len(classes) + 1)
     total = max(len(train), 1)
-    rows: list[tuple[np.ndarray | tuple[int, int, int], str, str]] = [
+    rows: list[tuple[Colours | tuple[int, int, int], str, str]] = [
         (colour, name, _share(counts[c + 1] / total))
         for c, (name, colour) in enumerate(zip(classes.names, legend_colours(classes), strict=True))
     ]

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from kd_seg.classes import ClassTable
 from kd_seg.core.errors import DataError, UsageError
 from kd_seg.evaluation.confusion import TrainIds
-from kd_seg.scans import Camera, KittiSequence, Points, Scan, SemanticKitti, read_points, read_words
+from kd_seg.scans import Camera, KittiSequence, Points, Scan, SemanticKitti, Words, read_points, read_words
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class Shot:
     name: str
     points: Points
     train: TrainIds | None = None
-    words: np.ndarray | None = None
+    words: Words | None = None
     cameras: tuple[Camera, ...] = ()
     scan: Scan | None = None
 

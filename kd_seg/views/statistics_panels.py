@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -106,7 +107,7 @@ def _table(sheet: Sheet, left: float, top: float, pair: Pair) -> None:
             sheet.text(left + 3.4 + 1.05 * column, y, value, size=8.5, colour=colour, ha="right")
 
 
-_ROWS = [
+_ROWS: list[tuple[str, str, Callable[..., float]]] = [
     ("points per scan", ",.0f", lambda s: float(np.median(s.points))),
     ("rays without return, %", ".1f", lambda s: 100 * s.missing),
     *[(f"range, {q} % below, m", ".1f", lambda s, k=k: s.range_percentiles[k]) for k, q in enumerate((1, 50, 90, 99))],

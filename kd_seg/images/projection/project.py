@@ -104,7 +104,15 @@ def project(points: Points, optics: Optics) -> Projected:
 
 
 @kernel
-def _project(xyz, m, width, height, pixels, depth, inside):  # type: ignore[no-untyped-def]
+def _project(
+    xyz: npt.NDArray[np.float32],
+    m: Matrix,
+    width: int,
+    height: int,
+    pixels: npt.NDArray[np.float32],
+    depth: npt.NDArray[np.float32],
+    inside: npt.NDArray[np.bool_],
+) -> None:
     for i in range(len(xyz)):
         x, y, z = np.float64(xyz[i, 0]), np.float64(xyz[i, 1]), np.float64(xyz[i, 2])
         w = m[2, 0] * x + m[2, 1] * y + m[2, 2] * z + m[2, 3]

@@ -147,7 +147,18 @@ def see(points: Points, optics: Optics, settings: VisibilitySettings) -> tuple[P
 
 
 @kernel
-def _splat(xyz, pixels, depth, ax, ay, wide, high, bounds, steps, buffer):  # type: ignore[no-untyped-def]
+def _splat(
+    xyz: npt.NDArray[np.float32],
+    pixels: npt.NDArray[np.float32],
+    depth: npt.NDArray[np.float32],
+    ax: float,
+    ay: float,
+    wide: float,
+    high: float,
+    bounds: npt.NDArray[np.float64],
+    steps: npt.NDArray[np.float64],
+    buffer: Buffer,
+) -> None:
     height, width = buffer.shape
     for i in range(len(xyz)):
         w = depth[i]
@@ -180,7 +191,15 @@ def _splat(xyz, pixels, depth, ax, ay, wide, high, bounds, steps, buffer):  # ty
 
 
 @kernel
-def _visible(pixels, depth, inside, buffer, absolute, relative, result):  # type: ignore[no-untyped-def]
+def _visible(
+    pixels: npt.NDArray[np.float32],
+    depth: npt.NDArray[np.float32],
+    inside: npt.NDArray[np.bool_],
+    buffer: Buffer,
+    absolute: float,
+    relative: float,
+    result: npt.NDArray[np.bool_],
+) -> None:
     for i in range(len(depth)):
         result[i] = False
         if inside[i]:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from kd_seg.serving.segmenter import made_up_cloud
 
 _XYZI = ("x", "y", "z", "intensity")
 
 
-def points(count: int = 40) -> np.ndarray:
+def points(count: int = 40) -> npt.NDArray[np.float32]:
     """Points [count, 4] float32."""
     return made_up_cloud(count, 0)
 
@@ -35,7 +36,7 @@ def npy_files() -> list[bytes]:
     return [_saved(array) for array in arrays]
 
 
-def _saved(array: np.ndarray) -> bytes:
+def _saved(array: npt.NDArray[Any]) -> bytes:
     stream = io.BytesIO()
     np.save(stream, array)
     return stream.getvalue()

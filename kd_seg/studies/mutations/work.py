@@ -87,7 +87,7 @@ def _one_child(reader: Reader, made: list[bytes], seed: int, numbers: range, fol
     for line in lines:
         number, kind, what = line.split("\t", 2)
         tally.add(int(number), kind, what)
-    done = numbers.start + struct.unpack("<q", shared[:8])[0]
+    done: int = numbers.start + struct.unpack("<q", shared[:8])[0]
     _, status = os.waitpid(child, 0)
     if status == 0:
         return numbers.stop
