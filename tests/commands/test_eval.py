@@ -10,8 +10,6 @@ import pytest
 import yaml
 from console_script import kd_seg, kd_seg_json
 from evaluation_inputs import write_case
-from random_student import write_student
-from tiny_data import write_tiny
 
 from kd_seg.classes import load_classes
 from kd_seg.core.errors import UsageError
@@ -24,13 +22,13 @@ OFFICIAL = json.loads((Path(__file__).parents[1] / "fixtures" / "official_evalua
 
 
 @pytest.fixture(scope="module")
-def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_student(tmp_path_factory.mktemp("student") / "student.safetensors")
+def student(random_checkpoint: Path) -> Path:
+    return random_checkpoint
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny(tmp_path_factory.mktemp("data"))
+def data(tiny_root: Path) -> Path:
+    return tiny_root
 
 
 def make_run(folder: Path, student: Path, data: Path) -> Path:

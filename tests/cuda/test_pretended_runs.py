@@ -28,8 +28,6 @@ from kd_seg.training.loader import Batches
 from kd_seg.training.prepare import prepare
 from kd_seg.training.run_log import Totals
 
-torch.set_num_threads(1)  # a busy machine makes two threads ten times slower (field T18)
-
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:

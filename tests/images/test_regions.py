@@ -21,7 +21,6 @@ from kd_seg.objectives.image_regions.view import RegionBatch
 from kd_seg.objectives.shared.image_rows import level_rows
 from kd_seg.scans import SemanticKitti
 
-torch.set_num_threads(1)  # a busy machine makes two threads ten times slower (field T18)
 DIM = 5
 
 

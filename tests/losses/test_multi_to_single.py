@@ -17,8 +17,6 @@ from kd_seg.losses.groups import Caps, Groups, rank_within, sample_groups
 from kd_seg.losses.logit import corrected, divergence, jaccard_distance, released_divergence
 from kd_seg.losses.zero import exact_zero, weighted_mean
 
-torch.set_num_threads(1)
-
 
 def rows(seed: int, n: int, d: int) -> Tensor:
     return torch.randn(n, d, generator=torch.Generator().manual_seed(seed))

@@ -21,8 +21,6 @@ from kd_seg.scans import SemanticKitti
 from kd_seg.training import Trainer, TrainingConfig
 from kd_seg.training.prepare import prepare
 
-torch.set_num_threads(1)  # a busy machine makes two threads ten times slower (field T18)
-
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from images_runs import WORK, export_maps, source, training_config, units_entry
 from images_scene import Scene, poses, write_scene
 from PIL import Image
@@ -23,7 +22,6 @@ from kd_seg.sweeps import plan, read_sweep
 from kd_seg.training import Trainer, read_training_config
 from kd_seg.training.prepare import prepare
 
-torch.set_num_threads(1)
 CLASSES = load_classes()
 
 

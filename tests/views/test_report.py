@@ -12,7 +12,6 @@ import pytest
 import yaml
 from console_script import kd_seg
 from random_student import write_student
-from tiny_data import write_tiny
 
 from kd_seg.classes import load_classes
 from kd_seg.core.errors import DataError
@@ -60,8 +59,8 @@ def read(text: str) -> Reader:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny(tmp_path_factory.mktemp("data"))
+def data(tiny_root: Path) -> Path:
+    return tiny_root
 
 
 def evaluation(car: int, data: Path) -> Evaluation:
