@@ -126,7 +126,8 @@ class VoxelBlock(nn.Module):
         first = self.first(x)
         y = self.second(first.replace_feature(leaky_relu(_normed(self.first_norm, first.features), SLOPE)))
         rows = _normed(self.second_norm, y.features) + self.shortcut(x.features)
-        return y.replace_feature(leaky_relu(rows, SLOPE))
+        activated: SparseTensor = y.replace_feature(leaky_relu(rows, SLOPE))
+        return activated
 
 
 class PointEncoder(nn.Module):
@@ -151,7 +152,8 @@ class PointEncoder(nn.Module):
             around = _normed(norm, leaky_relu(layer(around), SLOPE))
         around = leaky_relu(self.widen(around), SLOPE)[group]
         both = torch.cat([leaky_relu(self.own(rows), SLOPE), around], dim=1)
-        return self.joined[1](leaky_relu(self.joined[0](both), SLOPE))
+        logits: Tensor = self.joined[1](leaky_relu(self.joined[0](both), SLOPE))
+        return logits
 
 
 class Block(nn.Module):
