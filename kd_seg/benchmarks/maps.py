@@ -129,5 +129,5 @@ def _networks(batch: Batch, name: str, size: str) -> list[Rival]:
 
     return [
         Rival(f"{name} {size} forward, kd_seg maps", by("spconv", forward(ours)), check, ours=True),
-        Rival(f"{name} {size} forward, spconv maps", forward(theirs), check),
+        Rival(f"{name} {size} forward, spconv maps", by("spconv", forward(theirs)), check),
     ]

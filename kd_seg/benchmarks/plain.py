@@ -27,7 +27,8 @@ T = TypeVar("T")
 def plain_spconv(network: nn.Module) -> nn.Module:
     """A copy of a network whose convolutions are spconv's, with kernel maps made by spconv.
 
-    On CUDA they take spconv's default algorithm there, implicit GEMM; a CPU has the native one alone.
+    On CUDA they take spconv's default algorithm there, implicit GEMM; a CPU has the native one alone. Run it under
+    ``using("spconv")``, or a network in eval mode would run fused.
     """
     network = copy.deepcopy(network)
     for parent in list(network.modules()):

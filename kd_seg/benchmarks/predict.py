@@ -46,7 +46,7 @@ def rows(points: Points, repeats: int, checkpoint: Path | None = None, device: s
     rivals = [
         Rival("kd_seg Segmenter", ours, check, ours=True),
         Rival("kd_seg 0.1.0: spconv's native algorithm on our maps", by("spconv", ours), check),
-        Rival("spconv as it is, np.unique", plain, check),
+        Rival("spconv as it is, np.unique", by("spconv", plain), check),
         Rival("torch gather-scatter on our maps", by("torch", ours), check),
     ]
     if student.device.type == "cuda":

@@ -15,6 +15,7 @@ from kd_seg.benchmarks.timing import BenchRow, Rival, compare, wait_for
 from kd_seg.losses.supervised import cross_entropy, lovasz_softmax
 from kd_seg.networks import Batch, Encoded, Encoding, build_network, collate, encode
 from kd_seg.scans import Points
+from kd_seg.sparse.choose import choose
 from kd_seg.voxels import CartesianGrid, feature_width
 
 FEATURES = ("xyz", "remission", "offset")
@@ -39,14 +40,15 @@ def rows(points: Points, voxel_size: float, repeats: int, size: str = "small", d
     def check(step: _Step) -> None:
         same(expected, step.first)
 
-    def step(net: nn.Module, path: Encode) -> _Step:
-        return _Step(net, points, labels, path, encoding)
+    def step(net: nn.Module, path: Encode, backend: str) -> Callable[[], _Step]:
+        return by(backend, by(backend, lambda: _Step(net, points, labels, path, encoding))())
 
+    own = choose(torch.device(device))
     rivals = [
-        Rival("kd_seg step", step(network, encode), check, ours=True),
-        Rival("kd_seg 0.1.0: spconv's native algorithm on our maps", by("spconv", step(_twin(network), encode)), check),
-        Rival("spconv as it is, np.unique", step(plain_spconv(network), plain_encode), check),
-        Rival("torch gather-scatter on our maps", by("torch", step(_twin(network), encode)), check),
+        Rival("kd_seg step", step(network, encode, own), check, ours=True),
+        Rival("kd_seg 0.1.0: spconv's native algorithm on our maps", step(_twin(network), encode, "spconv"), check),
+        Rival("spconv as it is, np.unique", step(plain_spconv(network), plain_encode, "spconv"), check),
+        Rival("torch gather-scatter on our maps", step(_twin(network), encode, "torch"), check),
     ]
     if device.startswith("cuda"):
         del rivals[1]  # there it is our step

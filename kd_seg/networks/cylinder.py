@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from kd_seg.core.errors import ConfigError
 from kd_seg.networks.batch import Batch, Level, Output
+from kd_seg.networks.fused_cylinder import LEAK, FusedCylinder
 from kd_seg.networks.registry import NETWORKS
 from kd_seg.sparse import Down, SparseTensor, Submanifold, Up, pool_rows, sparse_tensor
+from kd_seg.sparse.fused import FusedCache, fusible
 
 Triple = tuple[int, int, int]
 Wraps = tuple[bool, bool, bool]
@@ -63,7 +65,7 @@ class Step(nn.Module):
 
 def activated(x: SparseTensor, norm: nn.Module) -> SparseTensor:
     """Leaky ReLU and batch norm; a single row in training passes without norm, as it has no variance."""
-    features = nn.functional.leaky_relu(x.features, 0.01)
+    features = nn.functional.leaky_relu(x.features, LEAK)
     return x.replace_feature(norm(features) if len(features) > 1 or not norm.training else features)
 
 
@@ -192,11 +194,14 @@ class Cylinder(nn.Module):
         self.channels = {f"enc{i}": w for i, w in enumerate(widths)}
         self.channels |= {f"dec{3 - i}": w for i, w in enumerate(outputs)}
         self.channels["penultimate"] = 4 * width
+        self.fused = FusedCache()
 
     def forward(self, batch: Batch) -> Output:
         """Logits [V, C] and the named levels of a batch; a batch without voxels gives empty ones."""
         if len(batch.coordinates) == 0:
             return self._empty(batch)
+        if fusible(self, batch.features):
+            return self._fused(batch)
         wraps = batch.wraps
         rows = self.points(batch.features, batch.inverse, len(batch.coordinates))
         x = sparse_tensor(rows, batch.coordinates, batch.spatial_shape, batch.batch_size)
@@ -214,6 +219,14 @@ class Cylinder(nn.Module):
         x = x.replace_feature(joined)
         levels["penultimate"] = _level(x, 0)
         return Output(self.head(x, wraps).features + self.bias, levels)
+
+    def _fused(self, batch: Batch) -> Output:
+        logits, found = self.fused.get(self, FusedCylinder)(batch)
+        levels = {
+            name: Level(rows, sites.coordinates, _stride(0 if name == "penultimate" else int(name[3:])))
+            for name, (rows, sites) in found.items()
+        }
+        return Output(logits, levels)
 
     def _empty(self, batch: Batch) -> Output:
         """No voxels: empty rows that keep a gradient path to the bias."""

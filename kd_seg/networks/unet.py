@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from kd_seg.core.errors import ConfigError
 from kd_seg.networks.batch import Batch, Level, Output
+from kd_seg.networks.fused_unet import FusedUNet
 from kd_seg.networks.registry import NETWORKS
 from kd_seg.sparse import Down, SparseTensor, Submanifold, Up, pool_rows, sparse_tensor
+from kd_seg.sparse.fused import FusedCache, fusible
 
 HALVE = (2, 2, 2)
 CUBE = (3, 3, 3)
@@ -145,6 +147,7 @@ class UNet(nn.Module):
         self.channels |= {f"dec{depth - 1 - i}": w for i, w in enumerate(size.decoder)}
         self.channels["penultimate"] = size.decoder[-1]
         self.depth = depth
+        self.fused = FusedCache()
 
     def forward(self, batch: Batch) -> Output:
         """Logits [V, C] and the named levels of a batch; a batch without voxels gives empty ones."""
@@ -153,8 +156,10 @@ class UNet(nn.Module):
         if count == 0:
             return self._empty(pooled, batch.coordinates)
         step = 2**self.depth
-        shape = tuple(-(-side // step) * step for side in batch.spatial_shape)
-        x = sparse_tensor(pooled, batch.coordinates, (shape[0], shape[1], shape[2]), batch.batch_size)
+        side_x, side_y, side_z = (-(-side // step) * step for side in batch.spatial_shape)
+        if fusible(self, pooled):
+            return self._fused(pooled, batch, (side_x, side_y, side_z))
+        x = sparse_tensor(pooled, batch.coordinates, (side_x, side_y, side_z), batch.batch_size)
         for block in self.stem:
             x = block(x)
         encoded = [x]
@@ -168,6 +173,15 @@ class UNet(nn.Module):
             levels[f"dec{level}"] = _level(x, 2**level)
         levels["penultimate"] = levels["dec0"]
         return Output(self.head(x.features), levels)
+
+    def _fused(self, pooled: Tensor, batch: Batch, shape: tuple[int, int, int]) -> Output:
+        logits, found = self.fused.get(self, FusedUNet)(pooled, batch, shape)
+        levels = {
+            name: Level(rows, sites.coordinates, _stride(2 ** self._exponent(name)))
+            for name, (rows, sites) in found.items()
+        }
+        levels["penultimate"] = levels["dec0"]
+        return Output(logits, levels)
 
     def _empty(self, pooled: Tensor, coordinates: Tensor) -> Output:
         """No voxels: empty rows that keep a gradient path to the head."""

@@ -31,7 +31,7 @@ def multiply_adds(network: nn.Module, batch: Batch) -> int:
     hooks = [module.register_forward_hook(add) for module in counted]
     training = network.training
     try:
-        with torch.no_grad(), using("numba"):
+        with torch.enable_grad(), using("numba"):
             network.eval()(batch)
     finally:
         network.train(training)

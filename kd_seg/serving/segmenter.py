@@ -19,6 +19,7 @@ from kd_seg.core.kernels import kernel
 from kd_seg.networks import Batch, collate, encode
 from kd_seg.scans import Points
 from kd_seg.serving.postprocess import Answers, answers
+from kd_seg.sparse.fused import reusing_buffers
 
 Float32 = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int32]
@@ -127,7 +128,7 @@ class Segmenter:
         """Logits [R, C] float32 of a batch that is on the device and has voxels, and the row [N] of each point, -1 =
         none: voxels, or points where the network tells these of one voxel apart.
         """
-        with torch.inference_mode(), on_device(self.device), self._autocast():
+        with torch.inference_mode(), on_device(self.device), self._autocast(), reusing_buffers():
             output = self.network(batch)
         if output.point_logits is None:
             return output.logits.float(), inverse

@@ -32,10 +32,10 @@ def submanifold_map(coordinates: Rows, shape: Triple, size: Triple, wraps: Wraps
         pairs [2, K, V] int32 (input rows, output rows; undefined where unused) and counts [K] int32. As spconv has it,
         the counts of the centre and of the mirrored half are 0: they follow from the first half.
     """
-    _check_wraps(wraps)
+    check_wraps(wraps)
     cells = size[0] * size[1] * size[2]
     keys, fit = _padded_keys(coordinates, shape, (size[0] // 2, size[1] // 2, size[2] // 2))
-    _check_rows(fit, shape)
+    check_rows(fit, shape)
     pairs = np.empty((2, cells, len(coordinates)), dtype=np.int32)
     counts = np.zeros(cells, dtype=np.int32)
     _walk(keys, coordinates, shape, size, wraps[1], pairs, counts)
@@ -57,12 +57,12 @@ def strided_map(
     Returns:
         coordinates [U, 4] of the output, sorted; its shape; pairs [2, K, V] and counts [K].
     """
-    _check_wraps(wraps)
+    check_wraps(wraps)
     x, y, z = ((n + 2 * p - k) // s + 1 for n, k, s, p in zip(shape, size, stride, padding, strict=True))
     if wraps[1]:
         y = -(-shape[1] // stride[1])
     made = (x, y, z)
-    _check_rows(_padded_keys(coordinates, shape, (0, 0, 0))[1], shape)
+    check_rows(_padded_keys(coordinates, shape, (0, 0, 0))[1], shape)
     bits = (y.bit_length(), z.bit_length())
     batches = int(coordinates[-1, 0]) + 1 if len(coordinates) else 1
     column_bits = (batches * x).bit_length() + bits[0]
@@ -76,12 +76,14 @@ def strided_map(
     return made_coordinates, made, pairs, counts
 
 
-def _check_wraps(wraps: Wraps) -> None:
+def check_wraps(wraps: Wraps) -> None:
+    """ValueError where an axis wraps around that may not."""
     if wraps[0] or wraps[2]:
         raise ValueError("only the middle axis of a grid may wrap around")
 
 
-def _check_rows(fit: bool, shape: Triple) -> None:
+def check_rows(fit: bool, shape: Triple) -> None:
+    """DataError where the rows of a sparse tensor do not fit, with the reason."""
     if not fit:
         raise DataError(
             f"Coordinates of a sparse tensor of shape {shape} are not sorted, hold a voxel twice or leave the shape; "

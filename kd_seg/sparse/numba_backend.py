@@ -16,8 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from kd_seg.sparse.kernels import convolve, pack, weight_gradient
-from kd_seg.sparse.stream import TILE, Stream
+from kd_seg.sparse.kernels import Job, convolve, pack, weight_gradient
+from kd_seg.sparse.stream import TILE, Stream, address
 from kd_seg.sparse.streams import inverse_streams, strided_streams, submanifold_stream
 from kd_seg.sparse.tensor import SparseTensor, Wraps
 from kd_seg.sparse.threads import share
@@ -93,14 +93,13 @@ def _forward(features: Tensor, weight: Tensor, stream: Stream, cells: npt.NDArra
     packed = aligned((len(cells), width_in * blocks * LANES))
     pack(weight.detach().reshape(width_out, -1, width_in).numpy(), packed)
     zeros, ones, slope, counter = constants(blocks)
-    nothing = zeros.ctypes.data
+    nothing = address(zeros)
     job = np.array(
         [
-            features.data_ptr(), 4 * width_in, width_in, packed.ctypes.data, blocks,
-            stream.rin.ctypes.data, stream.rout.ctypes.data, stream.starts.ctypes.data, stream.cells,
-            cells.ctypes.data, len(cells), 0, 0, 0, 0, 0, nothing,
+            features.data_ptr(), 4 * width_in, width_in, address(packed), blocks, *stream.addresses, stream.cells,
+            address(cells), len(cells), 0, 0, 0, 0, 0, nothing,
             stream.rows_out, width_out, out.data_ptr(), 4 * width_out, nothing, 0, nothing, 0,
-            ones.ctypes.data, nothing, slope.ctypes.data, counter.ctypes.data,
+            address(ones), nothing, address(slope), address(counter),
         ],
         np.int64,
     )  # fmt: skip
@@ -111,7 +110,7 @@ def _forward(features: Tensor, weight: Tensor, stream: Stream, cells: npt.NDArra
 
 def run(job: npt.NDArray[np.int64]) -> None:
     """Work at a job with this thread's scratch."""
-    convolve(job, scratch(int(job[4])).ctypes.data)
+    convolve(job, address(scratch(int(job[Job.BLOCKS]))))
 
 
 def _weight_gradient(features: Tensor, dy: Tensor, route: Route) -> Tensor:
@@ -126,12 +125,12 @@ def _weight_gradient(features: Tensor, dy: Tensor, route: Route) -> Tensor:
     parts = min(4, -(-tiles // 8))
     sums = aligned((parts, len(cells), width_in, blocks * LANES))
     counter = np.zeros(1, np.int64)
-    addresses = (stream.rin.ctypes.data, stream.rout.ctypes.data, stream.starts.ctypes.data, stream.cells)
+    addresses = (*stream.addresses, stream.cells)
 
     def work() -> None:
         weight_gradient(
             features.data_ptr(), 4 * width_in, width_in, dy.numpy(), addresses, cells,
-            aligned((TILE + 1, blocks * LANES)), sums, counter.ctypes.data,
+            aligned((TILE + 1, blocks * LANES)), sums, address(counter),
         )  # fmt: skip
 
     share(work, (), float(stream.counts[cells].sum()) * width_in * width_out if parts > 1 else 0.0)

@@ -6,13 +6,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from kd_seg.core.errors import UsageError
-from kd_seg.sparse.maps import Pairs, strided_pairs, submanifold_pairs
-from kd_seg.sparse.stream import Stream, stream_of
+from kd_seg.sparse.halving import halve, single_lists
+from kd_seg.sparse.kernel_maps import Rows, check_rows, check_wraps
+from kd_seg.sparse.maps import Pairs, rows_of, strided_pairs, submanifold_pairs
+from kd_seg.sparse.occupancy import is_sorted, submanifold_lists
+from kd_seg.sparse.stream import SPARE, TILE, Stream, stream_of
 from kd_seg.sparse.tensor import Sites, Triple, Wraps
 
 CUBE: Triple = (3, 3, 3)
+HALVE: Triple = (2, 2, 2)
 
 
 @dataclass(frozen=True)
@@ -42,15 +47,51 @@ def submanifold_stream(sites: Sites, size: Triple, wraps: Wraps) -> tuple[Stream
 
 
 def _made_submanifold(sites: Sites, size: Triple, wraps: Wraps) -> Stream:
+    if size == CUBE:
+        return cube_stream(rows_of(sites.coordinates), sites.shape, wraps)
     pairs, counts = submanifold_pairs(sites, size, wraps).by_cell(True)
     return stream_of(pairs, counts, len(sites), len(sites))
+
+
+def cube_stream(coordinates: Rows, shape: Triple, wraps: Wraps) -> Stream:
+    """The stream of a 3x3x3 submanifold map; DataError for coordinates that are not sorted and unique."""
+    check_wraps(wraps)
+    check_rows(is_sorted(coordinates, shape), shape)
+    voxels = len(coordinates)
+    room = 27 * voxels + 27 * 8 * -(-voxels // TILE) + SPARE
+    rin, rout = np.empty(room, np.int32), np.empty(room, np.uint16)
+    starts, counts = submanifold_lists(coordinates, shape[1], shape[2], wraps[1], rin, rout)
+    filled = starts[-1] + SPARE
+    return Stream(rin[:filled], rout[:filled], starts, 27, voxels, voxels, counts)
+
+
+def _halved(fine: Sites) -> Strided:
+    coordinates, shape = rows_of(fine.coordinates), fine.shape
+    check_rows(is_sorted(coordinates, shape), shape)
+    made, row_of, cell_of = halve(coordinates, shape[1], shape[2])
+    rows = np.arange(len(coordinates), dtype=np.int32)
+    coarse = Sites(
+        torch.from_numpy(made), (shape[0] // 2, shape[1] // 2, shape[2] // 2), fine.batch_size, shared=fine.shared
+    )
+    down = single_lists(rows, row_of, cell_of, len(rows), len(made))
+    up = single_lists(row_of, rows, cell_of, len(made), len(rows))
+    return Strided(
+        Stream(*down[:3], 8, len(rows), len(made), down[3]),
+        Stream(*up[:3], 8, len(made), len(rows), up[3]),
+        fine,
+        coarse,
+    )
 
 
 def strided_streams(sites: Sites, size: Triple, stride: Triple, padding: Triple, key: str, wraps: Wraps) -> Strided:
     """Streams of a strided convolution; its output sites remember them under ``key`` for the way back."""
     name = ("stream", "down", key)
     if name not in sites.maps:
-        made = _made_strided(sites, *strided_pairs(sites, size, stride, padding, key, wraps))
+        even = all(side % 2 == 0 for side in sites.shape)
+        if even and size == stride == HALVE and padding == (0, 0, 0):
+            made = _halved(sites)
+        else:
+            made = _made_strided(sites, *strided_pairs(sites, size, stride, padding, key, wraps))
         made.coarse.maps["stream", "up", key] = made
         sites.maps[name] = made
     kept: Strided = sites.maps[name]

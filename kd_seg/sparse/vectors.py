@@ -254,6 +254,23 @@ def _emit_read_i32(b: Any, address: Any) -> Any:
 read_i32 = _intrinsic(1, _emit_read_i32, types.int64)
 
 
+def _emit_popcount(b: Any, value: Any) -> Any:
+    """Bits that are set in 64."""
+    return b.call(_declared(b, "llvm.ctpop.i64", ir.FunctionType(_I64, [_I64])), [value])
+
+
+popcount = _intrinsic(1, _emit_popcount, types.int64)
+
+
+def _emit_lowest(b: Any, value: Any) -> Any:
+    """Place of the lowest bit that is set in 64."""
+    kind = ir.FunctionType(_I64, [_I64, ir.IntType(1)])
+    return b.call(_declared(b, "llvm.cttz.i64", kind), [value, ir.Constant(ir.IntType(1), 1)])
+
+
+lowest_bit = _intrinsic(1, _emit_lowest, types.int64)
+
+
 def _emit_take(b: Any, address: Any) -> Any:
     """Add one to the int64 at ``address`` as one step for all threads; returns the value before."""
     return b.atomic_rmw("add", _pointer(b, address, _I64), ir.Constant(_I64, 1), "monotonic")

@@ -45,7 +45,7 @@ def test_plain_networks_give_the_same_logits_and_gradients(points: np.ndarray) -
     network = build_network("unet", "nano", 4, 5)
     expected = network(batch).logits
     expected.square().mean().backward()
-    for backend, rival in (("numba", plain_spconv(network)), ("torch", copy.deepcopy(network))):
+    for backend, rival in (("spconv", plain_spconv(network)), ("torch", copy.deepcopy(network))):
         rival.zero_grad()
         with using(backend):
             logits = rival(batch).logits
