@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from kd_seg.core.processes import run_tasks
 from kd_seg.core.progress import Advance
 from kd_seg.core.shard import WHOLE
 from kd_seg.scans import Key
+
+LOG = logging.getLogger("kd_seg.caches")
 
 Maker = Callable[[Sequence[Key]], Iterable[Record]]
 """``maker(keys)`` yields the record of each scan of one shard, in order."""
@@ -43,6 +46,7 @@ def build_cache(
     mine = list(blocks(plan.keys, plan.kind.block).items())[part - 1 :: parts]
     tasks = [(shard_path(plan.folder, name), keys) for name, keys in mine]
     missing = [(path, keys) for path, keys in tasks if not path.is_file()]
+    LOG.debug("%s %s: %d shards, %d of them missing", plan.kind.name, plan.folder, len(tasks), len(missing))
     before([key for _, keys in missing for key in keys])
     try:
         with work.progress(_title(plan, work), sum(len(keys) for _, keys in tasks)) as advance:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ from kd_seg.caches.header import CachePlan, check_header, read_header
 from kd_seg.caches.shards import DAMAGE, FOLDER, Record, Shard, blocks, shard_name, shard_path
 from kd_seg.core.errors import DataError
 from kd_seg.scans import Key
+
+LOG = logging.getLogger("kd_seg.caches")
 
 OPEN_SHARDS = 64
 """Shards kept open at a time; each holds one file descriptor."""
@@ -45,6 +48,7 @@ class Cache:
                 f"The {plan.kind.name} {plan.folder} lacks {len(missing)} of {total} shards (first {missing[0]}); "
                 f"finish it with: {fix_command}"
             )
+        LOG.debug("opened the %s %s for %d scans", plan.kind.name, plan.folder, len(plan.keys))
         self._open: OrderedDict[str, Shard] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:

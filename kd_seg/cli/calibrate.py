@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kd_seg.cli.console import print_json, progress, say
+from kd_seg.cli.console import print_json, progress, say, warn
 
 
 def command(
@@ -54,7 +54,7 @@ def command(
     write_text(out, found.text)
     calibration_sheet(found).save(picture)
     for warning in found.warnings:
-        say(f"warning: {warning}")
+        warn(warning)
     for line in found.lines:
         say(f"input.{line.name}: {line.value}  ({line.reason})")
     say(f"{out}, {picture}")

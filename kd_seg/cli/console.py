@@ -6,6 +6,7 @@ import contextlib
 import functools
 import io
 import json
+import logging
 import os
 import sys
 import time
@@ -52,6 +53,7 @@ class Answers(io.TextIOBase):
         return (self._real or sys.stdout).isatty()
 
 
+LOG = logging.getLogger("kd_seg")
 answers = Answers()
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(file=answers, highlight=False, soft_wrap=True)  # type: ignore[arg-type]
@@ -126,9 +128,32 @@ def _escape(text: str) -> str:
     return text.replace("[", r"\[")
 
 
+class _Lines(logging.Handler):
+    """Log records as lines on stderr, beside the progress bars; warnings and errors say that they are."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record."""
+        name = record.levelname.lower()
+        mark = f"[yellow]{name}:[/] " if record.levelno >= logging.WARNING else ""
+        _complain(mark + _escape(self.format(record)))
+
+
+def listen(verbose: bool = False) -> None:
+    """Print what the package logs; with ``verbose`` also its debug records, with their logger's name."""
+    handler = next((h for h in LOG.handlers if isinstance(h, _Lines)), None) or _Lines()
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s" if verbose else "%(message)s"))
+    LOG.addHandler(handler)
+    LOG.setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
 def say(text: str) -> None:
     """One line for a person, on stderr."""
-    err.print(_escape(text))
+    LOG.info("%s", text)
+
+
+def warn(text: str) -> None:
+    """One line about what may be wrong, on stderr."""
+    LOG.warning("%s", text)
 
 
 def print_json(content: Any) -> None:

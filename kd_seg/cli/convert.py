@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from kd_seg.cli.console import print_json, progress, say
+from kd_seg.cli.console import print_json, progress, say, warn
 
 
 def command(
@@ -81,7 +81,7 @@ def command(
 
         report = convert(source.expanduser(), out.expanduser(), options, stage)
     for warning in report.warnings:
-        say(f"warning: {warning}")
+        warn(warning)
     for reason, count in report.left_out.items():
         say(f"left out: {count} {reason}")
     driven = f", {report.metres:.0f} m driven" if report.metres is not None else ""

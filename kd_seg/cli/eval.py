@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from kd_seg.cli.console import out, print_json, progress, say, tracked
+from kd_seg.cli.console import out, print_json, progress, say, tracked, warn
 
 
 def command(
@@ -32,6 +32,10 @@ def command(
     cache: Annotated[
         Path | None, typer.Option(help="Folder for what fused clouds need; default in the data root.")
     ] = None,
+    rebuild: Annotated[
+        bool,
+        typer.Option("--rebuild", help="With --input fused: delete the instance library, build it anew."),
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Score predictions with SemanticKITTI's official metrics, on every point.
@@ -49,10 +53,12 @@ def command(
     from kd_seg.evaluation.table import class_table, distance_table, summary
 
     names = tuple(n.strip() for part in sequences for n in part.split(",") if n.strip()) if sequences else None
-    request = Request(tuple(what), data, split, names, input_, distances, shard, classes, device, threads, cache)
-    result = answer(request, lambda scans: tracked(scans, "evaluating", len(scans)), progress)
+    request = Request(
+        tuple(what), data, split, names, input_, distances, shard, classes, device, threads, cache, rebuild
+    )
+    result = answer(request, tracked, progress)
     if result.unknown:
-        say(f"warning: {result.unknown} predicted raw ids are unknown to {result.classes.name}; they count as missed")
+        warn(f"{result.unknown} predicted raw ids are unknown to {result.classes.name}; they count as missed")
     for path in {path for path in (save, own_record(request)) if path is not None}:
         write_evaluation(path, result)
         say(f"written: {path}")

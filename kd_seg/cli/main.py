@@ -11,7 +11,7 @@ import typer
 
 import kd_seg
 import kd_seg.cli
-from kd_seg.cli.console import claim_streams, guarded
+from kd_seg.cli.console import claim_streams, guarded, listen
 
 app = typer.Typer(
     name="kd-seg",
@@ -31,11 +31,15 @@ def _version(asked: bool) -> None:
 @app.callback()
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also print what the package does, such as the caches it opens.")
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """LiDAR semantic segmentation with compact networks, trained by distillation and run on a CPU, a GPU or ROS 2."""
+    listen(verbose)
     if debug:
         os.environ["KD_SEG_DEBUG"] = "1"
 

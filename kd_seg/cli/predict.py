@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kd_seg.cli.console import print_json, progress, say, tracked
+from kd_seg.cli.console import print_json, progress, say, tracked, warn
 from kd_seg.core.errors import DataError, UsageError
 from kd_seg.core.failures import naming
 
@@ -90,7 +90,7 @@ def command(
             else _label_files(found, out, values, shard, overwrite, load)
         )
     for warning in summary["warnings"]:
-        say(f"warning: {warning}")
+        warn(warning)
     skipped = f" ({summary['skipped']} were done already)" if summary.get("skipped") else ""
     say(
         f"{summary['scans']} scans{skipped}, {summary['points']:,} points, "

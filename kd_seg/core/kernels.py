@@ -52,6 +52,7 @@ def _find_cache() -> bool:
             "compiled kernels cannot be kept on disk (%s), so every start compiles anew; set NUMBA_CACHE_DIR", error
         )
         return False
+    logging.getLogger("kd_seg").debug("compiled kernels are kept in %s", folder)
     os.environ["NUMBA_CACHE_DIR"] = str(folder)  # for the processes that this one starts
     numba_config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
     return True

@@ -12,7 +12,6 @@ from kd_seg.caches import Work
 from kd_seg.classes import ClassTable
 from kd_seg.core.config import validate
 from kd_seg.core.errors import DataError
-from kd_seg.core.progress import Progress
 from kd_seg.instances.fusion import Fuser, prepare_fusion
 from kd_seg.instances.settings import FusionSettings
 from kd_seg.scans import Cloud, Scan, SemanticKitti
@@ -26,7 +25,7 @@ def fusion_settings(content: dict[str, Any], source: str) -> FusionSettings:
 
 
 def make_fuse(
-    data: SemanticKitti, classes: ClassTable, settings: FusionSettings, cache: Path | None, progress: Progress
+    data: SemanticKitti, classes: ClassTable, settings: FusionSettings, cache: Path | None, work: Work
 ) -> Callable[[Scan], Cloud]:
     """A function from a scan to its fused cloud, own rows first, the same for the same scan at every call.
 
@@ -35,10 +34,9 @@ def make_fuse(
     Args:
         data: the scans to be evaluated; they need labels and poses.
         cache: folder of libraries; None = where ``kd-seg prepare`` has it for this data root.
-        progress: ``progress(what, total)`` as a context manager that yields ``advance(count)``.
+        work: how it is built.
     """
     cache = cache_folder(str(data.root), str(cache) if cache is not None else None)
-    work = Work("kd-seg eval with --input fused", progress)
     try:
         prepare_fusion(cache, data, classes, settings, work)
     except OSError as error:

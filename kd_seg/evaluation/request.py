@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+import shlex
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from pathlib import Path
 from typing import Any, Literal
 
+from kd_seg.caches import Work
 from kd_seg.classes import load_classes
 from kd_seg.core.config import read_yaml
 from kd_seg.core.errors import DataError, UsageError
+from kd_seg.core.progress import Progress, Track, silent, untracked
+from kd_seg.core.shard import WHOLE, parse_shard
 from kd_seg.evaluation.evaluate import Selection, evaluate, select
 from kd_seg.evaluation.predictors import FusedNetwork, LabelFolder, Network, Predictor
 from kd_seg.evaluation.result import Evaluation, read_evaluation
-from kd_seg.scans import Scan
 
 What = Literal["checkpoint", "run", "labels", "counts"]
-Track = Callable[[Selection], Iterable[Scan]]
-Progress = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
-
-
-@contextmanager
-def unseen(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Progress that nobody watches."""
-    yield lambda count: None
 
 
 @dataclass(frozen=True)
@@ -43,6 +36,7 @@ class Request:
         classes: class table of a folder of .label files.
         device, num_threads: of the network.
         cache: folder for the instance library of fused clouds; None = the run's own, or the data root's.
+        rebuild: delete that library and build it anew.
     """
 
     what: tuple[Path, ...]
@@ -56,6 +50,14 @@ class Request:
     device: str = "auto"
     num_threads: int = 0
     cache: Path | None = None
+    rebuild: bool = False
+
+    def command(self) -> str:
+        """The ``kd-seg eval`` that asks for the same, as far as it matters for what is prepared on disk."""
+        words = ["kd-seg", "eval", *map(str, self.what)]
+        options = {"data": self.data, "split": self.split, "input": self.input, "cache": self.cache}
+        options["sequences"] = ",".join(self.sequences) if self.sequences is not None else None
+        return shlex.join(words + [w for k, v in options.items() if v is not None for w in (f"--{k}", str(v))])
 
 
 def kind_of(path: Path) -> What:
@@ -75,12 +77,14 @@ def kind_of(path: Path) -> What:
     )
 
 
-def answer(request: Request, track: Track, progress: Progress = unseen) -> Evaluation:
+def answer(request: Request, track: Track = untracked, progress: Progress = silent) -> Evaluation:
     """Evaluate as asked; ``track`` shows progress over the scans, ``progress`` over what fused clouds need first.
 
     Raises:
         UsageError: paths or options that do not go together. DataError, CheckpointError: files at fault.
     """
+    if request.rebuild and (request.input != "fused" or parse_shard(request.shard) != WHOLE):
+        raise UsageError("--rebuild needs --input fused and no --shard: it deletes the library that fused clouds need.")
     kinds = {kind_of(path) for path in request.what}
     if kinds == {"counts"}:
         return _sum(request.what)
@@ -96,7 +100,7 @@ def answer(request: Request, track: Track, progress: Progress = unseen) -> Evalu
         "input": request.input,
         "shard": request.shard,
     }
-    return evaluate(predictor, track(selection), request.distances, about)
+    return evaluate(predictor, track(selection, "evaluating"), request.distances, about)
 
 
 def _sum(paths: tuple[Path, ...]) -> Evaluation:
@@ -158,4 +162,5 @@ def _predictor(request: Request, selection: Selection, progress: Progress) -> Pr
     settings = fusion_settings(_run_section(what, "fusion") if run else {}, f"{what}/config.yaml: fusion")
     known = _run_section(what, "data").get("cache") if run and request.data is None else None
     cache = request.cache or (Path(known) if known else None)
-    return FusedNetwork(segmenter, make_fuse(selection.data, segmenter.classes, settings, cache, progress))
+    work = Work(request.command(), progress, rebuild=request.rebuild)
+    return FusedNetwork(segmenter, make_fuse(selection.data, segmenter.classes, settings, cache, work))

@@ -24,7 +24,7 @@ from kd_seg.instances.registration import Method
 from kd_seg.instances.table import relative
 from kd_seg.scans.truth import read_objects
 
-COMMAND = "python -m kd_seg.studies.registration"
+COMMAND = "python -m kd_seg.studies.registration ROOT"
 
 Aligner = Callable[[Xyz, Xyz], Matrix]
 """From source [n, 3] (after ego-motion) and target [m, 3]: the motion [4, 4] that brings source onto target."""

@@ -25,7 +25,7 @@ from kd_seg.views.source import Shot, find_scan, segmented
 
 CELL, MARGIN, TOP = 3.3, 0.3, 1.5
 LIBRARY = LibrarySettings(decoy_cars=0.0, decoy_clutter=0.0)
-COMMAND = "kd-seg view --fused"
+COMMAND = "kd-seg view SOURCE --fused --out OUT"
 ALIGNMENTS = (("ego", "fused by ego-motion alone"), ("registered", "fused and registered"))
 OWN_COLOUR = np.array([[255, 255, 255]], dtype=np.uint8)
 

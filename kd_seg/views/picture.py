@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from kd_seg.classes import ClassTable, load_classes
 from kd_seg.core.errors import UsageError
+from kd_seg.core.progress import Track
 from kd_seg.evaluation.confusion import TrainIds
 from kd_seg.scans import KittiSequence, Scan, SemanticKitti, is_bag
 from kd_seg.scans.point_files import READERS
@@ -19,8 +19,6 @@ from kd_seg.views.source import Shot, is_network, is_prediction, open_shot, pred
 
 MEASURED = 24
 """Most scans that statistics are taken over."""
-
-Track = Callable[[list[Scan], str], Iterable[Scan]]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,9 @@ from kd_seg.serving.sensor_input import SensorSettings
 
 def signatures() -> dict[str, int]:
     """Compiled signatures of every Numba kernel of ours."""
-    kernels = [k for k in gc.get_objects() if isinstance(k, numba.core.dispatcher.Dispatcher)]
+    dispatcher = numba.core.dispatcher.Dispatcher
+    # by type, as isinstance follows weak references, to objects that may be gone
+    kernels = [k for k in gc.get_objects() if issubclass(type(k), dispatcher)]
     ours = [k for k in kernels if k.py_func.__module__.startswith("kd_seg")]
     return {f"{k.py_func.__module__}.{k.py_func.__name__}": len(k.signatures) for k in ours}
 

@@ -12,9 +12,10 @@ import yaml
 import kd_seg
 from kd_seg.classes import ClassTable
 from kd_seg.core.files import write_text
+from kd_seg.core.progress import Track
 from kd_seg.views.colours import RIGHT, UNLABELLED, WRONG, css, legend_colours
 from kd_seg.views.report.curves import Curve, curves
-from kd_seg.views.report.pictures import Gallery, Picture, Scene, Track, make_gallery
+from kd_seg.views.report.pictures import Gallery, Picture, Scene, make_gallery
 from kd_seg.views.report.runs import Run, read_runs
 from kd_seg.views.report.style import STYLE
 from kd_seg.views.report.tables import (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from kd_seg.classes import ClassTable
 from kd_seg.core.errors import KdSegError
+from kd_seg.core.progress import Track
 from kd_seg.evaluation.confusion import TrainIds, confusion
 from kd_seg.evaluation.metrics import scores
 from kd_seg.scans import Scan, SemanticKitti
@@ -24,8 +24,6 @@ from kd_seg.views.report.runs import Run
 
 EXTENT = 50.0
 """Half the side of the bird's-eye views, metres."""
-
-Track = Callable[[list[Scan], str], Iterable[Scan]]
 
 
 @dataclass(frozen=True)
