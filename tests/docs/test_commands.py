@@ -51,14 +51,12 @@ def commands_in(text: str) -> Iterator[list[str]]:
 
 def problem(words: list[str]) -> str | None:
     """What the program does not know of a command; None where it knows all."""
-    if not words or words[0].startswith(VALUE) or words[0] in (*PROSE, "COMMAND", "NAME", "..."):
-        return None
-    while words[0].startswith("-"):
+    while words and words[0].startswith("-"):
         if not has_option(PROGRAM, words[0]):
             return f"no option {words[0]} before a command"
         words = words[1:]
-        if not words:
-            return None
+    if not words or words[0].startswith(VALUE) or words[0] in (*PROSE, "COMMAND", "NAME", "..."):
+        return None
     command = PROGRAM.commands.get(words[0])
     if command is None:
         return f"no command {words[0]}"
