@@ -50,7 +50,7 @@ class Sensor:
     def adapt(self, points: Points, given: str) -> Points:
         """Points [N, 4] with intensities brought from range ``given`` to this sensor's, clipped to it.
 
-        The argument is not changed (ros 6.1).
+        The argument is not changed.
         """
         largest = INTENSITY_MAX[self.intensity_range]
         adapted = points.copy()

@@ -58,7 +58,9 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument("rviz", default_value="false", description="Open RViz with the shipped view."),
         DeclareLaunchArgument("exit_at_end", default_value="false", description="End the node with the bag."),
         DeclareLaunchArgument("input_topic", default_value="/points", description="Cloud topic of the bag."),
-        DeclareLaunchArgument("checkpoint", default_value="", description="Checkpoint; empty: as the file says."),
+        DeclareLaunchArgument(
+            "checkpoint", default_value="", description="Checkpoint; empty: the one in the parameter file."
+        ),
         DeclareLaunchArgument("device", default_value="auto", description="auto, cpu, cuda or cuda:N."),
         DeclareLaunchArgument("params_file", default_value=default, description="Parameter YAML, keyed /**."),
         DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn or error."),

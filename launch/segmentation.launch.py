@@ -10,7 +10,7 @@ from launch_ros.substitutions import FindPackageShare
 ARGUMENTS = {
     "namespace": ("", "Namespace of the node; several sensors need several."),
     "name": ("segmentation", "Name of the node; its topics lie below it."),
-    "checkpoint": ("", "Checkpoint file or run folder; empty: as the parameter file says."),
+    "checkpoint": ("", "Checkpoint file or run folder; empty: the one in the parameter file."),
     "device": ("auto", "auto, cpu, cuda or cuda:N."),
     "input_topic": ("/points", "PointCloud2 topic of the driver."),
     "autostart": ("true", "Configure and activate at once."),

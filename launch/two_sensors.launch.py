@@ -7,7 +7,7 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import FindPackageShare
 
 SHARED = {
-    "checkpoint": ("", "Checkpoint of both; empty: as the parameter file says."),
+    "checkpoint": ("", "Checkpoint of both; empty: the one in the parameter file."),
     "device": ("auto", "auto, cpu, cuda or cuda:N."),
     "autostart": ("true", "Configure and activate at once."),
     "use_sim_time": ("false", "Take the time from /clock."),

@@ -161,7 +161,7 @@ class Snapshot:
 
 
 def report(snapshot: Snapshot) -> list[Status]:
-    """The four statuses of ros.md 9."""
+    """The four statuses of /diagnostics (docs/vehicle.md)."""
     return [_lifecycle(snapshot), _input(snapshot), _inference(snapshot), _model(snapshot)]
 
 

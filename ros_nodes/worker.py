@@ -45,7 +45,7 @@ class Log(Protocol):
         """Good to know."""
 
     def warning(self, message: str) -> Any:
-        """Worth a look."""
+        """Worth attention."""
 
 
 @dataclass(frozen=True)

@@ -262,14 +262,14 @@ def _judge_intensity(recording: Recording, numbers: list[int], report: Converted
     values = np.concatenate([frame.points[:, 3] for frame in frames]) if frames else np.empty(0, np.float32)
     if len(values) == 0 or values.max() == values.min():
         report.warnings.append(
-            "all intensities are equal; if the recording has them under another name, say it with "
+            "all intensities are equal; if the recording has them under another name, give it with "
             "--set input.intensity_fields=NAME."
         )
         return "unit"
     high = float(np.percentile(values, 99))
     judged = "unit" if high <= 1.5 else "byte" if high <= 300 else "uint16"
     report.warnings.append(
-        f"intensities reach {high:.4g} (99th percentile) and are taken as {judged}; if that is wrong, say "
+        f"intensities reach {high:.4g} (99th percentile) and are taken as {judged}; if that is wrong, add "
         "--set input.intensity_range=unit, byte or uint16 and --overwrite."
     )
     return judged

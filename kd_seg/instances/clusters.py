@@ -1,4 +1,4 @@
-"""Pseudo-instances of static classes that have no ids: connected cells of the whole sequence (methods 1.2)."""
+"""Pseudo-instances of static classes that have no ids: connected cells of the whole sequence."""
 
 from __future__ import annotations
 

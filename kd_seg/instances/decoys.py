@@ -2,7 +2,7 @@
 
 The world is cut into cells of 3 m; a hash of cell and raw class decides whether the cell holds a patch, and how large
 it is (0.5 to 3 m). So a patch is found again in other scans without looking at them, and it densifies under fusion
-exactly as a standing instance does (methods 1, trap 1).
+exactly as a standing instance does: without them density alone would tell the teacher the class.
 """
 
 from __future__ import annotations

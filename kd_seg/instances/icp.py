@@ -1,4 +1,4 @@
-"""ICP over yaw and translation: scale, roll and pitch stay out of it (methods 1.4)."""
+"""ICP over yaw and translation: scale, roll and pitch stay out of it (docs/multi_to_single.md)."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def _plane_step(
 ) -> tuple[np.ndarray, float]:
     """Motion (shift, yaw) that lowers ``sum (n . (b - R a - t))^2``, linearised, and the RMS residual before it.
 
-    ``held`` [4] leads back to the start, ``prior`` [4] says how strongly.
+    ``held`` [4] leads back to the start, ``prior`` [4] is how strongly.
     """
     count = len(a)
     cx, cy = a[:, 0].mean(), a[:, 1].mean()
@@ -201,7 +201,7 @@ def _point_step(
 ) -> tuple[np.ndarray, float]:
     """Motion (shift, yaw) that lowers ``sum |b - R a - t|^2``, centred in yaw, and the RMS distance before it.
 
-    ``held`` [4] leads back to the start, ``prior`` [4] says how strongly; without it this is the closed form.
+    ``held`` [4] leads back to the start, ``prior`` [4] is how strongly; without it this is the closed form.
     """
     count = len(a)
     ma = np.array([a[:, 0].mean(), a[:, 1].mean(), a[:, 2].mean()])

@@ -1,4 +1,4 @@
-"""Joining the keys of one object whose word changes when it starts or stops to move (methods 1.2; off by default)."""
+"""Joining the keys of one object whose word changes when it starts or stops to move (off by default)."""
 
 from __future__ import annotations
 

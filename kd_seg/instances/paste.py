@@ -1,6 +1,6 @@
 """Paired copy-paste: a library instance into a cloud, one twin for the student, the fused one for a teacher.
 
-Both twins get the same rotation about the sensor's axis and the same local jitter (methods 1.7). An instance keeps its
+Both twins get the same rotation about the sensor's axis and the same local jitter. An instance keeps its
 range, so its density stays physical; it stands on the ground found where it is put; what it hides goes away.
 """
 

@@ -1,4 +1,7 @@
-"""Aligning a moving instance of one scan to the present scan: ICP with gates, falling back in steps (methods 1.4)."""
+"""Aligning a moving instance of one scan to the present scan: ICP with gates, falling back in steps.
+
+The steps, gates and their evidence: docs/multi_to_single.md.
+"""
 
 from __future__ import annotations
 

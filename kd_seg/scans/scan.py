@@ -25,7 +25,7 @@ class Camera:
     Attributes:
         name: such as "image_2".
         image: path of the picture.
-        projection: P [3, 4], rectified camera 0 to pixels (methods 2.2).
+        projection: P [3, 4], rectified camera 0 to pixels.
         tr: Tr [4, 4], LiDAR to camera 0.
     """
 

@@ -24,7 +24,7 @@ RANGE_EDGES = (0.0, 10.0, 20.0, 30.0, 40.0, 50.0)
 HISTOGRAM_EDGES = np.arange(0.0, 82.0, 1.0)
 """Metres; bins of the range histogram."""
 RAYS = 64 * 2009
-"""Rays that field.md counts per turn of an HDL-64E (64 rings, steps of 0.179 degrees)."""
+"""Rays of one turn of an HDL-64E: 64 rings, steps of 0.179 degrees."""
 LEVELS = 100
 """Levels of remission of an HDL-64E as KITTI stores it."""
 

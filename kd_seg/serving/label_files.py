@@ -79,7 +79,7 @@ def sensor_of(tasks: Sequence[Task], values: dict[str, Any]) -> SensorSettings:
     other = next((task.points for task in tasks if task.points.suffix.lower() != ".bin"), None)
     if other is not None and "input.intensity_range" not in values:
         raise UsageError(
-            f"{other.name} does not say which range its intensities have; add --set input.intensity_range=unit "
+            f"{other.name} does not record the range of its intensities; add --set input.intensity_range=unit "
             "(0 to 1), byte (0 to 255) or uint16 (0 to 65535)."
         )
     return cloud_settings({**FILE_SENSOR, **values}).sensor

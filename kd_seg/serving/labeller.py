@@ -47,7 +47,7 @@ class Labelled:
         return len(self.points) > 0 and bool((self.class_id == INVALID).all())
 
     def figures(self) -> FrameFigures:
-        """What the frame says of its sensor."""
+        """What the frame shows of its sensor."""
         return sensor_input.frame_figures(self.cloud, self.points, self.class_id)
 
 

@@ -1,4 +1,4 @@
-"""From a network's logits to what is said of every point: class, probability, entropy. Points of a voxel share them.
+"""From a network's logits to the class, probability and entropy of every point. Points of a voxel share them.
 
 With t = logit - largest logit, the largest softmax value is 1 / sum(e^t), and the entropy is
 log(sum(e^t)) - sum(t e^t) / sum(e^t).
@@ -24,7 +24,7 @@ TILE = 128
 
 @dataclass(frozen=True)
 class Answers:
-    """What a student says of one cloud.
+    """What a network predicts for one cloud.
 
     Attributes:
         inverse: [N] int32, voxel of each point, -1 without.

@@ -90,7 +90,7 @@ class Segmenter:
         return Prediction(*found.spread(), timings)
 
     def answer(self, points: Points) -> tuple[Answers, dict[str, float]]:
-        """What ``segment`` says of points [N, 4], by voxel, for those who write it elsewhere than into three arrays.
+        """What ``segment`` predicts for points [N, 4], by voxel, for callers that need other arrays.
 
         Also the milliseconds of "voxelize", "inference" and, within the latter, "network" (the forward pass alone).
         """

@@ -114,7 +114,7 @@ def fill_points(xyz, intensity, factor, largest, offset, zero_is_invalid, out): 
 
 @dataclass(frozen=True)
 class FrameFigures:
-    """What one frame says of its sensor.
+    """What one frame shows of its sensor.
 
     Attributes:
         points: of the frame. present: finite and no missing return. valid: those that got a class.
@@ -175,7 +175,7 @@ def count_points(points, class_id, intensity):  # type: ignore[no-untyped-def]
 
 @dataclass
 class SensorWatch:
-    """Holds the last frames' figures and says what does not fit the checkpoint (ros 6.1).
+    """Holds the last frames' figures and reports what does not fit the checkpoint (docs/vehicle.md).
 
     A mismatch is believed when each of the last 20 frames shows it; one frame without it ends it.
     """

@@ -19,7 +19,7 @@ def spconv() -> ModuleType:
     """The ``spconv.pytorch`` module.
 
     Raises MissingDependencyError if it is not installed, or if NumPy >= 2 meets a cumm older than 0.7, which would end
-    the process without a word at the first CUDA convolution (field T21, T22).
+    the process without a word at the first CUDA convolution.
     """
     check_numpy()
     try:
@@ -30,11 +30,11 @@ def spconv() -> ModuleType:
             "spconv-cu120==2.3.6 (Python 3.12: spconv-cu121==2.3.8)."
         ) from None
     if not torch.cuda.is_available():
-        # 1456 descriptions of CUDA kernels are built in Python at import: 6-8 s that a CPU never needs (field T3).
+        # 1456 descriptions of CUDA kernels are built in Python at import: 6-8 s that a CPU never needs.
         core.ALL_IMPGEMM_PARAMS.clear()
         core.ALL_NATIVE_PARAMS.clear()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # spconv's use of torch.cuda.amp, nothing a user can mend
+        warnings.simplefilter("ignore", FutureWarning)  # spconv's use of torch.cuda.amp, nothing a user can fix
         import spconv.pytorch as module
     logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)  # spconv asks for is_fx_tracing at each call
 

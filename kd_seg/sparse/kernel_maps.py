@@ -3,7 +3,7 @@
 A batch's voxels come sorted, and stay sorted through strided convolutions here. So a submanifold map is a walk of two
 pointers per column of kernel cells, without a hash table; only half of the cells are walked, the other half is their
 mirror image. A strided map sorts its outputs by radix. spconv's convolution then runs on these maps unchanged, on any
-device, where its algorithm is Native (field T15).
+device, where its algorithm is Native.
 
 An axis that wraps around (phi of a cylindrical grid) has its last cell beside its first.
 """

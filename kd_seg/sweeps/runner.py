@@ -148,7 +148,7 @@ class Runner:
         if not self.overwrite:
             raise DataError(
                 f"{job.run} was made with other settings than {job.key} has now; rename the sweep, remove the folder, "
-                "or say --overwrite."
+                "or add --overwrite."
             )
         mark.unlink()
         RunFolder(job.run).state.unlink(missing_ok=True)

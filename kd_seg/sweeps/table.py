@@ -55,7 +55,7 @@ class Table:
 
 
 def collect(sweep: Sweep, jobs: list[Job]) -> Table:
-    """Read every finished scoring; a row whose runs are missing is in the table and says so."""
+    """Read every finished scoring; a row without finished runs stays in the table and is marked."""
     classes = sweep.classes if sweep.classes is not None else _hard_classes(jobs)
     columns = (*_SUMMARY.values(), *classes)
     scores: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
@@ -88,7 +88,7 @@ def _measures(path: Path, classes: list[str]) -> dict[str, float]:
         values = {name: answer[key] for key, name in _SUMMARY.items()}
         values |= {name: answer["iou"].get(name) for name in classes}
     except (ValueError, KeyError, AttributeError):
-        raise DataError(f"{path} is not an answer of kd-seg eval --json; remove it and run the sweep again.") from None
+        raise DataError(f"{path} is not a result of kd-seg eval --json; remove it and run the sweep again.") from None
     return {name: 100.0 * float(value) for name, value in values.items() if value is not None}
 
 

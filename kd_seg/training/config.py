@@ -50,7 +50,7 @@ class DataSettings(Settings):
         0.5,
         ge=0,
         lt=1,
-        description="least share of labelled scans among those drawn, where others are learnt from too; "
+        description="least share of labelled scans among those drawn, where others are learned from too; "
         "they come as often as it takes",
     )
     cache: str | None = Field(

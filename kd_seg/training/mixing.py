@@ -1,4 +1,7 @@
-"""LaserMix and PolarMix: two scans to one, fused rows mixed along with the own ones (methods 4)."""
+"""LaserMix and PolarMix: two scans to one, fused rows mixed along with the own ones.
+
+LaserMix: Kong et al., CVPR 2023; PolarMix: Xiao et al., NeurIPS 2022.
+"""
 
 from __future__ import annotations
 

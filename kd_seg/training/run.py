@@ -107,7 +107,7 @@ class RunFolder:
         write_bytes(path, before + (json.dumps({"step": step, **line}) + "\n").encode())
 
     def trim(self, step: int, epoch_steps: int) -> None:
-        """Forget what all logs say of steps after ``step`` (written after the last save, before a kill).
+        """Drop the lines of all logs for steps after ``step`` (written after the last save, before a kill).
 
         Args:
             epoch_steps: steps of an epoch; kd_seg 0.1.0 gave only epochs in ``units.jsonl``.

@@ -59,7 +59,7 @@ class RunSaver:
         self.run.save_state({**self._state, "best": self.best, "scored": self.scored})
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a run's state; kd_seg 0.1.0 scored before it wrote one, and did not say so."""
+        """Go on from a run's state; kd_seg 0.1.0 scored before it wrote one, and did not record it."""
         self._state, self.best, self.saved = state, state["best"], state["step"]
         self.scored = state.get("scored", state["step"])
 

@@ -21,11 +21,11 @@ from ros_nodes.health import percentile
 FIGURES = ("since_reception", "total", "network", "outside_network", "publish")
 """Times of every frame that the node publishes while somebody listens."""
 
-LOOK_S = 1.0
-"""Memory goes up and down by a tenth within a frame, so that a few looks decide nothing."""
+SAMPLE_S = 1.0
+"""Memory goes up and down by a tenth within a frame, so that a few samples decide nothing."""
 
 SHOWN = 10
-"""Of so many looks one is reported."""
+"""Of so many samples one is reported."""
 
 SETTLED_S = 300.0
 """From here on memory must not grow; in shorter runs from the first quarter on."""
@@ -127,7 +127,7 @@ class Course:
     def look(self) -> None:
         """Note the memory, every second."""
         now = time.monotonic()
-        if now - self._looked >= LOOK_S:
+        if now - self._looked >= SAMPLE_S:
             self._looked = now
             self._seen.append((round(now - self._started, 1), round(process_figures(self._pid)[1], 1)))
 

@@ -1,4 +1,4 @@
-"""YAML to settings: inheritance, overrides, and errors that name file, key and the mend."""
+"""YAML to settings: inheritance, overrides, and errors that name file, key and fix."""
 
 from pathlib import Path
 from typing import Literal

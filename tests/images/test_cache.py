@@ -21,9 +21,9 @@ from kd_seg.images.teachers import Tools, build_teacher, teacher_settings
 from kd_seg.images.units.cache import build_units, open_units, read_units
 from kd_seg.scans import SemanticKitti
 
-MEND = "kd-seg prepare CONFIG"
-HOW = Work(MEND)
-REBUILD = Work(MEND, rebuild=True)
+FIX_COMMAND = "kd-seg prepare CONFIG"
+HOW = Work(FIX_COMMAND)
+REBUILD = Work(FIX_COMMAND, rebuild=True)
 CLASSES = load_classes()
 
 
@@ -41,7 +41,7 @@ def test_units_of_exported_maps(tmp_path: Path) -> None:
     maps = export_maps(tmp_path / "maps", root)
     data = SemanticKitti(root)
     build_units(source(maps), tmp_path / "cache", data, CLASSES, tools(data), HOW)
-    store = open_units(source(maps), tmp_path / "cache", data, CLASSES, MEND)
+    store = open_units(source(maps), tmp_path / "cache", data, CLASSES, FIX_COMMAND)
     assert store.header.provenance == {"labels": "2d", "data": [], "sequences": []}
     for key in data.keys():  # noqa: SIM118
         units = read_units(store, key)
@@ -61,7 +61,7 @@ def test_units_of_exported_maps(tmp_path: Path) -> None:
     # a picture that the exporter left out has no answer, and is counted
     (maps / "sequences/00/class/000000.png").unlink()
     build_units(source(maps), tmp_path / "cache", data, CLASSES, tools(data), REBUILD)
-    store = open_units(source(maps), tmp_path / "cache", data, CLASSES, MEND)
+    store = open_units(source(maps), tmp_path / "cache", data, CLASSES, FIX_COMMAND)
     assert store.record(("00", 0), ("counts",))["counts"][1:].tolist() == [1, 0]
 
 
@@ -71,10 +71,10 @@ def test_changes_on_disk_are_noticed(tmp_path: Path) -> None:
     data = SemanticKitti(root)
     build_units(source(maps), tmp_path / "cache", data, CLASSES, tools(data), HOW)
     Image.new("L", (WIDTH, HEIGHT)).save(maps / "sequences/00/class/000001.png")
-    with pytest.raises(DataError, match=f"teacher's files changed.*{MEND}"):
-        open_units(source(maps), tmp_path / "cache", data, CLASSES, MEND)
-    with pytest.raises(DataError, match=MEND):  # other settings are another cache, which is not there
-        open_units(source(maps, noise={"wrong": 0.2}), tmp_path / "cache", data, CLASSES, MEND)
+    with pytest.raises(DataError, match=f"teacher's files changed.*{FIX_COMMAND}"):
+        open_units(source(maps), tmp_path / "cache", data, CLASSES, FIX_COMMAND)
+    with pytest.raises(DataError, match=FIX_COMMAND):  # other settings are another cache, which is not there
+        open_units(source(maps, noise={"wrong": 0.2}), tmp_path / "cache", data, CLASSES, FIX_COMMAND)
     before = fingerprint(data)
     (root / "sequences/00/labels/000000.label").write_bytes(b"")
     assert fingerprint(SemanticKitti(root)) == before  # it does not depend on labels
@@ -125,7 +125,7 @@ def test_regions_round_trip(tmp_path: Path, kind: str) -> None:
     teacher = {"kind": "maps", "root": str(maps), "confidence_scale": 250}
     asked = validate(RegionSource, {"teacher": teacher, "regions": {"kind": kind, "min_pixels": 20}}, "x")
     build_regions(asked, tmp_path / "cache", data, tools(data), HOW)
-    store = open_regions(asked, tmp_path / "cache", data, MEND)
+    store = open_regions(asked, tmp_path / "cache", data, FIX_COMMAND)
     assert read_regions(store, ("00", 0)) == []
     (view,) = read_regions(store, ("00", 1))
     scan = data.scan("00", 1)

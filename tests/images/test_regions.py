@@ -97,7 +97,7 @@ def test_pointmcd_exactly(world: World, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("preset", ["slidr", "slidr_mended"])
 def test_slidr_exactly(world: World, tmp_path: Path, preset: str) -> None:
-    """InfoNCE at 0.07 between means of unit rows, over all regions; mended: renormalised, 5 points, 0.9."""
+    """InfoNCE at 0.07 between means of unit rows, over all regions; slidr_mended: renormalised, 5 points, 0.9."""
     superpixel = {"segments": 30, "sigma": 1.0}
     objective = regions_objective(world, tmp_path, preset=preset, regions={"superpixel": superpixel})
     batch = batch_of(world[0], objective, [0, 2], keep=0.5)

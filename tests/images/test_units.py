@@ -26,7 +26,7 @@ from kd_seg.images.units.units import Spoilt, UnitKind, gather
 
 
 def test_cityscapes_table() -> None:
-    """The table of methods 3.3, row by row where it is not one-to-one."""
+    """The table of configs/class_maps/cityscapes_19.yaml, row by row where it is not one-to-one."""
     class_map = load_class_map("cityscapes_19", CLASSES)
 
     def meant(name: str) -> set[str]:

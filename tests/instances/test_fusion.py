@@ -71,7 +71,7 @@ def test_icp_finds_a_known_motion(plane: bool, away: float) -> None:
 
 
 def test_a_point_step_without_prior_is_the_closed_form() -> None:
-    """methods 1.4: psi = atan2(sum(a_x b_y - a_y b_x), sum(a_x b_x + a_y b_y)) of centred pairs, then the shift."""
+    """The closed form: psi = atan2(sum(a_x b_y - a_y b_x), sum(a_x b_x + a_y b_y)) of centred pairs, then the shift."""
     rng = np.random.default_rng(0)
     a, truth = rng.normal(size=(30, 3)) + np.array([20.0, -3.0, 1.0]), Motion(0.4, np.array([1.0, -2.0, 0.3]))
     step, rms = _point_step(a, truth.apply(a), np.ones(4), np.zeros(4), True)

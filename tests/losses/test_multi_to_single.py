@@ -24,8 +24,8 @@ def rows(seed: int, n: int, d: int) -> Tensor:
 
 def test_corrected_logits_swap_answer_and_label_and_leave_the_rest() -> None:
     teacher = torch.tensor([[3.0, 1.0, 2.0], [3.0, 1.0, 2.0], [0.0, 5.0, 4.0]])
-    mended = corrected(teacher, torch.tensor([2, 0, 3]))
-    assert mended.tolist() == [[1.0, 3.0, 2.0], [3.0, 1.0, 2.0], [0.0, 4.0, 5.0]]
+    swapped = corrected(teacher, torch.tensor([2, 0, 3]))
+    assert swapped.tolist() == [[1.0, 3.0, 2.0], [3.0, 1.0, 2.0], [0.0, 4.0, 5.0]]
     assert teacher.tolist() == [[3.0, 1.0, 2.0], [3.0, 1.0, 2.0], [0.0, 5.0, 4.0]]  # its own stay as they were
 
 
@@ -34,11 +34,11 @@ def test_corrected_logits_swap_answer_and_label_and_leave_the_rest() -> None:
 def test_corrected_logits_answer_right_where_asked(seed: int, n: int, c: int) -> None:
     teacher = rows(seed, n, c)
     label = torch.randint(0, c + 1, (n,), generator=torch.Generator().manual_seed(seed))
-    mended = corrected(teacher, label)
+    swapped = corrected(teacher, label)
     asked = label > 0
-    assert (mended[asked].argmax(1) + 1 == label[asked]).all()
-    torch.testing.assert_close(mended[~asked], teacher[~asked], rtol=0, atol=0)
-    torch.testing.assert_close(mended.sort(1).values, teacher.sort(1).values, rtol=0, atol=0)
+    assert (swapped[asked].argmax(1) + 1 == label[asked]).all()
+    torch.testing.assert_close(swapped[~asked], teacher[~asked], rtol=0, atol=0)
+    torch.testing.assert_close(swapped.sort(1).values, teacher.sort(1).values, rtol=0, atol=0)
 
 
 def test_jaccard_distance_by_hand() -> None:
@@ -119,7 +119,7 @@ def test_divergence_is_batchmean_and_weights_average() -> None:
 
 
 def test_divergence_vanishes_at_the_teacher_and_the_released_form_does_not() -> None:
-    """methods 1.6: near the teacher the released gradient keeps its size, the KL's falls with the distance."""
+    """Near the teacher the released gradient keeps its size, the KL's falls with the distance."""
     t = rows(2, 200, 19) * 3
     norms = {}
     for distance in (1e-1, 1e-3):

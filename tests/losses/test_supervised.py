@@ -8,7 +8,7 @@ from kd_seg.losses.supervised import cross_entropy, lovasz_softmax
 
 
 def reference_lovasz(p: np.ndarray, labels: np.ndarray) -> float:
-    """Straight from methods 4: the Jaccard loss of each prefix of the sorted errors."""
+    """Berman et al., CVPR 2018, spelled out: the Jaccard loss of each prefix of the sorted errors."""
     p, labels = p[labels > 0], labels[labels > 0]
     losses = []
     for column in sorted(set(labels - 1)):

@@ -97,7 +97,7 @@ def test_all_teachers_at_once(world: World, tmp_path: Path, network: str, batch:
 
 
 def test_pre_training_is_remembered(world: World, tmp_path: Path) -> None:
-    """Pre-train on pictures, fine-tune on labels: the student's file says what its first weights learnt from."""
+    """Pre-train on pictures, fine-tune on labels: the student's file says what its first weights learned from."""
     entry = {"kind": "image_regions", "preset": "slidr", "teacher": {"kind": "maps", "root": str(world[1])}}
     asked = training_config(world, tmp_path / "a", [entry], run={"steps": 2})
     prepare(asked, WORK)

@@ -152,7 +152,7 @@ def test_bad_clouds_are_counted_and_survived(start: Any, peer: Peer, checkpoint:
     assert node.text.count("data has 9 bytes, 1100 needed") == 1
 
 
-def test_mismatch_is_said_once_with_the_mend(start: Any, peer: Peer, checkpoint: Path) -> None:
+def test_mismatch_is_said_once_with_the_fix(start: Any, peer: Peer, checkpoint: Path) -> None:
     node = start(*REMAP, "-p", "input.intensity_range:=unit", checkpoint=checkpoint, autostart=True)
     publisher, answers = peer.publisher(), peer.listen("output/segmentation")
     wait_for(lambda: peer.status("lifecycle")[1] == "active", 90, "active node")

@@ -152,7 +152,7 @@ def test_a_broken_answer_is_refused(folder: Path) -> None:
     path = jobs[0].result("valid")
     path.parent.mkdir(parents=True)
     path.write_text("{}")
-    with pytest.raises(DataError, match=r"valid\.json is not an answer"):
+    with pytest.raises(DataError, match=r"valid\.json is not a result"):
         collect(sweep, jobs)
 
 

@@ -49,7 +49,7 @@ class MapsTeacher:
             raise DataError(f"{self.root} has no sequences/ folder; teacher.root is where the exported maps lie.")
 
     def provenance(self) -> Provenance:
-        """As the settings say; nobody else can know."""
+        """From the settings, the only place that records it."""
         return Provenance(self.settings.labels, tuple(self.settings.trained_on))
 
     @staticmethod

@@ -1,7 +1,7 @@
 """``image_labels``: trains an image teacher, on LiDAR labels projected into its pictures or on class images.
 
-The supervised objective of ``network: image_unet``. What it learnt from goes into the checkpoint, as students taught by
-it may be called annotation-free only if no projected 3D label was used (methods 3.3).
+The supervised objective of ``network: image_unet``. What it learned from goes into the checkpoint, as students taught
+by it may be called annotation-free only if no projected 3D label was used (docs/image_teachers.md).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``image_regions``: region alignment of student features with a 2D teacher's (PointMCD and its kin; methods 2)."""
+"""``image_regions``: region alignment of student features with a 2D teacher's (SLidR, PPKT, ScaLR, PointMCD)."""
 
 from __future__ import annotations
 

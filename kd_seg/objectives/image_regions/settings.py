@@ -1,4 +1,4 @@
-"""Settings of ``image_regions`` and the presets that reduce it to published methods (methods 2.3)."""
+"""Settings of ``image_regions`` and the presets that reduce it to published methods (docs/image_teachers.md)."""
 
 from __future__ import annotations
 

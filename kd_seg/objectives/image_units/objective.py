@@ -1,4 +1,4 @@
-"""``image_units``: what 2D teachers claim about sets of points, forward and backward (PartDistill; methods 3)."""
+"""``image_units``: what 2D teachers claim about sets of points, forward and backward (PartDistill, CVPR 2024)."""
 
 from __future__ import annotations
 

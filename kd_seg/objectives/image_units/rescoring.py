@@ -1,4 +1,4 @@
-"""Backward distillation: the student judges the units, without any label (methods 3.2)."""
+"""Backward distillation: the student judges the units, without any label (Umam et al., CVPR 2024)."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ RELEASED: dict[str, Any] = {
 
 
 class BackwardSettings(Settings):
-    """When and how units are re-scored by their agreement with the student (methods 3.2)."""
+    """When and how units are re-scored by their agreement with the student (Umam et al., CVPR 2024)."""
 
     measure: Measure = Field(default="precision", description="precision (as released), iou, or probability")
     student: Literal["ema", "snapshot"] = Field(default="ema", description="who judges")

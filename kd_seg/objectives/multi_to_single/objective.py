@@ -1,4 +1,4 @@
-"""The objective: what the teacher answers on fused voxels is taught to the student on its own (methods 1.6)."""
+"""Multi-to-single distillation: what the teacher predicts on fused voxels is taught to the student on its own."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Rows:
     Attributes:
         pi: [V] the teacher's row of each. label: [V] train ids, 0 where a row teaches nothing.
         weight: [V] of the row. logit_weight: [V] of its logits; they teach on corrected and unlabelled rows too.
-        corrected: [V] train ids where the teacher is wrong and its logits are mended, else 0.
+        corrected: [V] train ids where the teacher is wrong and its logits are corrected, else 0.
         spoken: [V] train ids of rows whose logits teach (the teacher's answer where there is no label), else 0.
         dropped: labelled rows that were left out. labelled: of how many.
     """
@@ -132,14 +132,14 @@ class MultiToSingle(Objective):
         label = batch.labels
         labelled = label > 0
         same = labelled & (view.teacher.labels[pi] == label)
-        said = answer.logits.detach()[pi].argmax(dim=1) + 1
-        taught = same & (said == label) if self.settings.trust else same
+        predicted = answer.logits.detach()[pi].argmax(dim=1) + 1
+        taught = same & (predicted == label) if self.settings.trust else same
         spoken = same if self.settings.trust == "corrected" else taught
         dropped = int((labelled & ~spoken).sum())
-        mended = torch.where(spoken & ~taught, label, 0)
+        to_correct = torch.where(spoken & ~taught, label, 0)
         if self.settings.unlabelled:
             spoken = spoken | ~labelled
-        told = torch.where(spoken, torch.where(labelled, label, said), 0)
+        told = torch.where(spoken, torch.where(labelled, label, predicted), 0)
         hard = torch.isin(told, told.new_tensor(self.hard))
         weight = torch.where(hard, self.settings.hard_weight, 1.0) * spoken
         if isinstance(self.row_weights, Tensor):
@@ -148,7 +148,7 @@ class MultiToSingle(Objective):
             more = _points_per_voxel(view.teacher)[pi] > _points_per_voxel(batch)
             weight = weight * torch.where(more, self.settings.fused_weight, 1.0)
         return Rows(
-            pi, torch.where(taught, label, 0), weight * taught, weight, mended, told, dropped, int(labelled.sum())
+            pi, torch.where(taught, label, 0), weight * taught, weight, to_correct, told, dropped, int(labelled.sum())
         )
 
     # ------------------------------------------------------------------ terms

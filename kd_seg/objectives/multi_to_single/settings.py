@@ -1,4 +1,4 @@
-"""Settings of ``kind: multi_to_single`` (methods 1.5, 1.6)."""
+"""Settings of ``kind: multi_to_single`` (docs/multi_to_single.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The three kinds of teacher; each answers a fused batch (methods 1.5)."""
+"""The three kinds of teacher; each predicts a fused batch (docs/multi_to_single.md)."""
 
 from __future__ import annotations
 

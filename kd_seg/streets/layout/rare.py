@@ -69,7 +69,7 @@ WANTED: tuple[Wanted, ...] = (
     Wanted(253, "bicyclist", 1.271e-4, 1500, 0.66, (1.8, 0.6), "edge", (3.0, 6.5)),
     Wanted(255, "motorcyclist", 3.746e-5, 1100, 0.75, (2.1, 0.8), "lane", (5.0, 12.0)),
 )
-"""Shares as in SemanticKITTI's training set (methods.md 5)."""
+"""Shares as in SemanticKITTI's training set (semantic-kitti-api)."""
 
 
 def populate(

@@ -96,7 +96,7 @@ class Site:
         stretch: tuple[float, float, float] = (1.0, 1.0, 1.0),
         word: int = 0,
     ) -> bool:
-        """Place an object where its footprint fits; says whether it was placed.
+        """Place an object where its footprint fits; returns whether it was placed.
 
         Args:
             kind: key of the catalogue.

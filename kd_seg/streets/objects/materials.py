@@ -79,7 +79,7 @@ MATERIALS: dict[Material, Optics] = {
     Material.TARPAULIN: Optics(0.36, 0.4, 0.15, 0.5, 0.008, 0.01, (70, 100, 150)),
     Material.WIRE: Optics(0.30, 0.3, 0.4, 0.4, 0.006, 0.05, (140, 145, 140)),
 }
-"""Optics by material; the figures are fitted to the remission of real scans (field.md, Simulated streets)."""
+"""Optics by material; the figures are fitted to the remission of real scans (docs/studies/real_scans.md)."""
 
 
 class Cover(IntEnum):

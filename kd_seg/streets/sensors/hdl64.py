@@ -24,7 +24,7 @@ ELEVATION = np.array([
 
 OFFSET = np.concatenate([np.linspace(0.212, 0.202, 32), np.full(32, 0.130)])
 """Metres by which each beam starts above the scan's origin; so a near point seems higher than its beam: seen from the
-origin the rings lie at +2.6 to -7.8 and -8.4 to -24 degrees, as field.md has them."""
+origin the rings lie at +2.6 to -7.8 and -8.4 to -24 degrees, as measured on real scans of SemanticKITTI."""
 
 SHOTS = 2172
 """Shots of each beam per turn at 10 Hz."""

@@ -20,7 +20,7 @@ PROJECTIONS: dict[int, Matrix] = {
     number: np.array([[_FOCAL, 0.0, _CX, t[0]], [0.0, _FOCAL, _CY, t[1]], [0.0, 0.0, 1.0, t[2]]])
     for number, t in _SHIFTS.items()
 }
-"""P0 to P3 [3, 4]: rectified camera 0 to pixels (methods.md 2.2)."""
+"""P0 to P3 [3, 4]: rectified camera 0 to pixels, as in KITTI's sequences 00 to 02."""
 TR: Matrix = np.array([
     [4.276802385584e-04, -9.999672484946e-01, -8.084491683471e-03, -1.198459927713e-02],
     [-7.210626507497e-03, 8.081198471645e-03, -9.999413164504e-01, -5.403984729748e-02],
