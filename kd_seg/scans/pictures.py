@@ -31,7 +31,9 @@ def read_picture(path: Path, modes: tuple[str, ...] | None = None) -> npt.NDArra
                         "is wrong, or scale it down."
                     )
                 if modes is not None and picture.mode not in modes:
-                    raise DataError(f"{path} is a {picture.mode} picture, not {' or '.join(modes)}; export it anew.")
+                    raise DataError(
+                        f"{path} is of mode {picture.mode}, not 8-bit grey ({' or '.join(modes)}); export it again."
+                    )
                 return np.asarray(picture.convert("RGB") if modes is None else picture)
     except DataError:
         raise
