@@ -15,7 +15,7 @@ from kd_seg.adaptation.consolidate import Drive, predict_drive, write_labels
 from kd_seg.adaptation.dataset import drive_name, link_streets
 from kd_seg.adaptation.settings import AdaptSettings
 from kd_seg.adaptation.teacher import Teacher, fuses
-from kd_seg.checkpoint import resolve, sha256, shipped
+from kd_seg.checkpoint import read_spec, resolve, sha256, shipped
 from kd_seg.core.config import digest, validate
 from kd_seg.core.errors import DataError, UsageError
 from kd_seg.core.files import write_json
@@ -74,6 +74,7 @@ def adapt(request: AdaptRequest, progress: Progress, train: Train) -> Adapted:
     settings = request.settings
     first = resolve(settings.teacher.checkpoint) if settings.teacher.checkpoint else shipped()
     start = resolve(settings.student) if settings.student else shipped()
+    _check_classes(first, start)
     _begin(request, first, start)
     checkpoint, student = first, None
     figures: dict[str, Any] = {"rounds": []}
@@ -95,6 +96,14 @@ def adapt(request: AdaptRequest, progress: Progress, train: Train) -> Adapted:
         figures["rounds"][-1]["student"] = _student_figures(data, folder, settings, teacher)
     write_json(request.out / REPORT, figures)
     return Adapted(checkpoint, figures)
+
+
+def _check_classes(teacher: Path, student: Path) -> None:
+    names = [read_spec(path).classes.names for path in (teacher, student)]
+    if names[0] != names[1]:
+        raise UsageError(
+            f"{teacher} and {student} have different classes; adapt with a teacher of the student's class table."
+        )
 
 
 def _begin(request: AdaptRequest, teacher: Path, student: Path) -> None:
@@ -140,7 +149,7 @@ def training_config(
     sensor: SensorSettings,
 ) -> TrainingConfig:
     """The training of one round: streets and drive, from the student's checkpoint, in its grid."""
-    spec = Segmenter(start, "cpu").spec
+    spec = read_spec(start)
     grid = spec.encoding.grid
     if not isinstance(grid, CartesianGrid):
         raise UsageError(f"{start} has a cylindrical grid; adapt a student with a cartesian one.")

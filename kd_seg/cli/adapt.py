@@ -35,9 +35,11 @@ def command(
     """
     from kd_seg.adaptation.adapt import AdaptRequest, adapt, train_in_process
     from kd_seg.adaptation.settings import AdaptSettings, sensor_settings
+    from kd_seg.checkpoint import read_spec
     from kd_seg.cli.train import training_progress
     from kd_seg.core.config import apply_overrides, find_config, read_yaml, validate
     from kd_seg.serving.parameters import read_parameters
+    from kd_seg.views.adaptation_sheet import adaptation_sheet
 
     path = find_config(config)
     settings = validate(AdaptSettings, apply_overrides(read_yaml(path), overrides or []), str(path))
@@ -50,7 +52,9 @@ def command(
     for number, figures in enumerate(adapted.figures["rounds"], 1):
         parts = [f"{_percent(figures[key])} {key}" for key in ("before", "voted", "student")]
         say(f"round {number}, agreement over time: {', '.join(parts)}")
-    say(f"student: {adapted.checkpoint}")
+    picture = request.out / "adaptation.png"
+    adaptation_sheet(request.out, request.drive, read_spec(adapted.checkpoint).classes).save(picture)
+    say(f"student: {adapted.checkpoint}; {picture} shows it")
     if json_:
         print_json({"checkpoint": str(adapted.checkpoint), **adapted.figures})
 

@@ -142,6 +142,9 @@ def test_foreign_folders_and_missing_parts_are_refused(world: Path, tmp_path: Pa
     unlabelled = AdaptRequest(**{**request(world, tmp_path / "out").__dict__, "streets": world / "drive"})
     with pytest.raises(DataError, match="streets must be labelled"):
         adapt(unlabelled, silent, keep(world, []))
+    moving = write_student(tmp_path / "moving.safetensors", classes="semantic_kitti_25")
+    with pytest.raises(UsageError, match="different classes"):
+        adapt(request(world, tmp_path / "out2", student=str(moving)), silent, keep(world, []))
     with pytest.raises(ValueError, match="grid follow"):
         AdaptSettings.model_validate({"training": {"grid": {"voxel_size": 1}}})
     with pytest.raises(ConfigError, match=r"only input\.\* parameters"):
@@ -192,6 +195,7 @@ def test_labels_of_the_drive_are_never_opened(world: Path, tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
     content = json.loads(done.stdout)
     assert Path(content["checkpoint"]).is_file()
+    assert (tmp_path / "out" / "adaptation.png").read_bytes()[:4] == b"\x89PNG"
     again = kd_seg(*arguments)
     assert json.loads(again.stdout)["rounds"] == content["rounds"]
     reading = [
