@@ -112,7 +112,7 @@ def save_checkpoint(path: str | Path, network: nn.Module, spec: Spec) -> None:
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """The ``kd_seg`` metadata of a checkpoint, its format checked, no weights read; CheckpointError says what is
+    """The ``kd_seg`` metadata of a checkpoint, its format checked, no weights read; CheckpointError tells what is
     wrong.
     """
     path = Path(path)

@@ -11,6 +11,8 @@ from kd_seg.scans import KittiSequence, Scan
 from kd_seg.voxels.disjoint import join, settle
 
 CELL = 0.3
+"""Edge of a cell, metres, in the world frame of the sequence."""
+
 STUFF = 1 << 56
 """Keys of pseudo-instances start here, above every label word."""
 

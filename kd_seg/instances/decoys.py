@@ -2,7 +2,8 @@
 
 The world is cut into cells of 3 m; a hash of cell and raw class decides whether the cell holds a patch, and how large
 it is (0.5 to 3 m). So a patch is found again in other scans without looking at them, and it densifies under fusion
-exactly as a standing instance does: without them density alone would tell the teacher the class.
+exactly as a standing instance does: without decoys a teacher learns that dense means a hard class
+(docs/multi_to_single.md).
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""ICP over yaw and translation: scale, roll and pitch stay out of it (docs/multi_to_single.md)."""
+"""ICP over yaw and translation: objects on a road neither roll, pitch nor change their size.
+
+Point-to-point after Besl and McKay, "A method for registration of 3-D shapes" (PAMI 1992), point-to-plane after Chen
+and Medioni, "Object modelling by registration of multiple range images" (IVC 1992), the share of pairs that is kept
+after Chetverikov et al., "The trimmed iterative closest point algorithm" (ICPR 2002).
+"""
 
 from __future__ import annotations
 

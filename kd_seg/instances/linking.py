@@ -8,7 +8,10 @@ import numpy.typing as npt
 from kd_seg.core.geometry import transform
 
 NEAR_VEHICLE, NEAR_OTHER = 1.0, 0.6
+"""Largest distance between the centroids of one object, metres, in the world frame."""
+
 LARGEST_GAP = 3
+"""Scans between the last appearance under one key and the first under another."""
 
 
 def link_keys(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from kd_seg.core.kernels import kernel
 
 COARSE = 0.5
-"""Cells in metres of the bitmap that finds the own points worth a closer look."""
+"""Cells in metres of the bitmap that finds the own points which may lie near a fused one."""
 
 _SIDE = 512
 _PRIME_X, _PRIME_Y, _PRIME_Z = 73856093, 19349663, 83492791

@@ -9,10 +9,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import gen_cli
 import gen_config
 import measures
+import numpy as np
 import pytest
 import yaml
 from documents import DOCS, PAGES, ROOT, blocks, fences
@@ -109,8 +111,24 @@ def test_configurations_of_the_tutorials_are_valid(tmp_path: Path) -> None:
     assert [read_training_config(tmp_path / title, []).run.steps for title, _ in written] == [12, 12]
 
 
+def test_cache_of_the_documentation_is_built_and_read(tmp_path: Path) -> None:
+    from tiny_data import write_tiny
+
+    from kd_seg.caches import Work
+    from kd_seg.scans import SemanticKitti
+
+    (_, block), _ = blocks("extending.md", "python")
+    names: dict[str, Any] = {"__name__": "example"}
+    exec(block, names)
+    data = SemanticKitti(write_tiny(tmp_path / "data"))
+    cache = names["prepare"](data, tmp_path / "cache", Work("kd-seg prepare CONFIG"))
+    for key in data.keys():  # noqa: SIM118 - not a mapping
+        points = data.scan(*key).points
+        assert np.array_equal(cache.view(key, "height"), points[:, 2].astype(np.float16))
+
+
 def test_objective_of_the_documentation_registers(tmp_path: Path) -> None:
-    ((_, block),) = blocks("extending.md", "python")
+    _, (_, block) = blocks("extending.md", "python")
     done = run_python(block + "\nassert OBJECTIVES.get('confident') is Confident\n", tmp_path)
     assert done.returncode == 0, done.stderr
 
