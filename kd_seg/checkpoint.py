@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
@@ -111,6 +112,18 @@ def save_checkpoint(path: str | Path, network: nn.Module, spec: Spec) -> None:
     write_bytes(Path(path), save(state, {METADATA_KEY: json.dumps(spec.to_json(), sort_keys=True)}))
 
 
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    """What a file is that is no .safetensors file."""
+    reason = f"{path} is not a readable .safetensors file ({error})"
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        head = file.read(64)
+        if head.startswith(b"version https://git-lfs"):
+            return CheckpointError(f"{path} is a pointer of Git LFS, not the weights; run: git lfs pull")
+        if head.startswith((b"PK", b"\x80\x02", b"\x80\x04")):
+            return CheckpointError(f"{reason}; it looks like PyTorch's: published networks are read by kd-seg import.")
+    return CheckpointError(f"{reason}; it may be cut off.")
+
+
 def read_metadata(path: str | Path) -> dict[str, Any]:
     """The ``kd_seg`` metadata of a checkpoint, its format checked, no weights read; CheckpointError tells what is
     wrong.
@@ -122,7 +135,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(METADATA_KEY)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is not a readable .safetensors file ({error}); it may be cut off.") from None
+        raise _unreadable(path, error) from None
     if text is None:
         raise CheckpointError(f"{path} is a .safetensors file without a {METADATA_KEY} entry; kd-seg train writes one.")
     try:
@@ -191,9 +204,19 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
                 f"{path}: tensor {name} has shape {list(state[name].shape)}, {spec.network} {spec.size} needs "
                 f"{list(tensor.shape)}."
             )
+    check_finite(state, path)
     network.load_state_dict(state)
     network.eval()
     return Checkpoint(path, network, spec)
+
+
+def check_finite(state: dict[str, torch.Tensor], path: str | Path) -> None:
+    """CheckpointError where a weight is NaN or infinite: every point would get the same class."""
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(
+                f"{path}: tensor {name} holds NaN or infinity, as after a training that diverged; take an earlier one."
+            )
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -202,13 +225,14 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is not a readable .safetensors file ({error}); it may be cut off.") from None
+        raise _unreadable(path, error) from None
 
 
 def initialise(network: nn.Module, path: str | Path) -> list[str]:
     """Load what matches in name and shape from a checkpoint; return the names of the rest (``student.init``)."""
     state = read_tensors(resolve(path))
     own = network.state_dict()
+    check_finite(state, path)
     fitting = {name: t for name, t in state.items() if name in own and own[name].shape == t.shape}
     if not fitting:
         raise CheckpointError(f"{path} has no tensor that fits the student; check student.network and student.size.")

@@ -91,8 +91,6 @@ class ClassTable:
             table[raw], known[raw] = train, True
         if len(self.raw_ids) > 255 or any(not 0 <= raw < _TABLE_SIZE for raw in self.raw_ids):
             raise DataError(f"Class table {self.name}: its raw ids are out of range or too many.")
-        if any(type(column) is not int or not 0 <= column < len(self.names) for column in (*self.things, *self.hard)):
-            raise DataError(f"Class table {self.name}: its things or hard classes name columns that it lacks.")
         inverse = np.zeros(256, dtype=np.uint32)
         inverse[: len(self.raw_ids)] = self.raw_ids
         object.__setattr__(self, "_table", table)
@@ -110,7 +108,7 @@ class ClassTable:
             first = int(np.flatnonzero(unknown)[0])
             raise DataError(
                 f"{where}: unknown raw class {int(raw[first])} at point {first} ({int(unknown.sum())} points in all); "
-                f"add it to configs/classes/{self.name}.yaml or repair the labels."
+                f"name the class table of these labels (data.classes, --classes), or repair them."
             )
         train: npt.NDArray[np.uint8] = self._table[raw]  # type: ignore[attr-defined]
         return train
@@ -173,6 +171,9 @@ class ClassTable:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> ClassTable:
         """Inverse of ``to_json``."""
+        columns, count = (*content["things"], *content["hard"]), len(content["names"])
+        if any(type(column) is not int or not 0 <= column < count for column in columns):
+            raise DataError(f"Class table {content['name']}: its things or hard classes name columns that it lacks.")
         return cls(
             name=content["name"],
             names=tuple(content["names"]),

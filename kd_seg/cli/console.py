@@ -50,7 +50,8 @@ class Answers(io.TextIOBase):
 
     def isatty(self) -> bool:
         """Whether a person reads."""
-        return (self._real or sys.stdout).isatty()
+        stream = self._real or sys.stdout  # None where it was closed before the program started
+        return stream is not None and stream.isatty()
 
 
 LOG = logging.getLogger("kd_seg")
@@ -65,6 +66,11 @@ def claim_streams() -> None:
     A closed one is replaced by nothing; characters that the locale lacks are written as escapes; what C libraries print
     goes to standard error.
     """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # closed; else the next file that is opened takes its number, and gets what is printed
+            os.open(os.devnull, os.O_RDWR)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:

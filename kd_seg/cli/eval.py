@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 import typer
 
 from kd_seg.cli.console import out, print_json, progress, say, tracked, warn
+from kd_seg.core.failures import naming
+from kd_seg.core.ownership import check_replaceable
 
 
 def command(
@@ -28,7 +30,9 @@ def command(
     classes: Annotated[str, typer.Option(help="Class table of a folder of .label files.")] = "semantic_kitti_19",
     save: Annotated[Path | None, typer.Option("--out", help="Write the JSON result to this file too.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    threads: Annotated[int, typer.Option(help="Threads of the network on a CPU; 0 = the library's default.")] = 0,
+    threads: Annotated[
+        int, typer.Option(min=0, max=1024, help="Threads of the network on a CPU; 0 = the library's default.")
+    ] = 0,
     cache: Annotated[
         Path | None, typer.Option(help="Folder for what fused clouds need; default in the data root.")
     ] = None,
@@ -36,6 +40,9 @@ def command(
         bool,
         typer.Option("--rebuild", help="With --input fused: delete the instance library, build it anew."),
     ] = False,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="How .bin files lie: input.columns=5, input.dtype=float64.")
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Score predictions with SemanticKITTI's official metrics, on every point.
@@ -51,16 +58,23 @@ def command(
     from kd_seg.evaluation import write_evaluation
     from kd_seg.evaluation.request import Request, answer, own_record
     from kd_seg.evaluation.table import class_table, distance_table, summary
+    from kd_seg.serving.parameters import file_format, read_parameters
+    from kd_seg.serving.sources import home
 
     names = tuple(n.strip() for part in sequences for n in part.split(",") if n.strip()) if sequences else None
+    whats, root = tuple(home(path) for path in what), home(data) if data is not None else None
+    form = file_format(read_parameters(None, set_ or []))
     request = Request(
-        tuple(what), data, split, names, input_, distances, shard, classes, device, threads, cache, rebuild
+        whats, root, split, names, input_, distances, shard, classes, device, threads, cache, rebuild, form
     )
     result = answer(request, tracked, progress)
     if result.unknown:
         warn(f"{result.unknown} predicted raw ids are unknown to {result.classes.name}; they count as missed")
     for path in {path for path in (save, own_record(request)) if path is not None}:
-        write_evaluation(path, result)
+        if path == save:
+            check_replaceable(path, '"counts"')
+        with naming(path):
+            write_evaluation(path, result)
         say(f"written: {path}")
     if json_:
         print_json(result.to_json())

@@ -35,11 +35,13 @@ def command(
              kd-seg import minkunet34.pth --out minkunet34.safetensors --check DATA --sequences 08
     """
     from kd_seg.core.errors import UsageError
+    from kd_seg.core.ownership import check_replaceable
     from kd_seg.importing import import_file
     from kd_seg.importing.check import check
 
     if out.suffix != ".safetensors":
         raise UsageError(f"--out {out} must end in .safetensors.")
+    check_replaceable(out)
     found = import_file(file, family)
     found.save(out)
     spec, variant = found.spec, found.variant

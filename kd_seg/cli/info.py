@@ -22,9 +22,10 @@ def command(
 
              kd-seg info DATA --json
     """
+    from kd_seg.serving.sources import home
     from kd_seg.views.contents import contents, lines
 
-    found = contents(path)
+    found = contents(home(path))
     if json_:
         print_json(found)
         return

@@ -18,7 +18,9 @@ def command(
         typer.Option(help="HTML file to write; default report.html in the run folder, if there is one run."),
     ] = None,
     scans: Annotated[int, typer.Option(min=0, help="Scans to draw with truth, predictions and errors.")] = 2,
-    threads: Annotated[int, typer.Option(help="Threads of the networks on a CPU; 0 = the library's default.")] = 0,
+    threads: Annotated[
+        int, typer.Option(min=0, max=1024, help="Threads of the networks on a CPU; 0 = the library's default.")
+    ] = 0,
 ) -> None:
     """Write one HTML file about one or several runs: scores, pictures with errors marked, curves, costs, configuration.
 
@@ -32,7 +34,11 @@ def command(
         if len(runs) != 1:
             raise UsageError("Name the file for a report on several runs: --out report.html.")
         out = runs[0] / "report.html"
+    from kd_seg.core.failures import naming
+    from kd_seg.core.ownership import check_replaceable
     from kd_seg.views.report import write_report
 
-    write_report(runs, out, scans, tracked, threads)
+    check_replaceable(out)
+    with naming(out):
+        write_report(runs, out, scans, tracked, threads)
     say(f"written: {out}")

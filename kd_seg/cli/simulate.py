@@ -25,7 +25,9 @@ def command(
     distort: Annotated[
         bool, typer.Option("--distort", help="Keep the distortion caused by the vehicle's motion.")
     ] = False,
-    workers: Annotated[int, typer.Option(help="Processes; 0 = one per core. The bytes do not depend on it.")] = 0,
+    workers: Annotated[
+        int, typer.Option(min=0, max=1024, help="Processes; 0 = one per core. The bytes do not depend on it.")
+    ] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier simulation.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print counts and speed as JSON.")] = False,
 ) -> None:

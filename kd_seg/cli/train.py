@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kd_seg.cli.console import err, print_json, say, tell
+from kd_seg.cli.console import err, print_json, say, tell, warn
 from kd_seg.core.errors import UsageError
 
 
@@ -59,6 +59,8 @@ def command(
             score=score_of(settings),
             fix_command=shlex.join(["kd-seg", "prepare", *needed]),
         )
+        for warning in trainer.parts.warnings:
+            warn(warning)
         if trainer.fresh:
             say(f"student.init: {len(trainer.fresh)} tensors are newly initialised: {', '.join(trainer.fresh[:6])} ...")
         say(

@@ -8,11 +8,15 @@ from typing import Annotated, Literal
 import typer
 
 from kd_seg.cli.console import say, tracked
+from kd_seg.core.errors import UsageError
+from kd_seg.core.failures import naming
 
 
 def command(
     source: Annotated[Path, typer.Argument(help="Point file, sequence, data root, bag, or predictions.")],
-    out: Annotated[Path, typer.Option(help="Picture to write: .png, .jpg, .svg or .pdf.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Picture to write (.png, .jpg, .svg, .pdf), or coloured points (.ply).")
+    ] = None,
     against: Annotated[
         Path | None,
         typer.Option(help="Predictions, checkpoint or run (errors are marked), or another scan (side by side)."),
@@ -30,6 +34,12 @@ def command(
         bool,
         typer.Option("--fused", help="Draw its moving hard-class objects, fused with and without registration."),
     ] = False,
+    window: Annotated[
+        bool, typer.Option("--window", help="Open a window to fly through the points; C changes the colours.")
+    ] = False,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="How .bin files lie: input.columns=5, input.dtype=float64.")
+    ] = None,
     student: Annotated[
         list[Path] | None, typer.Option(help="With --fused: checkpoint or run to draw predictions of; repeatable.")
     ] = None,
@@ -46,17 +56,58 @@ def command(
 
              kd-seg view drive.mcap --topic /points --scan 12 --out cloud.png
 
+             kd-seg view DATA --scan 04/000003 --against runs/demo_baseline --window
+
+             kd-seg view scan.pcd --out coloured.ply
+
              kd-seg view DATA --scan 04/000008 --fused --student runs/a --student runs/b --out objects.png
     """
+    from kd_seg.serving.parameters import file_format, read_parameters
+    from kd_seg.serving.sources import home
+
+    if out is None and not window:
+        raise UsageError("Name what to write with --out scan.png, or open a window with --window.")
+    form = file_format(read_parameters(None, set_ or []))
+    source, against, out = home(source), home(against) if against else None, home(out) if out else None
     if fused:
-        from kd_seg.classes import load_classes
-        from kd_seg.views.fused_instances import view_fused
-
-        view_fused(source, scan, student or [], load_classes(classes)).save(out)
-        say(f"written: {out}")
+        if window or out is None or out.suffix == ".ply":
+            raise UsageError("--fused draws pictures; name one with --out objects.png.")
+        _draw_fused(source, scan, student or [], classes, out)
         return
-    from kd_seg.views.picture import ViewRequest, make_sheet
+    if student:
+        raise UsageError("--student belongs to --fused; name one checkpoint with --against.")
+    from kd_seg.scans import is_bag
+    from kd_seg.views.picture import ViewRequest, make_cloud, make_sheet
 
-    request = ViewRequest(source, against, scan, against_scan, topic, extent, classes, intensity_range)
-    make_sheet(request, tracked).save(out)
+    if topic is not None and not any(is_bag(path) for path in (source, against) if path is not None):
+        raise UsageError(f"--topic is for bags; {source} is none.")
+    request = ViewRequest(source, against, scan, against_scan, topic, extent, classes, intensity_range, form)
+    if out is not None and out.suffix.lower() != ".ply":
+        with naming(out):
+            make_sheet(request, tracked).save(out)
+        say(f"written: {out}")
+        if not window:
+            return
+    cloud, table = make_cloud(request)
+    if out is not None and out.suffix.lower() == ".ply":
+        from kd_seg.core.ownership import check_replaceable
+        from kd_seg.views.coloured import write_ply
+
+        check_replaceable(out)
+        with naming(out):
+            write_ply(out, cloud, table)
+        say(f"written: {out} ({len(cloud.points):,} points in the colours of their {next(iter(cloud.ways))})")
+    if window:
+        from kd_seg.views.window import HELP, show
+
+        say(HELP)
+        show(cloud)
+
+
+def _draw_fused(source: Path, scan: str | None, students: list[Path], classes: str, out: Path) -> None:
+    from kd_seg.classes import load_classes
+    from kd_seg.views.fused_instances import view_fused
+
+    with naming(out):
+        view_fused(source, scan, students, load_classes(classes)).save(out)
     say(f"written: {out}")

@@ -12,7 +12,8 @@ from kd_seg.core.shard import parse_shard
 from kd_seg.evaluation.confusion import confusion, confusion_by_distance
 from kd_seg.evaluation.predictors import Predictor
 from kd_seg.evaluation.result import Evaluation
-from kd_seg.scans import SPLITS, Scan, SemanticKitti
+from kd_seg.scans import SPLITS, FileFormat, Scan, SemanticKitti
+from kd_seg.scans.intensity import intensity_faults
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,18 @@ class Selection:
         return [(name, self.data.scan(name, index).points_path.stem) for name, index in every]
 
 
-def select(root: Path, sequences: list[str] | None, split: str | None, shard: str | None = None) -> Selection:
+def select(
+    root: Path,
+    sequences: list[str] | None,
+    split: str | None,
+    shard: str | None = None,
+    form: FileFormat = FileFormat(),
+) -> Selection:
     """Scans with labels by sequences, or by the name of an official split.
 
     Args:
         shard: "i/n" with i from 1 to n, or None for all scans.
+        form: how the .bin files lie.
 
     Raises:
         UsageError: both or a wrong split, a wrong shard. DataError: a sequence is missing or has no labels.
@@ -57,7 +65,7 @@ def select(root: Path, sequences: list[str] | None, split: str | None, shard: st
         if split not in SPLITS:
             raise UsageError(f"There is no split {split!r}; give {', '.join(SPLITS)}, or name --sequences.")
         sequences = list(SPLITS[split])
-    data = SemanticKitti(root, sequences)
+    data = SemanticKitti(root, sequences, form)
     for name, sequence in data.sequences.items():
         if not sequence.has_labels:
             raise DataError(f"{sequence.folder} has no labels/ folder, so {name} cannot be evaluated; predict it.")
@@ -65,6 +73,18 @@ def select(root: Path, sequences: list[str] | None, split: str | None, shard: st
     if not len(selection):
         raise DataError(f"{root} has no scans in {', '.join(sequences)} (shard {shard or '1/1'}); check --data.")
     return selection
+
+
+LOOKED_AT = 5
+"""Scans, evenly spread, whose intensities are compared with what they are taken as."""
+
+
+def intensity_warnings(selection: Selection) -> list[str]:
+    """What is odd about the intensities of a few scans, which are taken as 0 to 1."""
+    keys = selection.keys()
+    step = max(1, -(-len(keys) // LOOKED_AT))
+    clouds = (selection.data.scan(*key).points for key in keys[::step])
+    return [f"{sentence} (kd-seg eval takes 0 to 1)" for sentence in intensity_faults(clouds, "unit", "the range")]
 
 
 def evaluate(

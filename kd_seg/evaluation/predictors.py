@@ -13,6 +13,7 @@ from kd_seg.classes import ClassTable
 from kd_seg.core.errors import DataError
 from kd_seg.evaluation.confusion import TrainIds
 from kd_seg.scans import Cloud, Scan, read_words
+from kd_seg.scans.point_files import point_count
 
 if TYPE_CHECKING:
     from kd_seg.serving.segmenter import Segmenter
@@ -91,7 +92,7 @@ class LabelFolder:
         """Read the scan's file; DataError if its length does not match."""
         path = self.sequence_folder(scan.sequence) / f"{scan.points_path.stem}.label"
         words = read_words(path)
-        count = scan.points_path.stat().st_size // 16
+        count = point_count(scan.points_path, scan.form)
         if len(words) != count:
             raise DataError(
                 f"{path} has {len(words)} predictions, {scan.points_path.name} has {count} points; predict it anew."

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -15,11 +16,15 @@ from kd_seg.core.config import read_yaml
 from kd_seg.core.errors import DataError, UsageError
 from kd_seg.core.progress import Progress, Track, silent, untracked
 from kd_seg.core.shard import WHOLE, parse_shard
-from kd_seg.evaluation.evaluate import Selection, evaluate, select
+from kd_seg.evaluation.evaluate import Selection, evaluate, intensity_warnings, select
 from kd_seg.evaluation.predictors import FusedNetwork, LabelFolder, Network, Predictor
 from kd_seg.evaluation.result import Evaluation, read_evaluation
+from kd_seg.scans import FileFormat
 
 What = Literal["checkpoint", "run", "labels", "counts"]
+
+
+LOG = logging.getLogger("kd_seg.evaluation")
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class Request:
         device, num_threads: of the network.
         cache: folder for the instance library of fused clouds; None = the run's own, or the data root's.
         rebuild: delete that library and build it anew.
+        form: how the .bin files lie; a run knows its own.
     """
 
     what: tuple[Path, ...]
@@ -51,6 +57,7 @@ class Request:
     num_threads: int = 0
     cache: Path | None = None
     rebuild: bool = False
+    form: FileFormat = field(default_factory=FileFormat)
 
     def command(self) -> str:
         """The ``kd-seg eval`` that asks for the same, as far as it matters for what is prepared on disk."""
@@ -80,6 +87,9 @@ def kind_of(path: Path) -> What:
 def answer(request: Request, track: Track = untracked, progress: Progress = silent) -> Evaluation:
     """Evaluate as asked; ``track`` shows progress over the scans, ``progress`` over what fused clouds need first.
 
+    Args:
+        warn: called with each sentence on what is odd about the data.
+
     Raises:
         UsageError: paths or options that do not go together. DataError, CheckpointError: files at fault.
     """
@@ -100,7 +110,16 @@ def answer(request: Request, track: Track = untracked, progress: Progress = sile
         "input": request.input,
         "shard": request.shard,
     }
-    return evaluate(predictor, track(selection, "evaluating"), request.distances, about)
+    if kind_of(request.what[0]) != "labels":
+        for sentence in intensity_warnings(selection):
+            LOG.warning("%s", sentence)
+    result = evaluate(predictor, track(selection, "evaluating"), request.distances, about)
+    if result.points and result.outside > 0.5 * result.points:
+        share = 100 * result.outside / result.points
+        LOG.warning(
+            "%.0f %% of the points lie outside the checkpoint's range; are these metres in the sensor's frame?", share
+        )
+    return result
 
 
 def _sum(paths: tuple[Path, ...]) -> Evaluation:
@@ -123,6 +142,7 @@ def own_record(request: Request) -> Path | None:
 
 def _selection(request: Request) -> Selection:
     what, root, sequences, split = request.what[0], request.data, request.sequences, request.split
+    form = request.form
     if sequences is not None and split is not None:
         raise UsageError("Give either --split or --sequences.")
     if kind_of(what) == "run":
@@ -132,9 +152,11 @@ def _selection(request: Request) -> Selection:
             sequences = tuple(own.get("valid") or ())
             if not sequences:
                 raise UsageError(f"{what}/config.yaml names no data.valid; name --sequences or --split.")
+        if not request.form.names_layout:
+            form = FileFormat(int(own.get("columns") or 0), str(own.get("dtype") or "auto"))
     if root is None:
         raise UsageError("Name the folder that holds sequences/ with their labels: --data ROOT.")
-    return select(Path(root), list(sequences) if sequences is not None else None, split or "valid", request.shard)
+    return select(Path(root), list(sequences) if sequences is not None else None, split or "valid", request.shard, form)
 
 
 def _run_section(run: Path, name: str) -> dict[str, Any]:

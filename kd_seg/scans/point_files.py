@@ -54,9 +54,10 @@ class FileFormat:
 
 def is_bag(path: Path) -> bool:
     """Is this a bag file or a bag folder, judged by its name, its metadata.yaml or the storage files in it?"""
-    if path.suffix.lower() in BAG_SUFFIXES:
+    if path.suffix.lower() in BAG_SUFFIXES or (path / "metadata.yaml").is_file():
         return True
-    return (path / "metadata.yaml").is_file()
+    storage = any(any(path.glob(f"*{suffix}*")) for suffix in (".db3", ".mcap"))
+    return path.is_dir() and storage and not any(path.glob("*.bin"))
 
 
 def read_points(path: str | Path, form: FileFormat = FileFormat()) -> Points:
@@ -121,4 +122,5 @@ def _told(doubted: Doubt, layout: Layout) -> str:
         return doubted.reason
     keys = [f"input.columns={better.columns}"] if better.columns != layout.columns else []
     keys += [f"input.dtype={better.dtype}"] if better.dtype != layout.dtype else []
-    return f"{doubted.reason}, it looks like {better}; if that is right, add {' '.join(f'--set {key}' for key in keys)}"
+    options, training = " ".join(f"--set {key}" for key in keys), " ".join(keys).replace("input", "data")
+    return f"{doubted.reason}, it looks like {better}; if that is right, add {options} (for training {training})"

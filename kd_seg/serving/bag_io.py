@@ -78,9 +78,15 @@ def open_bag(path: Path) -> Iterator[AnyReader]:
     """A reader of a bag folder, a bare .mcap or .db3, or a ROS 1 .bag; DataError names the file that is unreadable."""
     if not path.exists():
         raise DataError(f"{path} does not exist; give a .mcap, .db3 or .bag file or a bag folder.")
+    if path.is_dir() and not (path / "metadata.yaml").is_file():
+        raise DataError(
+            f"{path} has no metadata.yaml, so it is no whole bag; run: ros2 bag reindex {path}, or name a file of it."
+        )
     try:
         reader = AnyReader([path], default_typestore=get_typestore(Stores.ROS2_HUMBLE))
         reader.open()
+        # Counts and times of a damaged metadata.yaml need not be numbers.
+        _ = reader.message_count + 0, reader.start_time + reader.duration, sum(c.msgcount for c in reader.connections)
     except Exception as error:
         # A damaged file makes rosbags fail in many ways; all mean the same to the user.
         raise DataError(_unreadable(path, error)) from error
@@ -110,18 +116,44 @@ def cloud_connections(reader: AnyReader, topic: str | None, path: Path) -> list[
     clouds = sorted({c.topic for c in reader.connections if c.msgtype == CLOUD})
     if topic is None:
         if len(clouds) != 1:
-            has = (
-                f"several PointCloud2 topics ({', '.join(clouds)}); choose one with --topic"
-                if clouds
-                else ("no PointCloud2 topic")
-            )
-            raise UsageError(f"{path} has {has}.")
+            if clouds:
+                raise UsageError(
+                    f"{path} has several PointCloud2 topics ({', '.join(clouds)}); choose one with --topic."
+                )
+            raise UsageError(f"{path} has no PointCloud2 topic{_others(reader)}.")
         topic = clouds[0]
     found = [c for c in reader.connections if c.topic == topic and c.msgtype == CLOUD]
     if not found:
         has = ", ".join(clouds) or "none"
-        raise UsageError(f"{path} has no PointCloud2 topic {topic}; its PointCloud2 topics: {has}.")
+        more = "" if clouds else _others(reader)
+        raise UsageError(f"{path} has no PointCloud2 topic {topic}; its PointCloud2 topics: {has}{more}.")
     return found
+
+
+COMPRESSED = "if its messages are compressed, name the bag's folder with its metadata.yaml, not the file alone"
+"""What is wrong with a bag file that opens and whose messages are all unreadable."""
+
+CONVERTERS = {
+    "livox": "record again with the driver's xfer_format set to 0 (PointCloud2)",
+    "velodyne": "play it through velodyne_pointcloud's transform node and record its cloud",
+    "ouster": "play it through ouster_ros' os_cloud node and record its cloud",
+    "rslidar": "play it through rslidar_sdk and record its cloud",
+    "hesai": "play it through the Hesai driver and record its cloud",
+    "nebula": "play it through nebula_ros and record its cloud",
+    "LaserScan": "a plane of one laser is no cloud that can be segmented",
+}
+"""How clouds come out of other types, by a part of the type's or topic's name."""
+
+
+def _others(reader: AnyReader) -> str:
+    """The bag's topics with their types, and how to make clouds of them."""
+    topics = sorted({(c.topic, c.msgtype) for c in reader.connections})
+    if not topics:
+        return "; it holds no topic at all"
+    listed = ", ".join(f"{topic} ({kind})" for topic, kind in topics[:12]) + (" ..." if len(topics) > 12 else "")
+    text = " ".join(f"{topic} {kind}" for topic, kind in topics)
+    hint = next((hint for key, hint in CONVERTERS.items() if key.lower() in text.lower()), None)
+    return f"; its topics: {listed}; {hint or 'convert the points to sensor_msgs/msg/PointCloud2 and record them'}"
 
 
 def messages_of(

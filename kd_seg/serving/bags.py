@@ -22,6 +22,7 @@ from kd_seg.scans.point_files import READERS
 from kd_seg.serving.bag_io import (
     CLOUD,
     CLOUD_QOS,
+    COMPRESSED,
     LABEL_INFO,
     LATCHED_QOS,
     PLUGINS,
@@ -210,7 +211,9 @@ def _why_nothing(source: Path, tally: Tally) -> str:
     if tally.received == 0:
         return f"{source} holds no message on its cloud topic; choose another with --topic."
     reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(tally.reasons.items()))
-    return f"All {tally.received} clouds of {source} were rejected ({reasons}); nothing was written."
+    compressed = source.is_file() and set(tally.reasons) == {"unreadable"}
+    hint = f"; {COMPRESSED}" if compressed else ""
+    return f"All {tally.received} clouds of {source} were rejected ({reasons}); nothing was written{hint}."
 
 
 def _storage(out: Path, options: BagOptions) -> str:

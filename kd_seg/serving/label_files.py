@@ -142,7 +142,7 @@ def _label(segmenter: Segmenter, file: PointFile, settings: SensorSettings) -> t
     points = file.points
     cloud = Decoded(points[:, :3], np.ascontiguousarray(points[:, 3]), 1, len(points), None)
     prepared = prepare(cloud, settings, segmenter.sensor)
-    class_id = segmenter.segment(prepared).class_id
+    class_id = segmenter.answer(prepared)[0].spread()[0]
     return class_id, frame_figures(cloud, prepared, class_id)
 
 

@@ -16,6 +16,7 @@ from kd_seg.core.config import read_yaml
 from kd_seg.core.errors import ConfigError
 from kd_seg.core.hints import nearest
 from kd_seg.core.yaml_text import parse_value
+from kd_seg.scans import FileFormat
 from kd_seg.serving.pointcloud2 import DEFAULT_INTENSITY_FIELDS, Limits
 from kd_seg.serving.sensor_input import SensorSettings
 
@@ -221,6 +222,15 @@ def cloud_settings(values: Mapping[str, Any]) -> CloudSettings:
         remove_invalid=bool(value("filter.remove_invalid")),
         intensity_fields=tuple(name for name in value("input.intensity_fields") if name),
     )
+
+
+def file_format(values: Mapping[str, Any]) -> FileFormat:
+    """How .bin files lie, from ``input.columns`` and ``input.dtype`` alone; ConfigError names any other parameter."""
+    others = sorted(values.keys() - {parameter.name for parameter in FILE_PARAMETERS})
+    if others:
+        known = ", ".join(parameter.name for parameter in FILE_PARAMETERS)
+        raise ConfigError(f"--set: {others[0]} does not apply here; known: {known}.")
+    return FileFormat(int(values.get("input.columns", 0)), str(values.get("input.dtype", "auto")))
 
 
 def read_parameters(path: Path | None, overrides: list[str] | None = None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,14 @@ import numpy.typing as npt
 import torch
 
 from kd_seg.checkpoint import load_checkpoint, resolve, sha256, shipped
+from kd_seg.classes import INVALID
 from kd_seg.core.device import choose_device
-from kd_seg.core.errors import CheckpointError, MissingDependencyError
+from kd_seg.core.errors import CheckpointError, DataError, MissingDependencyError, UsageError
 from kd_seg.core.kernels import kernel
 from kd_seg.networks import Batch, collate, encode
 from kd_seg.scans import Points
+from kd_seg.scans.intensity import fitting_range
+from kd_seg.scans.point_table import PointTable, choose
 from kd_seg.serving.postprocess import Answers, answers
 from kd_seg.sparse.fused import reusing_buffers
 
@@ -53,7 +57,7 @@ class Segmenter:
 
     Args:
         checkpoint: file or run folder; None = the shipped nano student.
-        device: "auto" (CUDA where it works, else CPU), "cpu", "cuda" or "cuda:N".
+        device: "auto" (CUDA where it works, else CPU), "cpu", "cuda" or "cuda:N", or a torch.device of these.
         precision: "auto" (float16 on CUDA, float32 on the CPU), "fp32" or "fp16" (CUDA only).
         num_threads: of torch on the CPU; 0 = the library's default.
 
@@ -63,7 +67,7 @@ class Segmenter:
     def __init__(
         self,
         checkpoint: str | Path | None = None,
-        device: str = "auto",
+        device: str | torch.device = "auto",
         precision: str = "auto",
         num_threads: int = 0,
     ) -> None:
@@ -74,20 +78,47 @@ class Segmenter:
         self.sensor = loaded.spec.sensor
         self.sha256 = sha256(self.checkpoint_path)
         self.metadata: dict[str, Any] = loaded.spec.to_json()
-        self.device = choose_device(device)
+        self.device = choose_device(str(device))
         self.precision = _precision(precision, self.device)
         if num_threads:
             torch.set_num_threads(num_threads)
         self.network = loaded.network.to(self.device)
+        self._told: set[str] = set()
 
-    def segment(self, points: Points) -> Prediction:
-        """Classes of points [N, 4] float32 (x, y, z in metres in the LiDAR frame, intensity in the checkpoint's range).
+    def segment(self, points: Any) -> Prediction:
+        """Classes of points [N, 4] (x, y, z in metres in the LiDAR frame, intensity in the checkpoint's range).
 
         A point with a coordinate that is not finite, beyond 1e4 m or outside the grid is invalid; an intensity that is
-        not finite counts as 0. Any N, also 0.
+        not finite counts as 0. Any N, also 0; ``as_points`` tells which arrays are taken.
+
+        Raises:
+            UsageError: no array of that shape. DataError: most coordinates are no metres in a sensor's frame.
         """
-        found, timings = self.answer(points)
-        return Prediction(*found.spread(), timings)
+        rows = as_points(points)
+        check_metres(rows)
+        found, timings = self.answer(rows)
+        prediction = Prediction(*found.spread(), timings)
+        self._warn(rows, prediction)
+        return prediction
+
+    def _warn(self, points: Points, prediction: Prediction) -> None:
+        """Tell once, as Python warnings, of points that cannot be what the checkpoint was trained for."""
+        seen = prediction.class_id != INVALID
+        if "range" not in self._told and not seen.any() and np.isfinite(points[:, :3]).all(axis=1).any():
+            self._told.add("range")
+            warnings.warn(
+                "no point lies inside the checkpoint's range; are these metres in the sensor's frame?", stacklevel=3
+            )
+        sample = points[:: max(1, len(points) // 16_384), 3]
+        sample = sample[np.isfinite(sample)]
+        if "intensity" not in self._told and len(sample):
+            declared, p99 = self.sensor.intensity_range, float(np.percentile(sample, 99))
+            if fitting_range(p99, declared, len(sample)) is not None:
+                self._told.add("intensity")
+                warnings.warn(
+                    f"intensity reaches {p99:.4g} (99th percentile), the checkpoint takes {declared}; scale it before",
+                    stacklevel=3,
+                )
 
     def answer(self, points: Points) -> tuple[Answers, dict[str, float]]:
         """What ``segment`` predicts for points [N, 4], by voxel, for callers that need other arrays.
@@ -154,6 +185,47 @@ class Segmenter:
 
     def _autocast(self) -> Any:
         return torch.autocast("cuda", torch.float16, enabled=self.precision == "fp16")
+
+
+def as_points(points: Any) -> Points:
+    """Points [N, 4] float32 from what people hold: arrays and tensors [N, 4] or wider, structured arrays, lists.
+
+    Of wider arrays the first four columns are taken, of structured ones the fields x, y, z and an intensity.
+
+    Raises UsageError for any other shape or type, with what was probably meant.
+    """
+    if isinstance(points, torch.Tensor):
+        points = points.detach().cpu().numpy()
+    try:
+        array = np.asarray(points)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"These are no points ({error}); give an array [N, 4] of x, y, z and intensity.") from None
+    if array.dtype.names is not None:
+        columns = {name: array[name].reshape(-1) for name in array.dtype.names}
+        return choose(PointTable(array.dtype.names, columns, array.size), (), "The structured array").points
+    if array.size == 0:
+        return np.zeros((0, 4), np.float32)
+    shape = list(array.shape)
+    if array.dtype.kind not in "fiu" or array.ndim != 2:
+        raise UsageError(f"Points are numbers of shape [N, 4] (x, y, z, intensity), not {array.dtype} {shape}.")
+    if shape[1] == 3:
+        raise UsageError(f"Points of shape {shape} have no intensity; append a column, zeros if there is none.")
+    if shape[1] < 4 or (shape[0] in (3, 4, 5) and shape[1] > 8):
+        raise UsageError(f"Points are of shape [N, 4] (x, y, z, intensity), not {shape}; transpose them.")
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.ascontiguousarray(array[:, :4], np.float32)
+
+
+def check_metres(points: Points) -> None:
+    """DataError where most finite points [N, 4] are farther away than any LiDAR sees: UTM, or millimetres."""
+    largest = np.abs(points[:, :3]).max(axis=1) if len(points) else np.zeros(0)
+    finite = np.isfinite(largest)
+    far = int((largest[finite] > LARGEST_COORDINATE).sum())
+    if far > 0.5 * finite.sum():
+        raise DataError(
+            f"{far:,} of {int(finite.sum()):,} points are beyond {LARGEST_COORDINATE:g} m on an axis; are these metres "
+            "in the sensor's frame?"
+        )
 
 
 def on_device(device: torch.device) -> AbstractContextManager[None]:

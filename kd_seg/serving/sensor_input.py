@@ -17,12 +17,12 @@ from kd_seg.classes import INVALID
 from kd_seg.core.geometry import Matrix, rigid
 from kd_seg.core.kernels import kernel
 from kd_seg.scans import Points
+from kd_seg.scans.intensity import FEW_POINTS, fitting_range
 from kd_seg.serving.pointcloud2 import Decoded
 
 WINDOW = 20
 """Successive frames that must agree before a mismatch is believed."""
 
-FEW_POINTS = 1000
 GROUND_RANGE_M = (3.0, 15.0)
 HEIGHT_TOLERANCE_M = 0.5
 SAMPLE = 16_384
@@ -243,15 +243,7 @@ def mismatches(figures: FrameFigures, settings: SensorSettings, sensor: Sensor) 
 
 def _intensity_mismatch(figures: FrameFigures, settings: SensorSettings) -> dict[str, str]:
     p99, declared = figures.intensity_p99, settings.intensity_range
-    better: str | None = None
-    if declared == "unit" and p99 > 1.5:
-        better = "byte" if p99 <= 300 else "uint16"
-    elif declared == "byte" and p99 > 300:
-        better = "uint16"
-    elif declared == "byte" and p99 <= 1.0 and figures.valid >= FEW_POINTS:
-        better = "unit"
-    elif declared == "uint16" and p99 <= 255:
-        better = "byte" if p99 > 1.5 else "unit"
+    better = fitting_range(p99, declared, figures.valid)
     found: dict[str, str] = {}
     if better is not None:
         found["intensity"] = (

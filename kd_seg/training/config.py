@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from kd_seg.checkpoint import IntensityRange
 from kd_seg.core.config import Settings, apply_overrides, find_config, read_yaml, validate
@@ -56,8 +57,18 @@ class DataSettings(Settings):
     cache: str | None = Field(
         None, description="folder of libraries and teacher caches; default kd_seg_cache in root (give one if read-only)"
     )
+    columns: int = Field(0, ge=0, le=4096, description="numbers per point of .bin files; 0 = 4, checked against them")
+    dtype: Literal["auto", "float32", "float64", "float32_be", "float64_be"] = Field(
+        "auto", description="type of .bin files' numbers; auto = float32, checked against them"
+    )
     sensor: SensorSettings = SensorSettings()
     licence: str = Field("unspecified", description="licence that the weights inherit from the data")
+
+    @field_validator("root", "cache")
+    @classmethod
+    def _at_home(cls, value: str | None) -> str | None:
+        """``~`` is the home folder, as in a shell."""
+        return os.path.expanduser(value) if value is not None else None
 
     @field_validator("train", "valid", "select", "unlabelled", mode="before")
     @classmethod
@@ -79,6 +90,12 @@ class GridSettings(Settings):
     clamp: bool = Field(
         False, description="points beyond the range count to the border cells, of which the last begin at upper"
     )
+
+    @model_validator(mode="after")
+    def _builds(self) -> GridSettings:
+        """Every fault of a grid is told when it is read, not when it is used."""
+        self.build()
+        return self
 
     def build(self) -> Grid:
         """The grid."""

@@ -17,7 +17,8 @@ from kd_seg.instances.paste import Paster
 from kd_seg.networks import build_network
 from kd_seg.objectives import OBJECTIVES, Context, Objective
 from kd_seg.objectives.interface import Record, no_record
-from kd_seg.scans import Key, SemanticKitti
+from kd_seg.scans import FileFormat, Key, SemanticKitti
+from kd_seg.training.checks import check_labels, check_scans
 from kd_seg.training.config import DataSettings, TrainingConfig
 from kd_seg.training.loader import Pipeline, choose_labelled
 from kd_seg.training.mixing import build_mixer
@@ -47,7 +48,7 @@ def _labelled_names(settings: DataSettings) -> list[str]:
 
 
 def _sequences(settings: DataSettings, names: list[str]) -> SemanticKitti:
-    data = SemanticKitti(settings.root, names)
+    data = SemanticKitti(settings.root, names, FileFormat(settings.columns, settings.dtype))
     if len(data) == 0:
         raise DataError(f"{settings.root} has no scans in sequences {', '.join(names) or 'at all'}; check data.train.")
     return data
@@ -144,6 +145,7 @@ class Parts:
 
     Attributes:
         keys: scans in the order and as often as they are drawn from.
+        warnings: what is odd about them, for a person.
     """
 
     device: torch.device
@@ -151,6 +153,7 @@ class Parts:
     student: nn.Module
     objectives: list[Objective]
     pipeline: Pipeline
+    warnings: list[str]
 
     @classmethod
     def build(cls, config: TrainingConfig, rank: int = 0, place: Place | None = None) -> Parts:
@@ -160,9 +163,15 @@ class Parts:
             rank: number of this process among those that train together.
         """
         scans = TrainingScans.read(config)
+        if needs_labels(config):
+            check_labels(scans.labelled_data)
         model = Model.build(config, scans, rank, place or Place())
         pipeline = build_pipeline(config, scans, model)
-        return cls(model.device, pipeline.keys, model.student, model.objectives, pipeline)
+        labelled = needs_labels(config)
+        drawn = [key for key in pipeline.keys if not labelled or key in scans.chosen]
+        intensity = config.data.sensor.intensity_range
+        warnings = check_scans(scans.data, drawn, labelled, scans.classes, config.encoding(), intensity)
+        return cls(model.device, pipeline.keys, model.student, model.objectives, pipeline, warnings)
 
 
 def build_pipeline(config: TrainingConfig, scans: TrainingScans, model: Model) -> Pipeline:

@@ -9,8 +9,8 @@ import numpy as np
 
 from kd_seg.classes import ClassTable
 from kd_seg.core.errors import DataError, UsageError
-from kd_seg.serving.bag_io import cloud_connections, decoded, messages_of, open_bag
-from kd_seg.serving.pointcloud2 import DEFAULT_INTENSITY_FIELDS, Decoder
+from kd_seg.serving.bag_io import COMPRESSED, cloud_connections, decoded, messages_of, open_bag
+from kd_seg.serving.pointcloud2 import DEFAULT_INTENSITY_FIELDS, CloudRejectedError, Decoder
 from kd_seg.views.source import Shot
 
 
@@ -30,8 +30,12 @@ def open_bag_shot(path: Path, which: str | None, topic: str | None, classes: Cla
             total = sum(connection.msgcount for connection in connections)
             raise DataError(f"{path} has {total} clouds on {connections[0].topic}, there is no number {number}.")
         connection, _, raw = found
-        message = decoded(reader, connection, raw)
-        cloud = Decoder().decode(message)
+        try:
+            message = decoded(reader, connection, raw)
+            cloud = Decoder().decode(message)
+        except CloudRejectedError as rejection:
+            hint = f"; {COMPRESSED}" if rejection.reason == "unreadable" and path.is_file() else ""
+            raise DataError(f"{path}, cloud {number} of {connection.topic}: {rejection}{hint}.") from None
     name = f"{path.name} {connection.topic} #{number}"
     if any(field.name == "class_id" for field in message.fields):
         class_id = Decoder(("class_id",)).decode(message).intensity.astype(np.uint8)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kd_seg.core.errors import DataError, UsageError
-from kd_seg.scans import KittiSequence, SemanticKitti, is_bag
+from kd_seg.scans import KittiSequence, SemanticKitti, is_bag, read_point_file
+from kd_seg.scans.point_files import READERS
+from kd_seg.scans.semantic_kitti import PICTURE_SUFFIXES
+from kd_seg.serving.sources import loose_files, sequences_of
 
 Contents = dict[str, Any]
 
@@ -24,7 +30,37 @@ def contents(path: Path) -> Contents:
         return {"kind": "sequence", "path": str(path), **of_sequence(KittiSequence(path))}
     if (path / "sequences").is_dir():
         return of_data(path)
-    raise UsageError(f"{path} is no checkpoint, run folder, bag or data root; kd-seg info reads these.")
+    if path.is_file() and path.suffix.lower() in READERS:
+        return of_points(path)
+    if path.is_dir() and (found := sequences_of(path)) is not None:
+        return {"kind": "sequences", "path": str(path), "sequences": [of_sequence(each) for each in found]}
+    if path.is_dir() and any(each.suffix.lower() in READERS for each in path.iterdir()):
+        files = loose_files(path)
+        first = _or_why(lambda: of_points(files[0]))
+        return {"kind": "folder of point files", "path": str(path), "files": len(files), "first": first}
+    raise UsageError(f"{path} is no checkpoint, run folder, bag, data root or point file; kd-seg info reads these.")
+
+
+def of_points(path: Path) -> Contents:
+    """Points, fields, extent and intensity of a point file; DataError where it is refused."""
+    file = read_point_file(path)
+    finite = file.points[np.isfinite(file.points[:, :3]).all(axis=1)]
+    extent = {
+        axis: [round(float(finite[:, k].min()), 3), round(float(finite[:, k].max()), 3)] if len(finite) else None
+        for k, axis in enumerate("xyz")
+    }
+    values = finite[:, 3][np.isfinite(finite[:, 3])]
+    return {
+        "kind": "point file",
+        "path": str(path),
+        "bytes": path.stat().st_size,
+        "points": len(file.points),
+        "missing": len(file.points) - len(finite),
+        "fields": list(file.names),
+        **extent,
+        "intensity": file.intensity,
+        "intensity_range": [float(values.min()), float(values.max())] if len(values) and file.intensity else None,
+    }
 
 
 def of_checkpoint(path: Path) -> Contents:
@@ -104,19 +140,27 @@ def of_sequence(sequence: KittiSequence) -> Contents:
     """Scans and files of one sequence, judged by names and sizes alone."""
     folder = sequence.folder
     sizes = [entry.stat().st_size for entry in os.scandir(folder / "velodyne") if entry.name.endswith(".bin")]
-    pictures = {name: _count(folder / name, ".png") for name in ("image_2", "image_3")}
+    pictures = {name: sum(_count(folder / name, end) for end in PICTURE_SUFFIXES) for name in ("image_2", "image_3")}
     return {
         "sequence": sequence.name,
         "scans": len(sequence.indices),
         "first": sequence.indices[0] if sequence.indices else None,
         "last": sequence.indices[-1] if sequence.indices else None,
-        "points": sum(sizes) // 16,
+        "points": sum(sizes) // sequence.form.layout.point_bytes,
         "labels": _count(folder / "labels", ".label"),
         "pictures": {name: count for name, count in pictures.items() if count},
-        "poses": None if sequence.calibration is None or sequence.poses is None else len(sequence.poses),
-        "calibration": sequence.calibration is not None,
-        "times": sequence.times is not None,
+        "poses": _or_why(lambda: None if sequence.poses is None else len(sequence.poses)),
+        "calibration": _or_why(lambda: sequence.calibration is not None),
+        "times": _or_why(lambda: sequence.times is not None),
     }
+
+
+def _or_why(read: Callable[[], Any]) -> Any:
+    """What is read, or the sentence on why it cannot be."""
+    try:
+        return read()
+    except DataError as error:
+        return f"unreadable: {error}"
 
 
 def _count(folder: Path, suffix: str) -> int:

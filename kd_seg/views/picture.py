@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kd_seg.classes import ClassTable, load_classes
 from kd_seg.core.errors import UsageError
 from kd_seg.core.progress import Track
 from kd_seg.evaluation.confusion import TrainIds
-from kd_seg.scans import KittiSequence, Scan, SemanticKitti, is_bag
+from kd_seg.scans import FileFormat, KittiSequence, Scan, SemanticKitti, is_bag
 from kd_seg.scans.point_files import READERS
 from kd_seg.scans.statistics import ScanStatistics, statistics
 from kd_seg.views.bag_source import open_bag_shot
+from kd_seg.views.coloured import ColouredCloud, coloured
 from kd_seg.views.sheet import Sheet
 from kd_seg.views.sheets import comparison_sheet, scan_sheet
 from kd_seg.views.source import Shot, is_network, is_prediction, open_shot, predicted, segmented
@@ -33,6 +34,7 @@ class ViewRequest:
         extent: of the bird's-eye view, half its side in metres.
         classes: name of the class table.
         intensity_range: of points that a network is asked about; None = unit for KITTI's files, byte for bags.
+        form: how point files lie.
     """
 
     source: Path
@@ -43,6 +45,28 @@ class ViewRequest:
     extent: float = 50.0
     classes: str = "semantic_kitti_19"
     intensity_range: str | None = None
+    form: FileFormat = field(default_factory=FileFormat)
+
+
+def make_cloud(request: ViewRequest) -> tuple[ColouredCloud, ClassTable]:
+    """The points of a scan in the colours of its labels, and of predictions and errors where ``against`` gives some.
+
+    Raises UsageError where ``against`` is another scan, or ``source`` holds no points.
+    """
+    classes = load_classes(request.classes)
+    source, against = request.source, request.against
+    for path in (source, against):
+        if path is not None:
+            _check_exists(path)
+    if against is not None and (is_prediction(source) or is_network(source)):
+        source, against = against, source
+    if against is not None and not (is_prediction(against) or is_network(against)):
+        raise UsageError(f"{against} is another scan; a window or file of points shows one, alone or with predictions.")
+    shot = _open(source, request.scan, request, classes)
+    predicted = None
+    if against is not None:
+        predicted = _prediction(against, shot, classes, _range_of(source, request) if is_network(against) else "unit")
+    return coloured(shot.name, shot.points, shot.train, predicted, classes), classes
 
 
 def make_sheet(request: ViewRequest, track: Track) -> Sheet:
@@ -102,7 +126,9 @@ def spread(count: int) -> list[int]:
 def _open(path: Path, which: str | None, request: ViewRequest, classes: ClassTable) -> Shot:
     if is_prediction(path) or is_network(path):
         raise UsageError(f"{path} holds no points; one of the two must be a scan or its data.")
-    return open_bag_shot(path, which, request.topic, classes) if is_bag(path) else open_shot(path, which, classes)
+    if is_bag(path):
+        return open_bag_shot(path, which, request.topic, classes)
+    return open_shot(path, which, classes, request.form)
 
 
 def _range_of(source: Path, request: ViewRequest) -> str:

@@ -7,13 +7,23 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from kd_seg.core.errors import KdSegError
+from kd_seg.core.errors import UsageError
 from kd_seg.core.files import whole_file
+from kd_seg.core.ownership import MARK, check_replaceable
 from kd_seg.views.colours import GROUND, LINE, MUTED, TEXT, Colours, css
 from kd_seg.views.raster import Image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+METADATA: dict[str, dict[str, Any]] = {
+    ".png": {"metadata": {"Software": MARK}},
+    ".jpg": {"pil_kwargs": {"comment": MARK.encode()}},
+    ".jpeg": {"pil_kwargs": {"comment": MARK.encode()}},
+    ".svg": {"metadata": {"Creator": MARK}},
+    ".pdf": {"metadata": {"Creator": MARK}},
+}
+"""By suffix, what marks a picture as kd_seg's."""
 
 
 class Sheet:
@@ -121,9 +131,10 @@ class Sheet:
         return each * spacing
 
     def save(self, path: Path) -> None:
-        """Write the picture whole; KdSegError names a path or suffix that cannot be written."""
-        try:
-            with whole_file(path) as temporary:
-                self.figure.savefig(temporary, facecolor=css(GROUND), format=path.suffix.removeprefix(".") or "png")
-        except (OSError, ValueError) as error:
-            raise KdSegError(f"{path} cannot be written ({error}); give a .png, .jpg, .svg or .pdf path.") from None
+        """Write the picture whole; UsageError where its suffix is no picture's, or another's file is in the way."""
+        suffix = path.suffix.lower()
+        if suffix not in METADATA:
+            raise UsageError(f"--out {path.name}: pictures are written as {', '.join(METADATA)}; choose one of these.")
+        check_replaceable(path)
+        with whole_file(path) as temporary:
+            self.figure.savefig(temporary, facecolor=css(GROUND), format=suffix[1:], **METADATA[suffix])

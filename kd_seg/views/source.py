@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from kd_seg.classes import ClassTable
 from kd_seg.core.errors import DataError, UsageError
 from kd_seg.evaluation.confusion import TrainIds
-from kd_seg.scans import Camera, KittiSequence, Points, Scan, SemanticKitti, Words, read_points, read_words
+from kd_seg.scans import (
+    Camera,
+    FileFormat,
+    KittiSequence,
+    Points,
+    Scan,
+    SemanticKitti,
+    Words,
+    read_points,
+    read_words,
+)
+from kd_seg.serving.sources import sequences_of
 
 
 @dataclass(frozen=True)
@@ -49,31 +61,40 @@ def is_network(path: Path) -> bool:
     return path.suffix == ".safetensors" or (path / "checkpoints").is_dir()
 
 
-def open_shot(path: Path, which: str | None, classes: ClassTable) -> Shot:
+def open_shot(path: Path, which: str | None, classes: ClassTable, form: FileFormat = FileFormat()) -> Shot:
     """The scan at ``path``.
 
     Args:
         path: a point file, a sequence folder or a data root.
         which: "SS/NNNNNN" or "NNNNNN" of a data root or sequence; None = the first one with a picture, else the first.
         classes: for its labels, unknown raw ids being 0.
+        form: how point files lie.
     """
     if path.is_dir():
-        return _shot_of(find_scan(path, which), classes)
-    if path.suffix == ".bin" and path.parent.name == "velodyne" and path.stem.isdigit():
-        return _shot_of(KittiSequence(path.parent.parent).scan(int(path.stem)), classes)
+        return _shot_of(find_scan(path, which, form), classes)
+    if path.suffix == ".bin" and path.parent.name == "velodyne" and _is_number(path.stem):
+        return _shot_of(KittiSequence(path.parent.parent, form).scan(int(path.stem)), classes)
     if path.suffix == ".label":
         raise UsageError(f"{path} has no points of its own; name the data with --against, or view the scan itself.")
-    return Shot(path.name, read_points(path))
+    return Shot(path.name, read_points(path, form))
 
 
-def find_scan(folder: Path, which: str | None) -> Scan:
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def find_scan(folder: Path, which: str | None, form: FileFormat = FileFormat()) -> Scan:
     """A scan of a data root or of a sequence folder by its name; DataError names what there is."""
     sequence, number = _split_name(which)
-    if (folder / "velodyne").is_dir():
-        sequences = [KittiSequence(folder)]
+    if sequence is not None and (folder / "sequences").is_dir():
+        sequences = list(SemanticKitti(folder, [sequence], form).sequences.values())
     else:
-        data = SemanticKitti(folder, [sequence] if sequence is not None else None)
-        sequences = list(data.sequences.values())
+        found = sequences_of(folder, form)
+        if found is None:
+            raise DataError(
+                f"{folder} has no sequences/ folder and is no sequence; give a data root, a sequence or one file."
+            )
+        sequences = [each for each in found if sequence is None or each.name == sequence]
     candidates = [s for s in sequences if number is None or number in s]
     if not candidates:
         raise DataError(f"{folder} has no scan {which}; it has {sum(len(s.indices) for s in sequences)} scans.")
@@ -82,14 +103,14 @@ def find_scan(folder: Path, which: str | None) -> Scan:
     scans = [s.scan(index) for s in candidates for index in s.indices[:1]]
     if not scans:
         raise DataError(f"{folder} has no scans.")
-    return next((scan for scan in scans if scan.cameras), scans[0])
+    return next((scan for scan in scans if cameras_of(scan)), scans[0])
 
 
 def _split_name(which: str | None) -> tuple[str | None, int | None]:
     if which is None:
         return None, None
     sequence, slash, number = which.rpartition("/")
-    if not number.isdigit():
+    if not _is_number(number):
         raise UsageError(f"--scan {which!r} is not of the form SEQUENCE/NUMBER or NUMBER, such as 04/000003.")
     return (sequence if slash else None), int(number)
 
@@ -97,7 +118,16 @@ def _split_name(which: str | None) -> tuple[str | None, int | None]:
 def _shot_of(scan: Scan, classes: ClassTable) -> Shot:
     words = scan.labels if scan.labels_path is not None and scan.labels_path.is_file() else None
     train = classes.to_train_lenient(words)[0] if words is not None else None
-    return Shot(scan.name, scan.points, train, words, scan.cameras, scan)
+    return Shot(scan.name, scan.points, train, words, cameras_of(scan), scan)
+
+
+def cameras_of(scan: Scan) -> tuple[Camera, ...]:
+    """The scan's pictures; none where its calibration is broken, which a warning tells."""
+    try:
+        return scan.cameras
+    except DataError as error:
+        logging.getLogger("kd_seg").warning("drawn without pictures: %s", error)
+        return ()
 
 
 def predicted(path: Path, shot: Shot, classes: ClassTable) -> TrainIds:

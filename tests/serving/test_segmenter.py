@@ -1,5 +1,7 @@
 """The Segmenter: one answer per point, whatever the points."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -10,10 +12,10 @@ from tiny_data import tiny_cloud
 
 from kd_seg.checkpoint import Spec, save_checkpoint
 from kd_seg.classes import load_classes
-from kd_seg.core.errors import CheckpointError, MissingDependencyError
+from kd_seg.core.errors import CheckpointError, KdSegError, MissingDependencyError
 from kd_seg.networks import Encoding, build_network
 from kd_seg.serving.postprocess import TILE, answers
-from kd_seg.serving.segmenter import Segmenter, all_within
+from kd_seg.serving.segmenter import Segmenter, all_within, made_up_cloud
 from kd_seg.voxels import CartesianGrid
 
 
@@ -157,3 +159,55 @@ def test_what_is_not_there_is_said(tmp_path):
 def test_devices_that_are_not_there(segmenter, options, says):
     with pytest.raises(MissingDependencyError, match=says):
         Segmenter(segmenter.checkpoint_path, **options)
+
+
+@pytest.fixture(scope="module")
+def shipped_segmenter() -> Segmenter:
+    return Segmenter(device=torch.device("cpu"), num_threads=1)
+
+
+def test_points_in_any_form_that_can_be_meant(shipped_segmenter: Segmenter) -> None:
+    points = made_up_cloud(2000, 3)
+    wanted = shipped_segmenter.segment(points).class_id
+    fields = np.dtype([("intensity", "f4"), ("Z", "f8"), ("x", "f4"), ("y", "f4"), ("normal", "f4", 3)])
+    structured = np.zeros(len(points), fields)
+    for name, column in (("x", 0), ("y", 1), ("Z", 2), ("intensity", 3)):
+        structured[name] = points[:, column]
+    forms = [
+        points.astype(">f8"), np.asfortranarray(points), np.hstack([points, points[:, :2]]), torch.from_numpy(points),
+        torch.from_numpy(points).requires_grad_(), points.tolist(), structured, structured.reshape(40, 50),
+    ]  # fmt: skip
+    for form in forms:
+        np.testing.assert_array_equal(shipped_segmenter.segment(form).class_id, wanted)
+    for empty in ([], points[:0], np.zeros((0, 7))):
+        assert len(shipped_segmenter.segment(empty).class_id) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda p: p.T, "transpose them"), (lambda p: p[:, :3], "no intensity"), (lambda p: p[0], "not float32 [4]"),
+        (lambda p: p[:, :2], "not [2000, 2]"), (lambda p: p.astype(str), "Points are numbers"),
+        (lambda p: "scan.bin", "Points are numbers"),
+        (lambda p: p + np.array([450_000, 5_400_000, 0, 0]), "are these metres"),
+        (lambda p: [[1, 2], [3]], "These are no points"),
+        (lambda p: p[:, :3].copy().view([("a", "f4"), ("y", "f4"), ("z", "f4")]), "has no field x"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_meant_is_refused(shipped_segmenter: Segmenter, change: object, said: str) -> None:
+    with pytest.raises(KdSegError) as caught:
+        shipped_segmenter.segment(change(made_up_cloud(2000, 3)))  # type: ignore[operator]
+    assert said in str(caught.value)
+
+
+def test_other_ranges_are_told_once() -> None:
+    segmenter = Segmenter(device="cpu", num_threads=1)
+    points = made_up_cloud(2000, 3)
+    with pytest.warns(UserWarning, match="the checkpoint takes unit"):
+        segmenter.segment(points * [1, 1, 1, 255])
+    with pytest.warns(UserWarning, match="no point lies inside"):
+        segmenter.segment(points + [0, 0, 500, 0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        segmenter.segment(points * [1, 1, 1, 255])
+        segmenter.segment(points)

@@ -177,7 +177,7 @@ def test_a_labelled_bag_is_coloured_by_class(bag: Path) -> None:
 
 
 def test_a_picture_of_no_known_kind_leaves_nothing_behind(tmp_path: Path) -> None:
-    with pytest.raises(KdSegError, match=r"give a \.png"):
+    with pytest.raises(KdSegError, match=r"written as \.png"):
         Sheet(1, 1).save(tmp_path / "picture.nonsense")
     assert list(tmp_path.iterdir()) == []
 
@@ -197,7 +197,7 @@ def test_info_counts_what_is_there(data: Path, bag: Path, tmp_path: Path) -> Non
         assert any(each["kind"] in line for line in lines(each))
     with pytest.raises(UsageError, match="does not exist"):
         contents(tmp_path / "nowhere")
-    with pytest.raises(UsageError, match="no checkpoint, run folder, bag or data root"):
+    with pytest.raises(UsageError, match="no checkpoint, run folder, bag, data root or point file"):
         contents(tmp_path)
 
 

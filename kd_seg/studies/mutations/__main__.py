@@ -13,7 +13,7 @@ from kd_seg.core.files import write_bytes, write_json
 from kd_seg.studies.mutations.readers import READERS, Reader
 from kd_seg.studies.mutations.work import KINDS, input_of, run
 
-CHUNK = 500
+CHUNK = 2500
 """Inputs between two saves."""
 
 
