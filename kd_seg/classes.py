@@ -108,7 +108,7 @@ class ClassTable:
             first = int(np.flatnonzero(unknown)[0])
             raise DataError(
                 f"{where}: unknown raw class {int(raw[first])} at point {first} ({int(unknown.sum())} points in all); "
-                f"name the class table of these labels (data.classes, --classes), or repair them."
+                f"{self.name} lacks it: name another class table (data.classes, --classes)."
             )
         train: npt.NDArray[np.uint8] = self._table[raw]  # type: ignore[attr-defined]
         return train

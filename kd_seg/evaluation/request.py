@@ -87,8 +87,7 @@ def kind_of(path: Path) -> What:
 def answer(request: Request, track: Track = untracked, progress: Progress = silent) -> Evaluation:
     """Evaluate as asked; ``track`` shows progress over the scans, ``progress`` over what fused clouds need first.
 
-    Args:
-        warn: called with each sentence on what is odd about the data.
+    What is odd about the data is logged as warnings.
 
     Raises:
         UsageError: paths or options that do not go together. DataError, CheckpointError: files at fault.

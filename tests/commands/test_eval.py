@@ -64,7 +64,7 @@ def test_predictions_written_and_read_back_score_like_the_checkpoint(tmp_path: P
     assert np.array_equal(written.matrix, direct.matrix)
     assert direct.outside == summary["invalid"] > 0
     request = Request((student,), data, sequences=("00", "01"), device="cpu", num_threads=1)
-    content = answer(request, lambda scans: scans).to_json()
+    content = answer(request, lambda scans, _: scans).to_json()
     assert content["miou"] == direct.scores.miou
     assert content["outside_share"] == direct.outside / direct.points
 
@@ -100,8 +100,8 @@ def test_parts_add_up_through_the_program(tmp_path: Path, student: Path, data: P
     for part in (1, 2):
         request = Request((student,), data, sequences=("00",), shard=f"{part}/2", num_threads=1, device="cpu")
         parts.append(tmp_path / f"{part}.json")
-        parts[-1].write_text(json.dumps(answer(request, lambda scans: scans).to_json()))
-    whole = answer(Request((student,), data, sequences=("00",), num_threads=1, device="cpu"), lambda scans: scans)
+        parts[-1].write_text(json.dumps(answer(request, lambda scans, _: scans).to_json()))
+    whole = answer(Request((student,), data, sequences=("00",), num_threads=1, device="cpu"), lambda scans, _: scans)
     content = kd_seg_json("eval", *parts)
     assert content["counts"]["matrix"] == whole.matrix.tolist()
     assert content["miou"] == whole.scores.miou
@@ -125,9 +125,9 @@ def test_wrong_use_is_one_sentence_and_exit_code_2(student: Path, data: Path) ->
     assert "--data ROOT" in done.stderr
     assert done.stdout == ""
     with pytest.raises(UsageError, match="either --split or --sequences"):
-        answer(Request((student,), data, split="valid", sequences=("00",)), lambda scans: scans)
+        answer(Request((student,), data, split="valid", sequences=("00",)), lambda scans, _: scans)
     with pytest.raises(UsageError, match="add up"):
-        answer(Request((student, student), data), lambda scans: scans)
+        answer(Request((student, student), data), lambda scans, _: scans)
 
 
 def test_failures_are_exit_code_1(student: Path, data: Path) -> None:
