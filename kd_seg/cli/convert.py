@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kd_seg.cli.console import print_json, progress, say, warn
+
+if TYPE_CHECKING:
+    from kd_seg.drives.convert import Converted, ConvertOptions
 
 
 def command(
@@ -51,40 +54,42 @@ def command(
 
              kd-seg convert SCANS --poses SCANS/poses.tum --out DATA
     """
-    from kd_seg.drives.convert import ConvertOptions, convert
+    from kd_seg.drives.convert import ConvertOptions
     from kd_seg.serving.parameters import read_parameters
     from kd_seg.serving.pointcloud2 import DEFAULT_INTENSITY_FIELDS
 
     values = read_parameters(None, set_ or [])
     options = ConvertOptions(
-        points=points,
-        odometry=odometry,
-        tf=tf,
-        poses=poses,
-        kiss_icp=kiss_icp,
-        extrinsic=extrinsic,
-        cameras=tuple(camera or ()),
-        camera_infos=tuple(camera_info or ()),
-        deskew=deskew,
-        every=every,
-        limit=limit,
+        points=points, odometry=odometry, tf=tf, poses=poses, kiss_icp=kiss_icp, extrinsic=extrinsic,
+        cameras=tuple(camera or ()), camera_infos=tuple(camera_info or ()), deskew=deskew, every=every, limit=limit,
         intensity_range=values.get("input.intensity_range"),
         intensity_fields=tuple(values.get("input.intensity_fields", DEFAULT_INTENSITY_FIELDS)),
-        sequence=sequence,
-        overwrite=overwrite,
-    )
-    with contextlib.ExitStack() as stages:
+        sequence=sequence, overwrite=overwrite,
+    )  # fmt: skip
+    report = _convert(source.expanduser(), out.expanduser(), options)
+    _report(report)
+    if json_:
+        print_json(report.to_json())
 
-        def stage(name: str, total: int) -> Callable[[int], None]:
-            stages.close()
-            return stages.enter_context(progress(name, total))
 
-        report = convert(source.expanduser(), out.expanduser(), options, stage)
+def _report(report: Converted) -> None:
+    """Warnings, what was left out, and counts for a person."""
     for warning in report.warnings:
         warn(warning)
     for reason, count in report.left_out.items():
         say(f"left out: {count} {reason}")
     driven = f", {report.metres:.0f} m driven" if report.metres is not None else ""
     say(f"{report.scans} scans, {report.pictures} pictures{driven}: {report.folder}")
-    if json_:
-        print_json(report.to_json())
+
+
+def _convert(source: Path, out: Path, options: ConvertOptions) -> Converted:
+    """Convert with a progress bar for each stage."""
+    from kd_seg.drives.convert import convert
+
+    with contextlib.ExitStack() as stages:
+
+        def stage(name: str, total: int) -> Callable[[int], None]:
+            stages.close()
+            return stages.enter_context(progress(name, total))
+
+        return convert(source, out, options, stage)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,32 +64,46 @@ def command(
     values = read_parameters(home(params) if params is not None else None, set_ or [])
     found, out = expand(sources), home(out)
 
-    def load() -> Segmenter:
-        from kd_seg.serving.segmenter import Segmenter
-
-        asked = checkpoint or values.get("checkpoint") or None
-        where = device or values.get("device", "auto")
-        count = threads if threads is not None else values.get("num_threads", 0)
-        segmenter = Segmenter(home(Path(asked)) if asked else None, where, values.get("precision", "auto"), count)
-        say(f"{segmenter.checkpoint_path} on {segmenter.device}")
-        return segmenter
-
     bags = [source for source in found if is_bag(source)]
-    for option, given in (("--shard", shard is not None), ("--overwrite", overwrite)):
-        if bags and given:
-            raise UsageError(f"{option} is for files and data roots; {bags[0]} is a bag.")
     asked_of_bags = {"--topic": topic, "--storage": storage, "--outputs": outputs, "--copy-all": copy_all or None}
-    for option, value in asked_of_bags.items():
-        if not bags and value is not None:
-            raise UsageError(f"{option} is for bags; {found[0]} is none.")
-    if bags and len(found) > 1:
-        raise UsageError(f"{bags[0]} is a bag, which is labelled alone; label the others by calls of their own.")
+    _check(found, bags, {"--shard": shard, "--overwrite": overwrite or None}, asked_of_bags)
+    load = partial(_load, checkpoint, device, threads, values)
     with naming(out):
         summary = (
             _label_bag(bags[0], out, values, (topic, storage, outputs or "segmentation", copy_all), load)
             if bags
             else _label_files(found, out, values, shard, overwrite, load)
         )
+    _report(summary, out, json_)
+
+
+def _load(checkpoint: Path | None, device: str | None, threads: int | None, values: dict[str, Any]) -> Segmenter:
+    """The network that the options, else the parameters, else nothing (the shipped one) name."""
+    from kd_seg.serving.segmenter import Segmenter
+    from kd_seg.serving.sources import home
+
+    asked = checkpoint or values.get("checkpoint") or None
+    where = device or values.get("device", "auto")
+    count = threads if threads is not None else values.get("num_threads", 0)
+    segmenter = Segmenter(home(Path(asked)) if asked else None, where, values.get("precision", "auto"), count)
+    say(f"{segmenter.checkpoint_path} on {segmenter.device}")
+    return segmenter
+
+
+def _check(found: list[Path], bags: list[Path], of_files: dict[str, Any], of_bags: dict[str, Any]) -> None:
+    """UsageError where an option is given for sources of the other kind (None: not given), or a bag is not alone."""
+    for option, value in of_files.items():
+        if bags and value is not None:
+            raise UsageError(f"{option} is for files and data roots; {bags[0]} is a bag.")
+    for option, value in of_bags.items():
+        if not bags and value is not None:
+            raise UsageError(f"{option} is for bags; {found[0]} is none.")
+    if bags and len(found) > 1:
+        raise UsageError(f"{bags[0]} is a bag, which is labelled alone; label the others by calls of their own.")
+
+
+def _report(summary: dict[str, Any], out: Path, as_json: bool) -> None:
+    """Warnings and counts for a person; the summary for a program where asked for."""
     for warning in summary["warnings"]:
         warn(warning)
     skipped = f" ({summary['skipped']} were done already)" if summary.get("skipped") else ""
@@ -96,7 +111,7 @@ def command(
         f"{summary['scans']} scans{skipped}, {summary['points']:,} points, "
         f"{summary['scans_per_second']:.1f} scans/s: {out}"
     )
-    if json_:
+    if as_json:
         print_json(summary)
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import shlex
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kd_seg.cli.console import err, print_json, say, tell, warn
 from kd_seg.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from kd_seg.training import TrainingConfig
 
 
 def command(
@@ -33,20 +36,10 @@ def command(
     import yaml
 
     from kd_seg.evaluation.held_back import score_of
-    from kd_seg.training import RunFolder, Trainer, read_training_config
+    from kd_seg.training import Trainer
     from kd_seg.training.profiling import profiled
 
-    if resume is not None:
-        if overrides:
-            raise UsageError("--resume continues with the run's own configuration and takes no overrides.")
-        run = RunFolder(resume)
-        settings = run.read_config()
-        needed = [str(run.config)]
-        settings = settings.model_copy(update={"run": settings.run.model_copy(update={"folder": str(resume)})})
-    else:
-        assert config is not None
-        needed = [config, *(overrides or [])]
-        settings = read_training_config(config, overrides or [])
+    settings, needed = _settings(config, overrides or [], resume)
     if show_config:
         tell(yaml.safe_dump(settings.to_plain(), sort_keys=False, width=100).rstrip("\n"))
         return
@@ -76,6 +69,21 @@ def command(
         say(f"profile: {trainer.run.profile}; timeline for chrome://tracing: {trainer.run.trace}")
     if json_:
         print_json({"run": str(trainer.run.path), "checkpoint": str(trainer.run.last), "steps": progress.step})
+
+
+def _settings(config: str | None, overrides: list[str], resume: Path | None) -> tuple[TrainingConfig, list[str]]:
+    """The configuration of a new or a resumed run, and the words that ``kd-seg prepare`` takes for it."""
+    from kd_seg.training import RunFolder, read_training_config
+
+    if resume is None:
+        assert config is not None
+        return read_training_config(config, overrides), [config, *overrides]
+    if overrides:
+        raise UsageError("--resume continues with the run's own configuration and takes no overrides.")
+    run = RunFolder(resume)
+    settings = run.read_config()
+    settings = settings.model_copy(update={"run": settings.run.model_copy(update={"folder": str(resume)})})
+    return settings, [str(run.config)]
 
 
 class training_progress:

@@ -17,7 +17,7 @@ def decompress(packed: memoryview, size: int) -> Bytes | None:
 
 
 @kernel
-def unpack(packed, out):  # type: ignore[no-untyped-def]
+def unpack(packed: Bytes, out: Bytes) -> int:
     """Fill ``out`` from ``packed``; returns the bytes written, -1 where a run or reference leaves either array."""
     at, to, end, size = 0, 0, len(packed), len(out)
     while at < end:

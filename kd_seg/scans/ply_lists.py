@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from kd_seg.core.kernels import kernel
 
 
 @kernel
-def walk(content, rows, lengths, sizes, signed, big, offsets):  # type: ignore[no-untyped-def]
+def walk(
+    content: npt.NDArray[np.uint8],
+    rows: int,
+    lengths: npt.NDArray[np.int64],
+    sizes: npt.NDArray[np.int64],
+    signed: npt.NDArray[np.bool_],
+    big: bool,
+    offsets: npt.NDArray[np.int64],
+) -> np.int64 | int:
     """Bytes of ``rows`` rows, or minus the number (from 1) of the first row that leaves ``content``.
 
     ``lengths`` [P] bytes of each property's list length (0 = no list), ``sizes`` [P] bytes of its value or entry,

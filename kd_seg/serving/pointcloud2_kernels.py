@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from kd_seg.core.kernels import kernel
+
+Words = npt.NDArray[np.uint32]
+Pairs = npt.NDArray[np.uint64]
+Classes = npt.NDArray[np.uint8]
 
 _EXPONENT = np.uint32(0x7F800000)
 
@@ -14,7 +21,7 @@ _ONE, _TWO, _THREE, _HALF = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(
 
 
 @kernel
-def take_words(words, places, xyz, intensity):  # type: ignore[no-untyped-def]
+def take_words(words: Words, places: tuple[np.uint64, ...], xyz: Words, intensity: Words) -> None:
     """Copy the bits of x, y, z into ``xyz`` [3 N] and of the intensity [N]; ``places`` as in ``Layout.words``."""
     for i in range(np.uint64(len(intensity))):
         point, at = places[4] * i, _THREE * i
@@ -25,7 +32,13 @@ def take_words(words, places, xyz, intensity):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def pack_segmentation(xyz, inverse, answers, out, class_id):  # type: ignore[no-untyped-def]
+def pack_segmentation(
+    xyz: Words,
+    inverse: npt.NDArray[np.int32],
+    answers: Pairs,
+    out: Pairs,
+    class_id: Classes,
+) -> bool:
     """Fill ``out`` uint64 [3 N] and ``class_id`` [N]; True if every coordinate is finite. Little-endian hosts only.
 
     Args:
@@ -47,7 +60,7 @@ def pack_segmentation(xyz, inverse, answers, out, class_id):  # type: ignore[no-
 
 
 @kernel
-def pack_visualization(xyz, class_id, rgb, out):  # type: ignore[no-untyped-def]
+def pack_visualization(xyz: Words, class_id: Classes, rgb: npt.NDArray[Any], out: Words) -> bool:
     """Fill ``out`` uint32 [N, 4] from bit patterns and colour words [256]; True if every coordinate is finite."""
     dense = True
     for i in range(len(xyz)):
@@ -60,7 +73,7 @@ def pack_visualization(xyz, class_id, rgb, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def kept_are_finite(xyz, keep):  # type: ignore[no-untyped-def]
+def kept_are_finite(xyz: Words, keep: npt.NDArray[np.bool_]) -> bool:
     """Whether every coordinate, given as bit patterns [N, 3], of the points in ``keep`` [N] is finite."""
     broken = False
     for i in range(len(xyz)):

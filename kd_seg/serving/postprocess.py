@@ -17,6 +17,7 @@ from kd_seg.core.kernels import contracting_kernel, kernel
 
 Float32 = npt.NDArray[np.float32]
 Classes = npt.NDArray[np.uint8]
+Words = npt.NDArray[np.uint32]
 
 TILE = 128
 """Voxels worked on at a time, class by class, so that one instruction serves several of them."""
@@ -70,7 +71,7 @@ LEAST = np.float32(-87.0)
 
 
 @contracting_kernel
-def _exp(t):  # type: ignore[no-untyped-def]
+def _exp(t: np.float32) -> np.float32:
     """e^t for t from LEAST to 0, within 2 units of the last place (S. Moshier, Cephes, expf); NaN stays NaN."""
     moved = np.float32(t * LOG2_E + TO_WHOLE)
     whole = np.float32(moved - TO_WHOLE)
@@ -87,7 +88,7 @@ def _exp(t):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def weigh(logits, tile, words, total, weighted):  # type: ignore[no-untyped-def]
+def weigh(logits: Float32, tile: Float32, words: Words, total: Float32, weighted: Float32) -> None:
     """Per row of ``logits`` [V, C]: column of the first largest into ``words`` [4 V], sum of e^t and of t e^t."""
     voxels, classes = logits.shape
     largest, best = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
@@ -107,7 +108,7 @@ def weigh(logits, tile, words, total, weighted):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _find_largest(tile, largest, best):  # type: ignore[no-untyped-def]
+def _find_largest(tile: Float32, largest: Float32, best: Float32) -> None:
     """Largest value of each column of ``tile`` [C, TILE] and its row, the first of several."""
     for v in range(TILE):
         largest[v], best[v] = tile[0, v], 0.0
@@ -120,7 +121,7 @@ def _find_largest(tile, largest, best):  # type: ignore[no-untyped-def]
 
 
 @contracting_kernel
-def _sum_up(tile, largest, sums, products):  # type: ignore[no-untyped-def]
+def _sum_up(tile: Float32, largest: Float32, sums: Float32, products: Float32) -> None:
     """Sums over each column of ``tile`` [C, TILE] of e^t and of t e^t."""
     for v in range(TILE):
         sums[v], products[v] = 0.0, 0.0
@@ -134,7 +135,13 @@ def _sum_up(tile, largest, sums, products):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def fill_figures(total, logarithm, weighted, scale, figures):  # type: ignore[no-untyped-def]
+def fill_figures(
+    total: Float32,
+    logarithm: Float32,
+    weighted: Float32,
+    scale: np.float32,
+    figures: Float32,
+) -> None:
     """Largest softmax value and entropy (times ``scale``, within 0 and 1) into every row of ``figures`` [4 V]."""
     for v in range(np.uint64(len(total))):
         entropy = (logarithm[v] - weighted[v] / total[v]) * scale
@@ -143,7 +150,13 @@ def fill_figures(total, logarithm, weighted, scale, figures):  # type: ignore[no
 
 
 @kernel
-def gather(inverse, words, class_id, probability, entropy):  # type: ignore[no-untyped-def]
+def gather(
+    inverse: npt.NDArray[np.int32],
+    words: Words,
+    class_id: Classes,
+    probability: Words,
+    entropy: Words,
+) -> None:
     """Every point's answer from its voxel's ``words`` [4 (V + 1)]; the last row's for points without a voxel."""
     last = np.uint64(len(words) - 4)
     for i in range(np.uint64(len(inverse))):

@@ -257,7 +257,7 @@ def made_up_cloud(points: int, seed: int) -> Points:
 
 
 @kernel
-def all_within(values, largest):  # type: ignore[no-untyped-def]
+def all_within(values: Float32, largest: np.float32) -> bool:
     """Whether no value [N] is beyond +-``largest`` or not a number; without a branch per value."""
     for start in range(0, len(values), BLOCK):
         block, fine = values[start : start + BLOCK], True

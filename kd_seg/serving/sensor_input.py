@@ -99,7 +99,15 @@ _NOTHING, _NAN, _INFINITE = np.float32(0.0), np.float32(np.nan), np.float32(np.i
 
 
 @kernel
-def fill_points(xyz, intensity, factor, largest, offset, zero_is_invalid, out):  # type: ignore[no-untyped-def]
+def fill_points(
+    xyz: npt.NDArray[np.float32],
+    intensity: npt.NDArray[np.float32],
+    factor: np.float32,
+    largest: np.float32,
+    offset: np.float32,
+    zero_is_invalid: bool,
+    out: npt.NDArray[np.float32],
+) -> None:
     """Kernel of ``prepare``; ``xyz`` [3 N], ``out`` [4 N]. Selections instead of branches: several points at once."""
     for i in range(np.uint64(len(intensity))):
         at, to = _THREE * i, _FOUR * i
@@ -159,7 +167,9 @@ def frame_figures(cloud: Decoded, points: Points, class_id: npt.NDArray[np.uint8
 
 
 @kernel
-def count_points(points, class_id, intensity):  # type: ignore[no-untyped-def]
+def count_points(
+    points: Points, class_id: npt.NDArray[np.uint8], intensity: npt.NDArray[np.float32]
+) -> tuple[int, int, np.float32, np.float32]:
     """Points with finite coordinates, points with a class, smallest and largest intensity of the latter."""
     present, valid = 0, 0
     low, high = np.float32(np.inf), np.float32(-np.inf)
