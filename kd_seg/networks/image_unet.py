@@ -92,7 +92,7 @@ class ImageUNet(nn.Module):
         self.register_buffer("mean", torch.tensor(MEAN).reshape(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("deviation", torch.tensor(DEVIATION).reshape(1, 3, 1, 1) * 255, persistent=False)
 
-    def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [K, C, h, w] and features [K, d, h, w] of pictures [K, 3, H, W] uint8, h = ceil(H / 2).
 
         Pictures are padded at the right and lower border to multiples of 16; what lies there is cut off again.
@@ -123,7 +123,7 @@ class ImageUNet(nn.Module):
             features = images.new_zeros((0, self.channels["penultimate"], 1, 1), dtype=torch.float32)
             logits = self.head(features)
         else:
-            logits, features = self.look(images)
+            logits, features = self.predict(images)
         count, _, high, wide = features.shape
         index = torch.arange(count * high * wide, device=images.device)
         zero = torch.zeros_like(index)

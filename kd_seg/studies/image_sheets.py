@@ -17,7 +17,7 @@ from kd_seg.classes import ClassTable, load_classes
 from kd_seg.core.errors import DataError, UsageError
 from kd_seg.images.projection.cameras import ProjectionSettings, Shot, shots
 from kd_seg.images.projection.visibility import VisibilitySettings, see
-from kd_seg.images.units.cache import open_units, read_units
+from kd_seg.images.units.cache import TEACHER_CLASS, open_units, read_units
 from kd_seg.images.units.class_maps import ClassMap, load_class_map
 from kd_seg.images.units.units import Units
 from kd_seg.objectives.image_units import ImageUnitsSettings
@@ -167,7 +167,7 @@ def units_sheet(run: Path, name: str, forward: Path | None) -> Sheet:
 
 def _scores(run: Path, number: int, store: Any, data: SemanticKitti, key: tuple[str, int], units: Units) -> Any:
     """s_u of the scan's units as the run left them."""
-    first = sum(store.count(k, "klass") for k in data.keys()[: data.keys().index(key)])
+    first = sum(store.count(k, TEACHER_CLASS) for k in data.keys()[: data.keys().index(key)])
     state = RunFolder(run).read_state()["objectives"][number]
     return state["score"][first : first + len(units)].numpy()
 
@@ -218,7 +218,7 @@ def _unit_colours(
     first = class_map.usual
     for unit in np.argsort(weight, kind="stable"):
         rows = units.rows(unit)
-        colour = class_colours(np.array([first[units.klass[unit]] + 1], dtype=np.uint8), classes)[0]
+        colour = class_colours(np.array([first[units.teacher_class[unit]] + 1], dtype=np.uint8), classes)[0]
         share = 0.12 + 0.88 * float(np.clip(weight[unit], 0, 1))
         colours[rows] = (colour * share).astype(np.uint8)
         covered[rows] = True

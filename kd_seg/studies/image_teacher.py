@@ -20,7 +20,7 @@ import numpy as np
 from kd_seg.classes import ClassTable, load_classes
 from kd_seg.core.errors import UsageError
 from kd_seg.evaluation import confusion, scores
-from kd_seg.images.projection.cameras import look
+from kd_seg.images.projection.cameras import seen_views
 from kd_seg.images.teachers import NO_ANSWER, build_teacher
 from kd_seg.images.units.cache import UnitSource
 from kd_seg.images.units.class_maps import load_class_map
@@ -43,7 +43,7 @@ def measure(
     for key in keys:
         sequence = data.sequences[key[0]]
         scan = sequence.scan(key[1])
-        views = look(scan, sequence, source.projection)
+        views = seen_views(scan, sequence, source.projection)
         if scan.labels is None or not views:
             continue
         train = classes.to_train(scan.labels, scan.name)

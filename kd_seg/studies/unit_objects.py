@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +20,8 @@ import numpy.typing as npt
 
 from kd_seg.classes import ClassTable, load_classes
 from kd_seg.core.errors import UsageError
-from kd_seg.images.projection.cameras import look
-from kd_seg.images.units.cache import UnitMaker, UnitSource
+from kd_seg.images.projection.cameras import seen_views
+from kd_seg.images.units.cache import UnitMaker, UnitSource, units_of
 from kd_seg.images.units.class_maps import ClassMap, load_class_map
 from kd_seg.images.units.units import Units
 from kd_seg.objectives.shared.image_teacher import tools
@@ -88,9 +88,7 @@ def measure(
             words = data.scan(*key).labels
             if words is None:
                 raise UsageError(f"{data.scan(*key).name} has no labels to compare its units with.")
-            record = make.record(key)
-            units = Units(**{entry.name: record[entry.name] for entry in fields(Units)})
-            _count(tally, units, words, _seen(asked, data, key), class_map, classes)
+            _count(tally, units_of(make.record(key)), words, _seen(asked, data, key), class_map, classes)
         figures[name] = tally.row()
     return figures
 
@@ -98,7 +96,7 @@ def measure(
 def _seen(source: UnitSource, data: SemanticKitti, key: tuple[str, int]) -> npt.NDArray[np.int64]:
     """Rows of a scan that some picture shows."""
     sequence = data.sequences[key[0]]
-    views = look(sequence.scan(key[1]), sequence, source.projection)
+    views = seen_views(sequence.scan(key[1]), sequence, source.projection)
     parts = [view.pairs.rows.astype(np.int64) for view in views]
     rows: npt.NDArray[np.int64] = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *parts]))
     return rows
@@ -120,9 +118,9 @@ def _count(
     covered = np.zeros(len(words), dtype=bool)
     for number in range(len(units)):
         rows = units.rows(number)
-        if not things[units.klass[number]] or not len(rows):
+        if not things[units.teacher_class[number]] or not len(rows):
             continue
-        meant = (train[rows] > 0) & class_map.sets[units.klass[number], np.maximum(train[rows] - 1, 0)]
+        meant = (train[rows] > 0) & class_map.sets[units.teacher_class[number], np.maximum(train[rows] - 1, 0)]
         found, counts = np.unique(words[rows][meant & thing[rows]], return_counts=True)
         covered[rows[meant]] = True
         tally.size.append(len(rows))

@@ -51,14 +51,14 @@ def measure(run: Path) -> list[dict[str, Any]]:
         for unit in range(len(units)):
             labels = train[units.rows(unit)]
             truth = labels[labels > 0].astype(np.int64) - 1
-            right = class_map.sets[units.klass[unit], truth].mean() if len(truth) else 0.0
-            lines.append([units.klass[unit], len(truth), right, score[len(lines)], units.spoilt[unit]])
+            right = class_map.sets[units.teacher_class[unit], truth].mean() if len(truth) else 0.0
+            lines.append([units.teacher_class[unit], len(truth), right, score[len(lines)], units.spoilt[unit]])
     table = np.array(lines, dtype=np.float64).reshape(-1, 5)
     groups = [("all", np.ones(len(table), dtype=bool))]
     if table[:, 4].any():
         groups += [("not made wrong", table[:, 4] == 0), ("made wrong on purpose", table[:, 4] > 0)]
         groups += [(f"made wrong: {way.name.lower()}", table[:, 4] == way) for way in Spoilt if way > 0]
-    groups += [(name, table[:, 0] == klass) for klass, name in enumerate(class_map.vocabulary)]
+    groups += [(name, table[:, 0] == teacher_class) for teacher_class, name in enumerate(class_map.vocabulary)]
     return [_row(name, table[mask]) for name, mask in groups if mask.any()]
 
 

@@ -15,7 +15,7 @@ from kd_seg.classes import load_classes
 from kd_seg.core.config import validate
 from kd_seg.core.errors import ConfigError, DataError
 from kd_seg.images.fingerprint import fingerprint
-from kd_seg.images.projection.cameras import ProjectionSettings, look, shots
+from kd_seg.images.projection.cameras import ProjectionSettings, seen_views, shots
 from kd_seg.images.regions.cache import RegionSource, build_regions, open_regions, read_regions
 from kd_seg.images.teachers import Tools, build_teacher, teacher_settings
 from kd_seg.images.units.cache import build_units, open_units, read_units
@@ -51,12 +51,12 @@ def test_units_of_exported_maps(tmp_path: Path) -> None:
             assert (len(units), views, answered) == (0, 0, 0)
             continue
         assert (views, answered) == (1, 1)
-        assert {store.header.vocabulary[k] for k in units.klass} >= {"car", "road", "building"}
+        assert {store.header.vocabulary[k] for k in units.teacher_class} >= {"car", "road", "building"}
         assert units.confidence.tolist() == pytest.approx([0.8] * len(units), abs=1e-3)
         labels = data.scan(*key).labels
         assert labels is not None
         train = CLASSES.to_train(labels, "x")
-        car = units.rows(units.klass.tolist().index(13))
+        car = units.rows(units.teacher_class.tolist().index(13))
         assert (train[car] == 1).mean() > 0.95
     # a picture that the exporter left out has no answer, and is counted
     (maps / "sequences/00/class/000000.png").unlink()
@@ -129,7 +129,7 @@ def test_regions_round_trip(tmp_path: Path, kind: str) -> None:
     assert read_regions(store, ("00", 0)) == []
     (view,) = read_regions(store, ("00", 1))
     scan = data.scan("00", 1)
-    (seen,) = look(scan, data.sequences["00"], ProjectionSettings())
+    (seen,) = seen_views(scan, data.sequences["00"], ProjectionSettings())
     np.testing.assert_array_equal(view.rows, seen.pairs.rows)
     features = np.load(maps / "sequences/00/features/000001.npy")
     np.testing.assert_allclose(view.features, features.reshape(6, -1).T, atol=2e-3)

@@ -123,14 +123,14 @@ def lift(scene: Scene, name: str, noise: Noise | None = None, **options: Any) ->
     checked = validate(LiftSettings, {"min_pixels": 20, **options}, "test")
     claims = lift_semantic(class_image(scene), made, checked, noise or quiet())
     words = scene.scan(poses(1)[0])[1]
-    return [c for c in claims if c.klass == CLASSES.names.index(name)], words, made
+    return [c for c in claims if c.teacher_class == CLASSES.names.index(name)], words, made
 
 
 def test_cars_that_touch_are_units_of_their_own() -> None:
     scene = row_of_cars()
     said = class_image(scene)
     found = components(said, SAME.mapped, 0.5, 20)
-    assert (found.klass == CLASSES.names.index("car")).sum() == 1  # one component
+    assert (found.teacher_class == CLASSES.names.index("car")).sum() == 1  # one component
     claims, words, made = lift(scene, "car")
     assert len(claims) == 2
     assert len(claims[0].rows) > len(claims[1].rows)
@@ -166,7 +166,7 @@ def test_objects_are_not_cut_up_by_superpixels() -> None:
 def test_a_single_object_keeps_the_components_box() -> None:
     scene = Scene()
     found = components(class_image(scene), SAME.mapped, 0.5, 20)
-    box = found.boxes[found.klass == CLASSES.names.index("car")]
+    box = found.boxes[found.teacher_class == CLASSES.names.index("car")]
     claims, words, _ = lift(scene, "car")
     assert len(claims) == len(box) == 1
     assert claims[0].box.tolist() == box[0].tolist()
@@ -201,7 +201,7 @@ def test_each_object_has_its_own_distribution() -> None:
     soft = replace(said, probabilities=table)
     assert isinstance(soft, SemanticMap)
     options = LiftSettings(min_pixels=20, soft=True)
-    claims = [c for c in lift_semantic(soft, made, options, quiet()) if c.klass == car]
+    claims = [c for c in lift_semantic(soft, made, options, quiet()) if c.teacher_class == car]
     for claim in claims:
         assert claim.probabilities is not None
         pixels = made.pairs.pixels[np.isin(made.pairs.rows, claim.rows)]

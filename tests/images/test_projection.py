@@ -15,7 +15,7 @@ from PIL import Image
 from kd_seg.core.config import validate
 from kd_seg.core.errors import ConfigError, DataError
 from kd_seg.core.geometry import rigid, rotation_z
-from kd_seg.images.projection.cameras import ProjectionSettings, look, shots
+from kd_seg.images.projection.cameras import ProjectionSettings, seen_views, shots
 from kd_seg.images.projection.project import Optics, project
 from kd_seg.images.projection.visibility import BeamPattern, VisibilitySettings, depth_buffer, see, visible
 from kd_seg.scans import SemanticKitti
@@ -131,7 +131,7 @@ def test_pictures_of_other_moments(tmp_path: Path) -> None:
     root = write_scene(tmp_path, scene, count=2, pictures=(0,))
     sequence = SemanticKitti(root).sequences["00"]
     scan = sequence.scan(1)
-    views = look(scan, sequence, ProjectionSettings(offsets=[0, 1, 2]))
+    views = seen_views(scan, sequence, ProjectionSettings(offsets=[0, 1, 2]))
     assert [(v.offset, v.shot.index) for v in views] == [(1, 0)]
     pairs = views[0].pairs
     raw = Scene().picture(poses(2)[0])[1]
@@ -146,7 +146,7 @@ def test_pictures_of_other_moments(tmp_path: Path) -> None:
     points, words = moved.scan(poses(2)[1])
     points.tofile(scan.points_path)
     words.tofile(root / "sequences" / "00" / "labels" / "000001.label")
-    later = look(sequence.scan(1), sequence, ProjectionSettings(offsets=[1]))[0].pairs.rows
+    later = seen_views(sequence.scan(1), sequence, ProjectionSettings(offsets=[1]))[0].pairs.rows
     person = (words & 0xFFFF) == 30
     assert person.sum() > 100
     assert person[later].sum() < 0.05 * person.sum()
@@ -172,7 +172,7 @@ def test_a_second_camera_sees_from_its_own_place(tmp_path: Path, monkeypatch: py
     Image.fromarray(picture).save(folder / "image_3" / "000000.png")
     sequence = SemanticKitti(root).sequences["00"]
     scan = sequence.scan(0)
-    views = look(scan, sequence, ProjectionSettings())
+    views = seen_views(scan, sequence, ProjectionSettings())
     assert [(v.number, v.shot.camera.name) for v in views] == [(0, "image_2"), (1, "image_3")]
     assert scan.labels is not None
     for view, picture_classes, truth in zip(views, raw, seen, strict=True):
@@ -180,15 +180,15 @@ def test_a_second_camera_sees_from_its_own_place(tmp_path: Path, monkeypatch: py
         assert (picture_classes[view.pairs.cells()] == (scan.labels[rows] & 0xFFFF)).mean() > 0.98
         assert truth[rows].mean() > 0.99
     assert len(np.setxor1d(views[0].pairs.rows, views[1].pairs.rows)) > 200
-    (only,) = look(scan, sequence, ProjectionSettings(cameras=["image_3"]))
+    (only,) = seen_views(scan, sequence, ProjectionSettings(cameras=["image_3"]))
     np.testing.assert_array_equal(only.pairs.rows, views[1].pairs.rows)
 
 
 def test_scan_without_picture_has_no_view(tmp_path: Path) -> None:
     root = write_scene(tmp_path, Scene(), count=2, pictures=(0,))
     sequence = SemanticKitti(root).sequences["00"]
-    assert look(sequence.scan(1), sequence, ProjectionSettings()) == []
-    assert look(sequence.scan(0), sequence, ProjectionSettings(cameras=["image_3"])) == []
+    assert seen_views(sequence.scan(1), sequence, ProjectionSettings()) == []
+    assert seen_views(sequence.scan(0), sequence, ProjectionSettings(cameras=["image_3"])) == []
     (root / "sequences/00/image_2/000000.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"000000\.png"):
         shots(sequence.scan(0), ProjectionSettings())
@@ -199,7 +199,7 @@ def test_poses_are_needed_for_other_moments(tmp_path: Path) -> None:
     (root / "sequences/00/poses.txt").unlink()
     sequence = SemanticKitti(root).sequences["00"]
     with pytest.raises(DataError, match="offsets"):
-        look(sequence.scan(1), sequence, ProjectionSettings(offsets=[1]))
+        seen_views(sequence.scan(1), sequence, ProjectionSettings(offsets=[1]))
 
 
 def test_camera_turned_away_sees_nothing_of_what_is_ahead() -> None:

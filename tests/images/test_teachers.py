@@ -218,7 +218,7 @@ def test_class_images_are_the_truth(root: Path, tmp_path: Path) -> None:
     labels = data.scan("01", 0).labels
     assert labels is not None
     train = CLASSES.to_train(labels, "x")[units.points].astype(int)
-    assert (train == np.repeat(units.klass, units.sizes()) + 1).mean() > 0.98
+    assert (train == np.repeat(units.teacher_class, units.sizes()) + 1).mean() > 0.98
 
 
 def test_folds_label_each_other(root: Path) -> None:
@@ -234,7 +234,7 @@ def test_folds_label_each_other(root: Path) -> None:
         def eval(self) -> Constant:
             return self
 
-        def look(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        def seen_views(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             logits = torch.zeros(1, 19, 5, 9)
             logits[:, self.value] = 9.0
             return logits, torch.zeros(1, 2, 5, 9)

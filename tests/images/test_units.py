@@ -78,13 +78,13 @@ def test_components_are_4_connected_and_of_one_class() -> None:
     found = components(said, np.ones(2, dtype=bool), 0.5, 1)
     # the two a-squares touch at a corner alone, as do the two parts of b
     assert len(found) == 4
-    assert sorted(found.klass.tolist()) == [0, 0, 1, 1]
+    assert sorted(found.teacher_class.tolist()) == [0, 0, 1, 1]
     assert found.boxes[found.parts[0, 0]].tolist() == [0, 0, 2, 2]
     assert found.confidence.tolist() == pytest.approx([0.9] * 4)
     assert len(components(said, np.ones(2, dtype=bool), 0.5, 3)) == 2
     assert len(components(said, np.array([True, False]), 0.5, 1)) == 2
     unsure = SemanticMap(said.classes, np.where(said.classes == 1, 0.4, 0.9).astype(np.float32))
-    assert (components(unsure, np.ones(2, dtype=bool), 0.5, 1).klass == 0).all()
+    assert (components(unsure, np.ones(2, dtype=bool), 0.5, 1).teacher_class == 0).all()
     assert len(components(semantic(["...."]), np.ones(2, dtype=bool), 0.5, 1)) == 0
 
 
@@ -173,13 +173,13 @@ def test_ground_goes_on_a_slope() -> None:
 def test_components_are_lifted_to_the_right_points() -> None:
     made, train = frame(Scene())
     claims = lift_semantic(class_image(Scene()), made, LiftSettings(min_pixels=20), quiet())
-    names = [CLASSES.names[c.klass] for c in claims]
+    names = [CLASSES.names[c.teacher_class] for c in claims]
     assert {"car", "road", "building", "person"} <= set(names)
     for claim in claims:
         assert claim.kind == UnitKind.COMPONENT
         assert claim.confidence == pytest.approx(0.8, abs=1e-3)
         assert (np.diff(claim.rows) > 0).all()
-        assert (train[claim.rows] == claim.klass + 1).mean() > 0.97
+        assert (train[claim.rows] == claim.teacher_class + 1).mean() > 0.97
 
 
 def test_large_regions_are_split_by_superpixel() -> None:
@@ -187,8 +187,10 @@ def test_large_regions_are_split_by_superpixel() -> None:
     whole = lift_semantic(class_image(Scene()), made, LiftSettings(erode_px=0), quiet())
     split = lift_semantic(class_image(Scene()), made, LiftSettings(erode_px=0, max_points=500), quiet())
     road = CLASSES.names.index("road")
-    assert sum(c.klass == road for c in split) > sum(c.klass == road for c in whole) + 3
-    covered = [np.sort(np.concatenate([c.rows for c in claims if c.klass == road])) for claims in (whole, split)]
+    assert sum(c.teacher_class == road for c in split) > sum(c.teacher_class == road for c in whole) + 3
+    covered = [
+        np.sort(np.concatenate([c.rows for c in claims if c.teacher_class == road])) for claims in (whole, split)
+    ]
     np.testing.assert_array_equal(*covered)
     assert len(np.unique(covered[1])) == len(covered[1])
 
@@ -232,7 +234,7 @@ def test_gather_is_csr() -> None:
     claims = lift_semantic(class_image(Scene()), made, LiftSettings(), quiet())
     units = gather(claims, [0] * len(claims), 0)
     assert units.offsets.dtype == np.int64
-    assert (units.points.dtype, units.klass.dtype, units.confidence.dtype) == (np.int32, np.int16, np.float16)
+    assert (units.points.dtype, units.teacher_class.dtype, units.confidence.dtype) == (np.int32, np.int16, np.float16)
     for number, claim in enumerate(claims):
         np.testing.assert_array_equal(units.rows(number), claim.rows)
     assert np.bincount(units.unit_of_pair(), minlength=len(units)).tolist() == units.sizes().tolist()
@@ -271,7 +273,7 @@ def test_flips_share_no_class_with_the_truth() -> None:
     class_map = load_class_map("cityscapes_19", CLASSES)
     noise = Noise(NoiseSettings(wrong=1.0, ways=["flip"]), class_map.sets, ("00", 1, 0))
     bicycle = class_map.vocabulary.index("bicycle")
-    flipped = {noise.draw(bicycle, np.zeros(4, np.float32)).klass for _ in range(500)}
+    flipped = {noise.draw(bicycle, np.zeros(4, np.float32)).teacher_class for _ in range(500)}
     names = {class_map.vocabulary[k] for k in flipped}
     assert "bicycle" not in names
     assert "rider" not in names  # both may mean bicyclist
@@ -284,8 +286,8 @@ def test_shifted_units_hold_other_points() -> None:
     good = lift_semantic(class_image(Scene()), made, LiftSettings(), quiet())
     noise = Noise(NoiseSettings(wrong=1.0, ways=["shift"]), SAME.sets, ("00", 2, 0))
     wrong = lift_semantic(class_image(Scene()), made, LiftSettings(), noise)
-    share = [(train[c.rows] == c.klass + 1).mean() for c in good]
-    spoilt = [(train[c.rows] == c.klass + 1).mean() for c in wrong]
+    share = [(train[c.rows] == c.teacher_class + 1).mean() for c in good]
+    spoilt = [(train[c.rows] == c.teacher_class + 1).mean() for c in wrong]
     assert all(c.spoilt == Spoilt.SHIFT for c in wrong)
     assert np.mean(spoilt) < np.mean(share) - 0.2
 

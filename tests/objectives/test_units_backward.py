@@ -61,7 +61,7 @@ def test_root_weights_count_the_whole_cache(world: World, tmp_path: Path) -> Non
     for key in objective.view.first:
         units = read_units(objective.store, key)
         for number in range(len(units)):
-            counts[units.klass[number]] += len(units.rows(number))
+            counts[units.teacher_class[number]] += len(units.rows(number))
     teacher_class, sizes = objective.counted.teacher_class, objective.counted.points
     np.testing.assert_array_equal(torch.bincount(teacher_class, sizes, len(counts)), counts)
     assert counts.sum() > 1000
@@ -115,7 +115,7 @@ def test_ratios_are_those_of_a_plain_loop(world: World, tmp_path: Path) -> None:
         units = read_units(objective.store, ("00", index))
         for u in range(len(units)):
             rows = torch.from_numpy(units.rows(u).astype(np.int64))
-            meant = objective.sets[int(units.klass[u])]
+            meant = objective.sets[int(units.teacher_class[u])]
             found = objective.ratio[objective.view.first[("00", index)] + u]
             if len(rows) < 5:
                 assert torch.isnan(found)

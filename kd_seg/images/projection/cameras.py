@@ -108,7 +108,7 @@ def rotation_xyz(angles: npt.NDArray[np.float64]) -> Matrix:
     return z @ y @ x
 
 
-def look(scan: Scan, sequence: KittiSequence, settings: ProjectionSettings) -> list[SeenView]:
+def seen_views(scan: Scan, sequence: KittiSequence, settings: ProjectionSettings) -> list[SeenView]:
     """Every view of a scan with its visible points; an empty list where there is no picture.
 
     Args:

@@ -16,7 +16,7 @@ from kd_seg.caches import Cache, CacheKind, CachePlan, Header, Record, Work, bui
 from kd_seg.core.config import Settings
 from kd_seg.core.errors import DataError
 from kd_seg.images.fingerprint import fingerprint
-from kd_seg.images.projection.cameras import ProjectionSettings, SeenView, look, shots
+from kd_seg.images.projection.cameras import ProjectionSettings, SeenView, seen_views, shots
 from kd_seg.images.regions.partitions import PartMap, SuperpixelSettings, components, erode, tiles, whole
 from kd_seg.images.regions.sampling import over_parts
 from kd_seg.images.teachers import IMAGE_TEACHERS, Answer, Tools, build_teacher, teacher_settings
@@ -118,7 +118,7 @@ class RegionMaker:
         """The record of one scan; no views where it has no picture or the teacher no answer."""
         sequence = self.data.sequences[key[0]]
         scan = sequence.scan(key[1])
-        views = look(scan, sequence, self.source.projection)
+        views = seen_views(scan, sequence, self.source.projection)
         parts: list[Record] = []
         for view in views:
             answer = self._answer(view.shot)

@@ -21,17 +21,17 @@ class Components:
 
     Attributes:
         parts: [H, W] int32, component of each pixel, -1 = none.
-        klass: [K] int16, teacher class. confidence: [K] float32, mean over the component's pixels.
+        teacher_class: [K] int16, teacher class. confidence: [K] float32, mean over the component's pixels.
         boxes: [K, 4] float32, left, top, right, bottom.
     """
 
     parts: PartMap
-    klass: npt.NDArray[np.int16]
+    teacher_class: npt.NDArray[np.int16]
     confidence: npt.NDArray[np.float32]
     boxes: npt.NDArray[np.float32]
 
     def __len__(self) -> int:
-        return len(self.klass)
+        return len(self.teacher_class)
 
 
 def components(semantic: SemanticMap, allowed: npt.NDArray[np.bool_], least: float, min_pixels: int) -> Components:
@@ -65,13 +65,13 @@ def describe(parts: PartMap, count: int, semantic: SemanticMap) -> Components:
     flat = parts[inside]
     total = np.bincount(flat, weights=semantic.confidence[inside], minlength=count)
     sizes = np.bincount(flat, minlength=count)
-    klass = np.zeros(count, dtype=np.int16)
-    klass[flat] = semantic.classes[inside]
+    teacher_class = np.zeros(count, dtype=np.int16)
+    teacher_class[flat] = semantic.classes[inside]
     boxes = np.zeros((count, 4), dtype=np.float32)
     for part, place in enumerate(ndimage.find_objects(parts + 1, count)):
         if place is not None:
             boxes[part] = place[1].start, place[0].start, place[1].stop, place[0].stop
-    return Components(parts, klass, (total / np.maximum(sizes, 1)).astype(np.float32), boxes)
+    return Components(parts, teacher_class, (total / np.maximum(sizes, 1)).astype(np.float32), boxes)
 
 
 def erode(parts: PartMap, pixels: int) -> PartMap:

@@ -182,13 +182,13 @@ class HuggingFaceTeacher:
                 square[:high, :wide] = tile
                 tile, high, wide = square, len(square), len(square)
             output = self.model(pixel_values=self._tensor(tile, (side, side)), **self.tokens)
-            confidence, klass = torch.sigmoid(output.logits[0].float()).max(dim=1)
+            confidence, teacher_class = torch.sigmoid(output.logits[0].float()).max(dim=1)
             middle = output.pred_boxes[0].float().cpu().numpy()
             corners = np.concatenate([middle[:, :2] - middle[:, 2:] / 2, middle[:, :2] + middle[:, 2:] / 2], axis=1)
             corners = corners * [wide, high, wide, high] + [left, 0, left, 0]
             bound = np.array([right, rgb.shape[0], right, rgb.shape[0]], dtype=np.float32)
             boxes = np.clip(corners, [left, 0, left, 0], bound).astype(np.float32)
-            found = Detections(boxes, klass.cpu().numpy().astype(np.int16), confidence.cpu().numpy())
+            found = Detections(boxes, teacher_class.cpu().numpy().astype(np.int16), confidence.cpu().numpy())
             parts.append(suppress(found, self.settings.least))
         return Answer(detections=merge_tiles(parts))
 

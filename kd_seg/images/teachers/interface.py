@@ -103,7 +103,7 @@ class TrainedNetwork:
     """An image network of our own.
 
     Attributes:
-        network: a module with ``look(images [K, 3, H, W]) -> (logits, features)``, in eval mode.
+        network: a module with ``seen_views(images [K, 3, H, W]) -> (logits, features)``, in eval mode.
         vocabulary: class names by logit. provenance: what it was trained on.
         shrink: brings a picture [H, W, 3] to the size that it was trained at.
     """

@@ -82,7 +82,7 @@ class TrainedTeacher:
         rgb = loaded.shrink(shot.camera.read())
         with torch.inference_mode():
             images = torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))[None].to(self.tools.device)
-            logits, features = loaded.network.look(images)
+            logits, features = loaded.network.predict(images)
             shares = torch.softmax(logits.float(), dim=1)
             size = (shot.optics.height, shot.optics.width)
             full = F.interpolate(shares, size, mode="bilinear", align_corners=False)

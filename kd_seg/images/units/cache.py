@@ -17,7 +17,7 @@ from kd_seg.classes import ClassTable
 from kd_seg.core.config import Settings
 from kd_seg.core.errors import DataError
 from kd_seg.images.fingerprint import fingerprint
-from kd_seg.images.projection.cameras import ProjectionSettings, SeenView, look, pairs, turned
+from kd_seg.images.projection.cameras import ProjectionSettings, SeenView, pairs, seen_views, turned
 from kd_seg.images.projection.visibility import see
 from kd_seg.images.teachers import IMAGE_TEACHERS, Answer, Tools, build_teacher, teacher_settings
 from kd_seg.images.teachers.memory import Remembering
@@ -29,7 +29,11 @@ from kd_seg.scans import Key, SemanticKitti
 
 CONTENT = "units"
 KIND = CacheKind("cache of knowledge units", version=1, block=50)
-_ARRAYS = tuple(field.name for field in fields(Units))
+TEACHER_CLASS = "klass"
+"""Array of the teacher classes in the cache, as 0.1.0 named it."""
+
+_ARRAYS = {TEACHER_CLASS if field.name == "teacher_class" else field.name: field.name for field in fields(Units)}
+"""Field of ``Units`` by the name of its array in the cache."""
 
 
 class UnitSource(Settings):
@@ -100,7 +104,7 @@ class UnitMaker:
         claims: list[Claim] = []
         numbers: list[int] = []
         answered = 0
-        views = look(scan, sequence, self.source.projection)
+        views = seen_views(scan, sequence, self.source.projection)
         for view in views:
             answer = self._answer(view.shot)
             if answer is None:
@@ -111,7 +115,7 @@ class UnitMaker:
             numbers += [view.number] * len(made)
         vocabulary = len(self.class_map) if self.source.lift.soft else 0
         units = gather(claims, numbers, vocabulary)
-        record: Record = {name: getattr(units, name) for name in _ARRAYS}
+        record: Record = {stored: getattr(units, name) for stored, name in _ARRAYS.items()}
         # [points of the scan, views, views with an answer]
         record["counts"] = np.array([len(scan.points), len(views), answered], dtype=np.int32)
         return record
@@ -165,4 +169,9 @@ def open_units(source: UnitSource, cache: Path, data: SemanticKitti, classes: Cl
 
 def read_units(store: Cache, key: Key) -> Units:
     """The units of one scan."""
-    return Units(**store.record(key, _ARRAYS))
+    return units_of(store.record(key, tuple(_ARRAYS)))
+
+
+def units_of(record: Record) -> Units:
+    """The units in a record of the cache."""
+    return Units(**{name: record[stored] for stored, name in _ARRAYS.items()})

@@ -68,15 +68,17 @@ def lift_semantic(semantic: SemanticMap, frame: Frame, settings: LiftSettings, n
     claims = []
     for part in range(len(found)):
         for rows, box in _objects(part, members[part], found, frame, settings):
-            klass = int(found.klass[part])
-            wrong = noise.draw(klass, box)
+            teacher_class = int(found.teacher_class[part])
+            wrong = noise.draw(teacher_class, box)
             mine = frame.pairs.take(rows)
             if wrong.pixels_move:
                 mine = _moved(parts == part, box, frame, wrong)
-            if frame.things[klass] and (wrong.pixels_move or not settings.objects.split):
+            if frame.things[teacher_class] and (wrong.pixels_move or not settings.objects.split):
                 mine = mine.take(cut_depth(mine.depth, mine.pixels - wrong.shift, box, settings.clutter))
-            claim = Claim(mine.rows, wrong.klass, float(found.confidence[part]), box, UnitKind.COMPONENT, wrong.kind)
-            if settings.soft and not wrong.klass_flips:
+            claim = Claim(
+                mine.rows, wrong.teacher_class, float(found.confidence[part]), box, UnitKind.COMPONENT, wrong.kind
+            )
+            if settings.soft and not wrong.class_flips:
                 claim = replace(claim, probabilities=_distribution(semantic, frame.pairs.take(rows), frame.size))
             claims.append(claim)
     return [c for c in claims if len(c.rows) >= settings.min_points]
@@ -87,7 +89,7 @@ def _objects(
 ) -> list[tuple[Rows, npt.NDArray[np.float32]]]:
     """Pairs and box of each object of a component; the component itself where it is stuff, or one object."""
     whole = found.boxes[part]
-    if not settings.objects.split or not frame.things[found.klass[part]]:
+    if not settings.objects.split or not frame.things[found.teacher_class[part]]:
         return [(members, whole)]
     pairs = frame.pairs.take(members)
     label = split_objects(frame.points[pairs.rows, :3], settings.objects)
@@ -116,10 +118,10 @@ def lift_detections(found: Detections, frame: Frame, settings: LiftSettings, noi
     """Claims of boxes or masks: masks eroded, all cut by depth, boxes freed of ground."""
     claims = []
     for k in range(len(found.classes)):
-        klass, confidence = int(found.classes[k]), float(found.confidence[k])
-        if confidence < settings.min_score or not frame.allowed[klass]:
+        teacher_class, confidence = int(found.classes[k]), float(found.confidence[k])
+        if confidence < settings.min_score or not frame.allowed[teacher_class]:
             continue
-        wrong = noise.draw(klass, found.boxes[k])
+        wrong = noise.draw(teacher_class, found.boxes[k])
         pairs = frame.wrong_pairs if wrong.calibration else frame.pairs
         if found.masks is not None:
             mask = erode(np.where(found.masks[k], 0, -1).astype(np.int32), settings.erode_px) == 0
@@ -128,12 +130,14 @@ def lift_detections(found: Detections, frame: Frame, settings: LiftSettings, noi
             place = pairs.pixels - wrong.shift
             low, high = found.boxes[k, :2], found.boxes[k, 2:]
             mine = pairs.take(((place >= low) & (place < high)).all(axis=1))
-        if frame.things[klass] or found.masks is None:
+        if frame.things[teacher_class] or found.masks is None:
             mine = mine.take(cut_depth(mine.depth, mine.pixels - wrong.shift, found.boxes[k], settings.clutter))
         if found.masks is None:
             mine = mine.take(above_ground(frame.points[mine.rows, :3], frame.points, settings.clutter))
         kind = UnitKind.BOX if found.masks is None else UnitKind.MASK
-        claims.append(replace(Claim(mine.rows, wrong.klass, confidence, found.boxes[k], kind), spoilt=wrong.kind))
+        claims.append(
+            replace(Claim(mine.rows, wrong.teacher_class, confidence, found.boxes[k], kind), spoilt=wrong.kind)
+        )
     return [c for c in claims if len(c.rows) >= settings.min_points]
 
 
@@ -158,7 +162,7 @@ def _split(
     rows, columns = frame.pairs.cells()
     of_pair = parts[rows, columns]
     sizes = np.bincount(of_pair[of_pair >= 0], minlength=len(found))
-    whole = frame.things[found.klass] & settings.objects.split
+    whole = frame.things[found.teacher_class] & settings.objects.split
     large = np.flatnonzero((sizes > settings.max_points) & ~whole)
     if len(large) == 0:
         return parts, found
@@ -172,7 +176,7 @@ def _split(
     # What the split left of the large ones is empty; small parts keep their own description.
     return split, Components(
         split,
-        np.concatenate([found.klass, table.klass[len(found) :]]),
+        np.concatenate([found.teacher_class, table.teacher_class[len(found) :]]),
         np.concatenate([found.confidence, table.confidence[len(found) :]]),
         np.concatenate([found.boxes, table.boxes[len(found) :]]),
     )

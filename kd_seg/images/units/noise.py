@@ -33,12 +33,12 @@ class Wrong:
     """What happens to one unit.
 
     Attributes:
-        kind: of the damage. klass: the teacher class it then claims.
+        kind: of the damage. teacher_class: the teacher class it then claims.
         shift: [2] float32 pixels by which its mask is moved.
     """
 
     kind: Spoilt
-    klass: int
+    teacher_class: int
     shift: npt.NDArray[np.float32]
 
     @property
@@ -47,7 +47,7 @@ class Wrong:
         return self.kind == Spoilt.CALIBRATION
 
     @property
-    def klass_flips(self) -> bool:
+    def class_flips(self) -> bool:
         """Its label is wrong."""
         return self.kind == Spoilt.FLIP
 
@@ -75,18 +75,18 @@ class Noise:
         axis = self.rng.normal(size=3)
         return np.deg2rad(self.settings.calibration_deg) * axis / np.linalg.norm(axis)
 
-    def draw(self, klass: int, box: npt.NDArray[np.float32]) -> Wrong:
-        """What happens to a unit of teacher class ``klass`` with a box [4]."""
+    def draw(self, teacher_class: int, box: npt.NDArray[np.float32]) -> Wrong:
+        """What happens to a unit of teacher class ``teacher_class`` with a box [4]."""
         if self.settings.wrong == 0 or self.rng.random() >= self.settings.wrong:
-            return Wrong(Spoilt.NOT, klass, NO_SHIFT)
+            return Wrong(Spoilt.NOT, teacher_class, NO_SHIFT)
         way = self.settings.ways[int(self.rng.integers(len(self.settings.ways)))]
         if way == "calibration":
-            return Wrong(Spoilt.CALIBRATION, klass, NO_SHIFT)
+            return Wrong(Spoilt.CALIBRATION, teacher_class, NO_SHIFT)
         if way == "flip":
-            other = np.flatnonzero(self.sets.any(axis=1) & ~(self.sets & self.sets[klass]).any(axis=1))
+            other = np.flatnonzero(self.sets.any(axis=1) & ~(self.sets & self.sets[teacher_class]).any(axis=1))
             if len(other) == 0:
-                return Wrong(Spoilt.NOT, klass, NO_SHIFT)
+                return Wrong(Spoilt.NOT, teacher_class, NO_SHIFT)
             return Wrong(Spoilt.FLIP, int(self.rng.choice(other)), NO_SHIFT)
         size = np.maximum((box[2:] - box[:2]) * self.settings.shift, 20.0)
         angle = self.rng.uniform(0, 2 * np.pi)
-        return Wrong(Spoilt.SHIFT, klass, (size * [np.cos(angle), np.sin(angle)]).astype(np.float32))
+        return Wrong(Spoilt.SHIFT, teacher_class, (size * [np.cos(angle), np.sin(angle)]).astype(np.float32))

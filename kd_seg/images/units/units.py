@@ -32,13 +32,13 @@ class Claim:
 
     Attributes:
         rows: [n] int32, rows of the unaugmented scan, ascending.
-        klass: teacher class. confidence: C_u in (0, 1].
+        teacher_class: teacher class. confidence: C_u in (0, 1].
         box: left, top, right, bottom in pixels. kind: see UnitKind. spoilt: see Spoilt.
         probabilities: [C2] float16 or None.
     """
 
     rows: npt.NDArray[np.int32]
-    klass: int
+    teacher_class: int
     confidence: float
     box: npt.NDArray[np.float32]
     kind: UnitKind
@@ -53,7 +53,7 @@ class Units:
     Attributes:
         offsets: [U + 1] int64.
         points: [nnz] int32, rows of the unaugmented scan.
-        klass: [U] int16, teacher class (index into the vocabulary in the cache's header).
+        teacher_class: [U] int16, teacher class (index into the vocabulary in the cache's header).
         confidence: [U] float16, C_u, never rewritten.
         score: [U] float16, r_u, 1 until a backward pass judges it (kept in the run's state, not in the cache).
         view: [U] uint8, number of the view it was seen in.
@@ -65,7 +65,7 @@ class Units:
 
     offsets: npt.NDArray[np.int64]
     points: npt.NDArray[np.int32]
-    klass: npt.NDArray[np.int16]
+    teacher_class: npt.NDArray[np.int16]
     confidence: npt.NDArray[np.float16]
     score: npt.NDArray[np.float16]
     view: npt.NDArray[np.uint8]
@@ -75,7 +75,7 @@ class Units:
     probabilities: npt.NDArray[np.float16]
 
     def __len__(self) -> int:
-        return len(self.klass)
+        return len(self.teacher_class)
 
     def rows(self, unit: int) -> npt.NDArray[np.int32]:
         """Scan rows of one unit."""
@@ -104,11 +104,11 @@ def gather(claims: list[Claim], views: list[int], vocabulary: int) -> Units:
         if vocabulary and claim.probabilities is not None:
             table[row] = claim.probabilities
         elif vocabulary:
-            table[row, claim.klass] = 1.0
+            table[row, claim.teacher_class] = 1.0
     return Units(
         offsets=offsets,
         points=np.concatenate([c.rows for c in claims]) if claims else np.zeros(0, dtype=np.int32),
-        klass=np.array([c.klass for c in claims], dtype=np.int16),
+        teacher_class=np.array([c.teacher_class for c in claims], dtype=np.int16),
         confidence=np.array([c.confidence for c in claims], dtype=np.float16),
         score=np.ones(len(claims), dtype=np.float16),
         view=np.array(views, dtype=np.uint8),

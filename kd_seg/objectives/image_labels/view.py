@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from kd_seg.classes import ClassTable
-from kd_seg.images.projection.cameras import look, shots
+from kd_seg.images.projection.cameras import seen_views, shots
 from kd_seg.networks import Batch
 from kd_seg.networks.image_unet import PICTURES, Pictures
 from kd_seg.objectives.image_labels.settings import ImageLabelsSettings
@@ -85,7 +85,7 @@ class PicturesView(View):
     def _projected(self, sample: Sample) -> _Item | None:
         """A picture with the labels of the points that one of its cameras sees."""
         scan = sample.scan
-        views = look(scan, self.data.sequences[scan.sequence], self.settings.projection)
+        views = seen_views(scan, self.data.sequences[scan.sequence], self.settings.projection)
         if not views:
             return None
         view = views[int(sample.rng.integers(len(views)))]

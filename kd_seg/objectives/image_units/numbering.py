@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kd_seg.caches import Cache
+from kd_seg.images.units.cache import TEACHER_CLASS
 from kd_seg.scans import Key
 
 
@@ -38,7 +39,7 @@ def number_units(store: Cache, keys: list[Key]) -> Numbering:
     count = 0
     for key in keys:
         first[key] = count
-        count += store.count(key, "klass")
+        count += store.count(key, TEACHER_CLASS)
     return Numbering(first, count)
 
 
@@ -46,8 +47,8 @@ def read_columns(store: Cache, keys: list[Key]) -> UnitColumns:
     """The columns of the units of some scans, in their order."""
     classes, points, spoilt = [torch.zeros(0, dtype=torch.int64)], [torch.zeros(0)], [torch.zeros(0, dtype=torch.int64)]
     for key in keys:
-        record = store.record(key, ("klass", "offsets", "spoilt"))
-        classes.append(torch.from_numpy(record["klass"].astype("int64")))
+        record = store.record(key, (TEACHER_CLASS, "offsets", "spoilt"))
+        classes.append(torch.from_numpy(record[TEACHER_CLASS].astype("int64")))
         points.append(torch.from_numpy(record["offsets"]).diff().float())
         spoilt.append(torch.from_numpy(record["spoilt"].astype("int64")))
     return UnitColumns(torch.cat(classes), torch.cat(points), torch.cat(spoilt))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from kd_seg.caches import Cache
 from kd_seg.core.geometry import rotation_z
-from kd_seg.images.projection.cameras import ProjectionSettings, SeenView, look
+from kd_seg.images.projection.cameras import ProjectionSettings, SeenView, seen_views
 from kd_seg.images.units.cache import read_units
 from kd_seg.images.units.units import Units
 from kd_seg.losses.units import mean_probability, overlap, precision
@@ -65,7 +65,7 @@ class Judge:
         probabilities = self._predict(network, cloud.points, [self.seed, turn, key[1]])
         where = np.full(len(scan.points), -1, dtype=np.int64)
         where[cloud.source] = np.arange(len(cloud))
-        claims = self.sets[torch.from_numpy(units.klass.astype(np.int64))]
+        claims = self.sets[torch.from_numpy(units.teacher_class.astype(np.int64))]
         point, unit = where[units.points], units.unit_of_pair()
         known = (point >= 0) & (probabilities[np.maximum(point, 0)].sum(dim=1) > 0).numpy()
         rows, unit_rows = torch.from_numpy(point[known]), torch.from_numpy(unit[known])
@@ -77,7 +77,7 @@ class Judge:
             ratio = precision(probabilities[rows].argmax(dim=1), unit_rows, claims)
         else:
             around, inside, holder = self._around(
-                units, look(scan, self.data.sequences[key[0]], self.projection), where
+                units, seen_views(scan, self.data.sequences[key[0]], self.projection), where
             )
             sizes = torch.bincount(unit_rows, minlength=len(units))
             ratio = overlap(probabilities[around].argmax(dim=1), inside, holder, claims, sizes)

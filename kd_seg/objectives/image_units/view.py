@@ -74,7 +74,7 @@ class UnitsView(View):
             point=point[kept],
             unit=units.unit_of_pair()[kept],
             identity=self.first[key] + np.arange(len(units)),
-            teacher_class=units.klass.astype(np.int64),
+            teacher_class=units.teacher_class.astype(np.int64),
             confidence=units.confidence.astype(np.float32),
             distribution=units.probabilities.astype(np.float32),
         )
