@@ -234,7 +234,7 @@ def test_folds_label_each_other(root: Path) -> None:
         def eval(self) -> Constant:
             return self
 
-        def seen_views(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        def predict(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             logits = torch.zeros(1, 19, 5, 9)
             logits[:, self.value] = 9.0
             return logits, torch.zeros(1, 2, 5, 9)
