@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import io
 import json
+import logging
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -23,12 +24,16 @@ COMMANDS = {info.name: inspect.unwrap(info.callback) for info in app.registered_
 
 
 @pytest.fixture
-def printed(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+def printed(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     """What goes to stderr."""
     text = io.StringIO()
     monkeypatch.setattr(console, "err", Console(file=text, highlight=False, soft_wrap=True, width=300))
     monkeypatch.delenv("KD_SEG_DEBUG", raising=False)
-    return text
+    level = console.LOG.level
+    console.listen()
+    yield text
+    console.LOG.setLevel(level)
+    console.LOG.handlers = [handler for handler in console.LOG.handlers if not isinstance(handler, console._Lines)]
 
 
 def raising(error: BaseException) -> Callable[[], None]:
@@ -76,9 +81,40 @@ def test_ctrl_c_ends_with_the_code_of_the_signal(printed: io.StringIO) -> None:
     assert "Traceback" not in printed.getvalue()
 
 
-def test_a_fault_of_the_program_keeps_its_traceback(printed: io.StringIO) -> None:
+def test_a_fault_of_the_program_is_one_sentence_too(printed: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(typer.Exit) as ended:
+        raising(ZeroDivisionError("by zero"))()
+    assert ended.value.exit_code == 1
+    assert printed.getvalue().startswith("error: ")
+    assert printed.getvalue().count("\n") == 1
+    monkeypatch.setenv("KD_SEG_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
-        raising(ZeroDivisionError())()
+        raising(ZeroDivisionError("by zero"))()
+
+
+def test_verbose_shows_what_the_package_does_and_where(printed: io.StringIO) -> None:
+    log = logging.getLogger("kd_seg.caches")
+    log.debug("hidden")
+    console.listen(verbose=True)
+    log.debug("opened %s", "units")
+    console.listen()
+    log.debug("hidden again")
+    log.warning("something is odd")
+    assert printed.getvalue() == "kd_seg.caches: opened units\nwarning: something is odd\n"
+    assert sum(isinstance(handler, console._Lines) for handler in console.LOG.handlers) == 1
+
+
+def test_what_libraries_print_does_not_reach_a_programs_answer(
+    printed: io.StringIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command() -> None:
+        print("a library's banner")
+        console.print_json({"ok": True})
+
+    console.guarded(command)()
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == {"ok": True}
+    assert "banner" in captured.err
 
 
 def test_progress_without_a_terminal_is_a_line_every_ten_seconds(
