@@ -223,7 +223,8 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """All tensors of a .safetensors file on the CPU."""
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            # Copies: a view of the file would end the process where somebody cuts the file off later.
+            return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError) as error:
         raise _unreadable(path, error) from None
 

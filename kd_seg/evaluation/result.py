@@ -121,6 +121,9 @@ class Evaluation:
             raise
         except (KeyError, TypeError, ValueError, ArithmeticError, LookupError) as error:
             raise DataError(f"{where} is no evaluation of kd-seg eval --json ({error}); write it anew.") from None
+        counted = (evaluation.scans, evaluation.points, evaluation.outside, evaluation.unknown)
+        if not all(0 <= number < 1 << 62 for number in counted) or (evaluation.matrix < 0).any():
+            raise DataError(f"{where} holds counts that are none; evaluate anew.")
         side = len(classes) + 1
         shapes_fit = evaluation.matrix.shape == (side, side) and (
             evaluation.by_distance is None or evaluation.by_distance.shape == (len(DISTANCES), side, side)

@@ -87,6 +87,8 @@ def open_bag(path: Path) -> Iterator[AnyReader]:
         reader.open()
         # Counts and times of a damaged metadata.yaml need not be numbers.
         _ = reader.message_count + 0, reader.start_time + reader.duration, sum(c.msgcount for c in reader.connections)
+        if not all(isinstance(name, str) for c in reader.connections for name in (c.topic, c.msgtype)):
+            raise ValueError("a topic or type is no text")
     except Exception as error:
         # A damaged file makes rosbags fail in many ways; all mean the same to the user.
         raise DataError(_unreadable(path, error)) from error

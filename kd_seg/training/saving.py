@@ -12,6 +12,7 @@ from torch import nn
 import kd_seg
 from kd_seg.checkpoint import Sensor, Spec, read_spec, resolve, save_checkpoint
 from kd_seg.core.config import digest
+from kd_seg.core.errors import CheckpointError
 from kd_seg.core.files import write_bytes
 from kd_seg.training.config import TrainingConfig
 from kd_seg.training.progress import RunProgress
@@ -44,6 +45,14 @@ class RunSaver:
         save_checkpoint(self.run.last, student, replace(self.spec, training=training))
         self.saved = progress.step
 
+    def _last_step(self) -> int | None:
+        """The step of ``checkpoints/last``; None where it is missing or broken."""
+        try:
+            steps = read_spec(self.run.last).training["steps"]
+        except (CheckpointError, KeyError, TypeError):
+            return None
+        return int(steps)
+
     def score_last(self) -> float | None:
         """The score of ``checkpoints/last``; None where there is nothing to score on."""
         return self.score(self.run.last) if self.score is not None else None
@@ -60,7 +69,9 @@ class RunSaver:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a run's state; kd_seg 0.1.0 scored before it wrote one, and did not record it."""
-        self._state, self.best, self.saved = state, state["best"], state["step"]
+        self._state, self.best = state, state["best"]
+        # A kill between the two leaves a checkpoint older than the state: it has to be written again.
+        self.saved = state["step"] if self._last_step() == state["step"] else -1
         self.scored = state.get("scored", state["step"])
 
 

@@ -116,3 +116,20 @@ def test_initialise_loads_what_fits_and_names_the_rest(path):
 def test_the_spec_can_be_changed_and_kept(path, network):
     save_checkpoint(path, network, replace(SPEC, licence="Apache-2.0"))
     assert read_spec(path).licence == "Apache-2.0"
+
+
+def test_weights_outlive_their_file(tmp_path):
+    """A memory-mapped tensor ended the process (SIGBUS) once its file was cut off."""
+    import subprocess
+    import sys
+
+    from safetensors.torch import save_file
+
+    path = tmp_path / "a.safetensors"
+    save_file({"w": torch.arange(1 << 20, dtype=torch.float32)}, path)
+    code = (
+        "import os, sys; from pathlib import Path; from kd_seg.checkpoint import read_tensors\n"
+        "path = Path(sys.argv[1]); found = read_tensors(path); os.truncate(path, 10); print(int(found['w'][-1]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, str((1 << 20) - 1))

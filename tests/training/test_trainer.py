@@ -61,6 +61,22 @@ def test_a_student_learns_three_shapes(make_config):
     assert load_checkpoint(RunFolder(made.run.folder).last).spec.training["steps"] == 40
 
 
+@pytest.mark.parametrize("left", ["an older checkpoint", "half a checkpoint", "none"])
+def test_a_kill_between_state_and_checkpoint_is_made_good(make_config, tmp_path, left):
+    """Found by killing at random moments: a run resumed at its last step kept the checkpoint of an earlier one."""
+    made = make_config()
+    kept = []
+    last = RunFolder(made.run.folder).last
+    Trainer(made, lambda line: kept.append(last.read_bytes()) if line["step"] == 6 else None).fit()
+    wanted = weights(made)
+    last.write_bytes({"an older checkpoint": kept[0], "half a checkpoint": kept[0][:1000], "none": b""}[left])
+    if left == "none":
+        last.unlink()
+    Trainer(made, resume=True).fit()
+    assert all(torch.equal(tensor, wanted[name]) for name, tensor in weights(made).items())
+    assert load_checkpoint(last).spec.training["steps"] == 8
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_resume_after_any_stop_gives_the_same_weights(make_config, tmp_path, workers):
     settings = (f"run.workers={workers}",)
