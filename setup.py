@@ -60,7 +60,7 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
         *shared("launch", ("*.launch.py",)),
-        *shared("configs", ("*.yaml", "*.rviz", "*.xml")),
+        *shared("configs", ("*.yaml", "*.rviz", "*.xml", "*.json")),
     ],
     zip_safe=False,
     # NumPy 2 kills the process under spconv-cu120; Python 3.12 has no spconv-cu120; Open3D 0.20 needs a newer glibc.
@@ -98,6 +98,7 @@ setup(
             "kd-seg = kd_seg.cli.main:main",
             "segmentation_node = ros_nodes.segmentation_node:main",
             "replay_latency = ros_nodes.measure.latency:main",
+            "check_transport = ros_nodes.measure.check_transport:main",
         ]
     },
     classifiers=[

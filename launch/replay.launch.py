@@ -21,7 +21,7 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
-PASSED_ON = ("checkpoint", "device", "input_topic", "params_file", "log_level")
+PASSED_ON = ("checkpoint", "device", "input_topic", "input_reliable", "params_file", "log_level")
 
 
 def has(package: str) -> bool:
@@ -30,6 +30,16 @@ def has(package: str) -> bool:
     except PackageNotFoundError:
         return False
     return True
+
+
+def check_rviz(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Before anything is started: an RViz that cannot start would leave the node running alone."""
+    if LaunchConfiguration("rviz").perform(context).lower() in ("true", "1") and not has("rviz2"):
+        raise RuntimeError(
+            "rviz:=true, but rviz2 is not installed here; sudo apt install ros-$ROS_DISTRO-rviz2, or leave rviz out "
+            "and watch with Foxglove"
+        )
+    return []
 
 
 def play(context: LaunchContext) -> list[LaunchDescriptionEntity]:
@@ -56,8 +66,10 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument("rate", default_value="1.0", description="Speed of playing."),
         DeclareLaunchArgument("delay_s", default_value="15.0", description="Seconds before playing, for the warm-up."),
         DeclareLaunchArgument("rviz", default_value="false", description="Open RViz with the shipped view."),
+        DeclareLaunchArgument("frame", default_value="velodyne", description="The clouds' frame_id, for RViz."),
         DeclareLaunchArgument("exit_at_end", default_value="false", description="End the node with the bag."),
         DeclareLaunchArgument("input_topic", default_value="/points", description="Cloud topic of the bag."),
+        DeclareLaunchArgument("input_reliable", default_value="", description="auto, true or false."),
         DeclareLaunchArgument(
             "checkpoint", default_value="", description="Checkpoint; empty: the one in the parameter file."
         ),
@@ -70,7 +82,8 @@ def generate_launch_description() -> LaunchDescription:
     rviz = Node(
         package="rviz2",
         executable="rviz2",
-        arguments=["-d", view],
+        arguments=["-d", view, "-f", LaunchConfiguration("frame")],
         condition=IfCondition(LaunchConfiguration("rviz")),
     )
-    return LaunchDescription([*declared, node, OpaqueFunction(function=play), rviz])
+    checked = OpaqueFunction(function=check_rviz)
+    return LaunchDescription([*declared, checked, node, OpaqueFunction(function=play), rviz])

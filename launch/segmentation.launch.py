@@ -13,6 +13,7 @@ ARGUMENTS = {
     "checkpoint": ("", "Checkpoint file or run folder; empty: the one in the parameter file."),
     "device": ("auto", "auto, cpu, cuda or cuda:N."),
     "input_topic": ("/points", "PointCloud2 topic of the driver."),
+    "input_reliable": ("", "auto, true or false; empty: as the parameter file says."),
     "autostart": ("true", "Configure and activate at once."),
     "use_sim_time": ("false", "Take the time from /clock."),
     "log_level": ("info", "debug, info, warn or error."),
@@ -30,6 +31,9 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     checkpoint = LaunchConfiguration("checkpoint").perform(context)
     if checkpoint:
         overrides["checkpoint"] = ParameterValue(checkpoint, value_type=str)
+    reliable = LaunchConfiguration("input_reliable").perform(context).lower()
+    if reliable:
+        overrides["input_reliable"] = reliable == "true" if reliable in ("true", "false") else reliable
     respawn = LaunchConfiguration("respawn").perform(context).lower() in ("true", "1")
     return [
         LifecycleNode(

@@ -9,6 +9,7 @@ from launch_ros.substitutions import FindPackageShare
 SHARED = {
     "checkpoint": ("", "Checkpoint of both; empty: the one in the parameter file."),
     "device": ("auto", "auto, cpu, cuda or cuda:N."),
+    "input_reliable": ("", "auto, true or false; empty: as the parameter file says."),
     "autostart": ("true", "Configure and activate at once."),
     "use_sim_time": ("false", "Take the time from /clock."),
     "log_level": ("info", "debug, info, warn or error."),

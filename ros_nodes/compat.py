@@ -11,7 +11,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import qos_policy_name_from_kind
+from rclpy.qos import QoSReliabilityPolicy, qos_policy_name_from_kind
 from sensor_msgs.msg import PointCloud2, PointField
 
 from kd_seg.serving.pointcloud2 import Field, Packed
@@ -114,6 +114,12 @@ def subscribe(
     except UnsupportedEventTypeError:
         one = SubscriptionEventCallbacks(incompatible_qos=on_incompatible)
         return node.create_subscription(PointCloud2, topic, callback, qos, event_callbacks=one)
+
+
+def offered_reliability(node: Any, topic: str) -> tuple[bool, ...]:
+    """For each publisher of a topic, whether it sends reliably; one that is not yet known counts as best effort."""
+    found = node.get_publishers_info_by_topic(topic)
+    return tuple(one.qos_profile.reliability == QoSReliabilityPolicy.RELIABLE for one in found)
 
 
 def guard_transitions(node: LifecycleNode) -> None:

@@ -30,7 +30,11 @@ def quality(depth: int, reliable: bool, latched: bool = False) -> QoSProfile:
 
 def descriptor(parameter: Parameter) -> ParameterDescriptor:
     """What ROS shows of a parameter: description, legal values and range."""
-    answer = ParameterDescriptor(description=parameter.description, type=ROS_KINDS[parameter.kind].value)
+    answer = ParameterDescriptor(description=parameter.description)
+    if parameter.kind == "switch":
+        answer.dynamic_typing = True
+    else:
+        answer.type = ROS_KINDS[parameter.kind].value
     if parameter.choices is not None:
         answer.additional_constraints = f"one of {parameter.choices.replace('|', ', ')}"
     if parameter.lower is not None and parameter.upper is not None:

@@ -1,11 +1,89 @@
-"""What the machine allows the transport. No ROS import."""
+"""How clouds come to the node: what publishers offer, what the machine allows, what to set. No ROS import."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 SMALL_BUFFER = 2 * 2**20
 """Bytes of socket buffer below which large clouds get lost."""
+
+FAST_DDS, CYCLONE_DDS = ("rmw_fastrtps_cpp", "rmw_fastrtps_dynamic_cpp"), ("rmw_cyclonedds_cpp",)
+RELIABLE_INSTEAD = "use a reliable driver with input_reliable:=true"
+
+
+@dataclass(frozen=True)
+class Link:
+    """The connection of a topic's publishers to the node.
+
+    Attributes:
+        rmw: the middleware's name.
+        offered: for each publisher, whether it sends reliably.
+        reliable: whether the node's subscription is.
+        cloud_bytes: size of the newest cloud; 0 before the first.
+    """
+
+    rmw: str = "unknown"
+    offered: tuple[bool, ...] = ()
+    reliable: bool = False
+    cloud_bytes: int = 0
+
+    def text(self) -> str:
+        """Publishers, middleware and size, such as "1 publisher (best effort) over rmw_x, clouds of 2.7 MB"."""
+        count = len(self.offered)
+        kinds = {reliability(one) for one in self.offered}
+        publishers = f"{count} publisher{'s' if count > 1 else ''} ({' and '.join(sorted(kinds))})"
+        size = f", clouds of {1e-6 * self.cloud_bytes:.1f} MB" if self.cloud_bytes else ""
+        return f"{publishers} over {self.rmw}{size}"
+
+
+def reliability(reliable: bool) -> str:
+    """The QoS policy in words."""
+    return "reliable" if reliable else "best effort"
+
+
+def decide(asked: bool | str, offered: Sequence[bool], now: bool) -> bool:
+    """Whether to subscribe reliably.
+
+    Args:
+        asked: the parameter ``input_reliable``. "auto": reliably where every publisher offers it, because a reliable
+            subscription hears nothing from a best-effort publisher.
+        offered: for each publisher, whether it sends reliably; without any the subscription stays as it is.
+        now: whether it is reliable.
+    """
+    if isinstance(asked, bool):
+        return asked
+    return all(offered) if offered else now
+
+
+def fix(link: Link) -> str:
+    """What to set where clouds of matched publishers do not arrive."""
+    if link.reliable and not all(link.offered):
+        return "a reliable input hears nothing from a best-effort driver: set input_reliable to auto"
+    if link.offered and all(link.offered):
+        if link.reliable:
+            return "check that driver and node share RMW_IMPLEMENTATION and ROS_DOMAIN_ID"
+        return "the driver is reliable: set input_reliable to auto"
+    if link.rmw in FAST_DDS:
+        return f"give the driver's terminal the profile fastdds.xml, or {RELIABLE_INSTEAD}"
+    if link.rmw in CYCLONE_DDS:
+        raised = "raise net.core.rmem_max and give driver and node the profile cyclonedds.xml"
+        return f"{raised}, or {RELIABLE_INSTEAD}"
+    return RELIABLE_INSTEAD
+
+
+def profile_setting(rmw: str, folder: Path) -> tuple[str, str] | None:
+    """Environment variable and value that give a process the shipped profile; None for an unknown middleware.
+
+    Args:
+        folder: where ``fastdds.xml`` and ``cyclonedds.xml`` lie.
+    """
+    if rmw in FAST_DDS:
+        return "FASTRTPS_DEFAULT_PROFILES_FILE", str(folder / "fastdds.xml")
+    if rmw in CYCLONE_DDS:
+        return "CYCLONEDDS_URI", f"file://{folder / 'cyclonedds.xml'}"
+    return None
 
 
 def largest_receive_buffer() -> int | None:

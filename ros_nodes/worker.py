@@ -12,8 +12,8 @@ from kd_seg.serving.labeller import Labelled, Labeller, summary
 from kd_seg.serving.parameters import CloudSettings
 from kd_seg.serving.pointcloud2 import CloudRejectedError, Packed
 from kd_seg.serving.sensor_input import FrameFigures, SensorWatch
-from ros_nodes.health import Frame, Stopwatch
 from ros_nodes.mailbox import Mailbox, Parcel
+from ros_nodes.stopwatch import Frame, Stopwatch
 
 WARN_PERIOD_S = 10.0
 """At most one line per reason in this time."""

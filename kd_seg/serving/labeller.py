@@ -115,12 +115,12 @@ class Labeller:
             torch.cuda.empty_cache()
 
     def details(self) -> dict[str, object]:
-        """What runs, for diagnostics: checkpoint, classes, device, precision, versions, CUDA memory."""
+        """What runs, for diagnostics: checkpoint, classes, device, precision, CPU threads, versions, CUDA memory."""
+        import torch
+
         segmenter = self.segmenter
         memory = 0.0
         if segmenter.device.type == "cuda":
-            import torch
-
             memory = torch.cuda.memory_allocated(segmenter.device) / 2**20
         return {
             "checkpoint": str(segmenter.checkpoint_path),
@@ -128,6 +128,7 @@ class Labeller:
             "classes": len(segmenter.classes),
             "device": str(segmenter.device),
             "precision": segmenter.precision,
+            "threads": torch.get_num_threads(),
             **{name: version(name) for name in PACKAGES},
             "gpu_memory_mb": memory,
         }

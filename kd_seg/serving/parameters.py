@@ -27,6 +27,7 @@ KINDS: dict[str, type | tuple[type, ...]] = {
     "bool": bool,
     "strings": (list, tuple),
     "doubles": (list, tuple, array),
+    "switch": (bool, str),
 }
 
 
@@ -37,7 +38,7 @@ class Parameter:
     Attributes:
         kind: a key of ``KINDS``.
         lower, upper: inclusive range of a number.
-        choices: legal values, or None; a pattern is matched whole.
+        choices: legal values of a string, or None; a pattern is matched whole.
         dynamic: may change while the node runs; the others only while it is unconfigured.
     """
 
@@ -56,7 +57,9 @@ class Parameter:
             return f"{self.name} must be {_article(self.kind)}, got {value!r}{_double_hint(self, value)}"
         if self.lower is not None and self.upper is not None and not self.lower <= value <= self.upper:
             return f"{self.name} is {value}, allowed are {self.lower:g} to {self.upper:g}"
-        if self.choices is not None and re.fullmatch(self.choices, value) is None:
+        if self.choices is not None and isinstance(value, str) and re.fullmatch(self.choices, value) is None:
+            if self.kind == "switch":
+                return f"{self.name} is {value!r}, allowed are true, false, {self.choices}"
             return f"{self.name} is {value!r}, allowed are {self.choices.replace('|', ', ').replace('[0-9]+', 'N')}"
         if self.kind == "strings" and not all(isinstance(item, str) for item in value):
             return f"{self.name} must be a list of strings, got {value!r}"
@@ -79,7 +82,12 @@ class Parameter:
 
 
 def _article(kind: str) -> str:
-    special = {"int": "an integer", "strings": "a list of strings", "doubles": "a list of doubles"}
+    special = {
+        "int": "an integer",
+        "strings": "a list of strings",
+        "doubles": "a list of doubles",
+        "switch": "true, false or a word",
+    }
     return special.get(kind, f"a {kind}")
 
 
@@ -99,7 +107,13 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter("warmup_frames", "int", 3, "Made-up clouds run while configuring.", 0, 100),
     Parameter("warmup_points", "int", 120_000, "Points of each of them.", 1000, 2_000_000),
     Parameter("qos_depth", "int", 5, "Queue of the input subscription.", 1, 100),
-    Parameter("input_reliable", "bool", False, "Subscribe reliably; a best-effort driver then never connects."),
+    Parameter(
+        "input_reliable",
+        "switch",
+        "auto",
+        "Subscribe reliably; a best-effort driver then never connects. auto: as every publisher offers.",
+        choices="auto",
+    ),
     Parameter("output_reliable", "bool", True, "Publish the clouds reliably; serves every subscriber."),
     Parameter(
         "input.intensity_fields",

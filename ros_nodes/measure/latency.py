@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import socket
 import sys
 import threading
 import time
@@ -28,9 +29,9 @@ from kd_seg.serving.labeller import MadeUpMessage, made_up_message
 from kd_seg.serving.pointcloud2 import Field, Packed, to_array
 from kd_seg.serving.segmenter import made_up_cloud
 from ros_nodes import compat
-from ros_nodes.health import percentile
 from ros_nodes.measure.probe import Course, Probe, first_frame, spread
-from ros_nodes.measure.started_node import StartedNode
+from ros_nodes.measure.started_node import StartedNode, node_pid
+from ros_nodes.stopwatch import percentile
 from ros_nodes.transport import largest_receive_buffer
 
 KEPT = 8
@@ -55,7 +56,9 @@ def options(args: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--duration", type=float, default=20.0, help="seconds")
     parser.add_argument("--points", type=int, default=120_000, help="points of a made-up cloud")
     parser.add_argument("--reliable", action="store_true", help="publish reliably; the node needs input_reliable")
-    parser.add_argument("--pid", type=int, default=0, help="process id of the node, for its CPU time and memory")
+    parser.add_argument(
+        "--pid", type=int, nargs="+", help="process id of the node; may be left out for a node on this machine"
+    )
     parser.add_argument("--start", action="store_true", help="start a node for the measurement and stop it after")
     parser.add_argument(
         "-p", "--parameter", action="append", default=[], metavar="NAME:=VALUE", help="parameter of the --start node"
@@ -211,7 +214,7 @@ def _measured(probe: Probe, asked: argparse.Namespace) -> dict[str, Any]:
     clouds = sources(asked)
     if not asked.start:
         time.sleep(asked.wait)
-        return measure(probe, clouds, asked, asked.pid)
+        return measure(probe, clouds, asked, node_pid(asked.pid or [], probe.counters, socket.gethostname()))
     node = StartedNode(asked.node, asked.topic, own_parameters(asked))
     try:
         probe.wait_until_active(START_S, node.running)

@@ -16,7 +16,7 @@ from std_msgs.msg import Float64
 
 from kd_seg.core.errors import KdSegError
 from ros_nodes.descriptors import quality
-from ros_nodes.health import percentile
+from ros_nodes.stopwatch import percentile
 
 FIGURES = ("since_reception", "total", "network", "outside_network", "publish")
 """Times of every frame that the node publishes while somebody listens."""

@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from kd_seg.core.errors import UsageError
 
 STOP_S = 30.0
 FINAL = re.compile(r"stopped: received (\d+), published (\d+), dropped (\d+) .*?rejected (\d+).*in_flight (\d+)")
@@ -67,3 +69,19 @@ class StartedNode:
             self._process.kill()
             self._process.wait()
         self._log.close()
+
+
+def node_pid(given: Sequence[int], told: Mapping[str, str], host: str) -> int:
+    """Process id of the measured node: the one given, else the one that the node's diagnostics tell; 0 where the node
+    runs on another machine.
+
+    Raises UsageError where several are given, as by a search that also finds ``ros2 run``.
+    """
+    if len(given) > 1:
+        found = ", ".join(str(one) for one in given)
+        raise UsageError(
+            f"--pid got {len(given)} processes ({found}); give one, or leave it out: the node tells its own."
+        )
+    if given:
+        return given[0]
+    return int(told.get("pid", 0)) if told.get("host") == host else 0

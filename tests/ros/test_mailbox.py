@@ -13,8 +13,8 @@ from ros_clouds import FakeCloud, build, plain, street, street_points, tiny_chec
 from kd_seg.serving.labeller import Labeller
 from kd_seg.serving.parameters import CloudSettings
 from kd_seg.serving.segmenter import Segmenter
-from ros_nodes.health import ERROR, OK, WARN, Frame, Input, Life, Model, Snapshot, Stopwatch, Thresholds, Times, report
 from ros_nodes.mailbox import Counts, Mailbox
+from ros_nodes.stopwatch import Stopwatch
 from ros_nodes.worker import FrameSettings, Worker
 
 
@@ -96,90 +96,6 @@ def test_stamps_that_do_not_advance_are_counted() -> None:
     for stamp in (1, 2, 2, 1, 5):
         box.stamped(stamp)
     assert box.counts().stamp_regressions == 2
-
-
-def snapshot(**changes: Any) -> Snapshot:
-    base: dict[str, Any] = {
-        "node": "front/segmentation",
-        "life": Life("active", "activate", "", 1.0, "jazzy", "rmw", True, False),
-        "input": Input("/points", 1, 10.0, 0.01, 0.05, 0),
-        "counts": Counts(received=5, published=5),
-        "before": Counts(),
-        "times": Times(),
-        "thresholds": Thresholds(),
-        "model": Model({"classes": 19}, False),
-        "now": 100.0,
-    }
-    return Snapshot(**(base | changes))
-
-
-STALE_ONE, STALE_THREE = Counts(reasons=(("stale", 1),)), Counts(reasons=(("stale", 3),))
-
-
-def levels(**changes: Any) -> dict[str, tuple[int, str]]:
-    return {s.name.partition(": ")[2]: (s.level, s.message) for s in report(snapshot(**changes))}
-
-
-def life(state: str = "active", error: str = "", warming_up: bool = False) -> Life:
-    return Life(state, "", error, 1.0, "jazzy", "rmw", False, warming_up)
-
-
-def test_diagnostics_are_well_named_and_good_by_default() -> None:
-    statuses = report(snapshot())
-    assert [s.name for s in statuses] == [
-        f"front/segmentation: {t}" for t in ("lifecycle", "input", "inference", "model")
-    ]
-    assert all(s.level == OK for s in statuses)
-    assert all(isinstance(v, str) for s in statuses for v in s.values.values())
-    assert statuses[0].values["autostart"] == "true"
-    assert statuses[2].values["drop_ratio"] == "0"
-
-
-@pytest.mark.parametrize(
-    ("task", "level", "words", "changes"),
-    [
-        ("lifecycle", WARN, "unconfigured", {"life": life("unconfigured")}),
-        ("lifecycle", WARN, "warming up", {"life": life("configuring", warming_up=True)}),
-        ("lifecycle", ERROR, "configure failed", {"life": life("unconfigured", "configure failed: no file")}),
-        ("lifecycle", OK, "inactive", {"life": life("inactive")}),
-        ("input", ERROR, "no input on /points for 2.5 s", {"input": Input("/points", 1, 0, 0, 2.5, 0)}),
-        ("input", WARN, "no publisher", {"input": Input("/points", 0, 0, 0, 0.5, 0)}),
-        ("input", WARN, "sensor appears", {"input": Input("/points", 1, 9, 0, 0, 0, ("sensor appears low",))}),
-        ("input", OK, "not active", {"life": life("inactive"), "input": Input("/points", 0, 0, 0, 99, 0)}),
-        ("inference", WARN, "last frame took 150", {"times": Times((Frame(150.0, 1, 1, 1, 1),), 99.0)}),
-        ("inference", ERROR, "every frame", {"times": Times((Frame(150.0, 1, 1, 1, 1),), 97.0)}),
-        ("inference", WARN, "30 %", {"counts": Counts(drop_ratio=0.3)}),
-        (
-            "inference",
-            WARN,
-            "stale 2",
-            {"counts": STALE_THREE, "before": STALE_ONE},
-        ),
-        ("inference", ERROR, "failed 5 times", {"counts": Counts(consecutive_errors=5)}),
-        ("inference", OK, "not active", {"life": life("inactive"), "counts": Counts(drop_ratio=0.9)}),
-        ("model", WARN, "CPU", {"model": Model({}, True)}),
-        ("model", OK, "not configured", {"model": None}),
-    ],
-)
-def test_diagnostic_levels(task: str, level: int, words: str, changes: dict[str, Any]) -> None:
-    found, message = levels(**changes)[task]
-    assert found == level
-    assert words in message
-
-
-def test_an_old_rejection_warns_once() -> None:
-    assert levels(counts=STALE_THREE, before=STALE_THREE)["inference"][0] == OK
-
-
-def test_stopwatch_remembers_since_when_frames_are_slow() -> None:
-    watch = Stopwatch()
-    for now, total in ((1.0, 200.0), (2.0, 50.0), (3.0, 200.0), (4.0, 300.0)):
-        watch.add(Frame(total, 0, 0, 0, 0), now, 100.0)
-    assert watch.times().slow_since == 3.0
-    for now in range(300):
-        watch.add(Frame(1.0, 0, 0, 0, 0), now, 100.0)
-    assert len(watch.times().frames) == 200
-    assert watch.times().slow_since is None
 
 
 class Recorder:

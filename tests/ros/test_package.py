@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -56,6 +57,10 @@ def test_dds_profiles_and_view_are_well_formed() -> None:
 
     view = yaml.safe_load((folder / "segmentation.rviz").read_text())
     assert "/segmentation/output/visualization" in str(view)
+    layout = json.loads((folder / "foxglove.json").read_text())
+    panels = {layout["layout"]["first"], *layout["layout"]["second"].values()} & set(layout["configById"])
+    assert panels == set(layout["configById"])
+    assert "/segmentation/output/visualization" in layout["configById"]["3D!kd_seg"]["topics"]
 
 
 def test_ros_free_modules_import_without_ros() -> None:
@@ -87,10 +92,10 @@ def test_colcon_layout(installed: Path) -> None:
     assert (share / "package.xml").is_file()
     for name in ("segmentation", "replay", "two_sensors"):
         assert (share / "launch" / f"{name}.launch.py").is_file()
-    for name in ("parameters.yaml", "segmentation.rviz", "cyclonedds.xml", "fastdds.xml"):
+    for name in ("parameters.yaml", "segmentation.rviz", "foxglove.json", "cyclonedds.xml", "fastdds.xml"):
         assert (share / "configs" / "ros" / name).is_file()
     assert (share / "configs" / "classes" / "semantic_kitti_19.yaml").is_file()
-    for name in ("segmentation_node", "replay_latency", "kd-seg"):
+    for name in ("segmentation_node", "replay_latency", "check_transport", "kd-seg"):
         script = installed / "lib" / "kd_seg" / name
         assert os.access(script, os.X_OK)
         assert script.read_text().startswith(f"#!{sys.executable}")
@@ -184,6 +189,19 @@ def test_launch_of_one_sensor(launched: Any, quick_parameters: Path, tmp_path: P
     assert process.wait(30) == 0, log.read_text()
     assert "received 1, published 1" in log.read_text()
     assert "Traceback" not in log.read_text()
+
+
+@pytest.mark.ros
+@pytest.mark.slow
+def test_a_replay_without_rviz_starts_nothing(launched: Any, tmp_path: Path) -> None:
+    """Where rviz2 is missing, the node would go on alone after the launch has failed."""
+    packages = pytest.importorskip("ament_index_python.packages")
+    if "rviz2" in packages.get_packages_with_prefixes():
+        pytest.skip("rviz2 is installed here")
+    process, log = launched("replay.launch.py", f"bag:={tmp_path / 'drive'}", "rviz:=true")
+    assert process.wait(60) == 1
+    assert "rviz:=true, but rviz2 is not installed here" in log.read_text()
+    assert "segmentation_node" not in log.read_text()
 
 
 @pytest.mark.ros

@@ -1,0 +1,144 @@
+"""The diagnostics thread: a snapshot of the node every period, in every state, configuring included."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from diagnostic_msgs.msg import DiagnosticArray
+
+from kd_seg.serving.labeller import summary
+from ros_nodes import compat
+from ros_nodes.descriptors import quality
+from ros_nodes.health import Life, Model, Snapshot, report
+from ros_nodes.input_health import Input, Thresholds, transport_finding
+from ros_nodes.losses import LossWatch
+from ros_nodes.mailbox import Counts
+from ros_nodes.worker import Seen
+
+if TYPE_CHECKING:
+    from ros_nodes.node import SegmentationNode
+
+REPEAT_S = 60.0
+"""Trouble of the transport that stays is logged so often."""
+
+
+@dataclass
+class Condition:
+    """What the node's transitions tell the diagnostics; each field is written by the executor's thread alone."""
+
+    last_transition: str = ""
+    last_error: str = ""
+    warming_up: bool = False
+    model: Model | None = None
+
+
+class Reporter:
+    """Publishes the diagnostics of a node from a plain publisher, so that they go on while the executor is busy."""
+
+    def __init__(self, node: SegmentationNode) -> None:
+        self._node = node
+        self._started = time.monotonic()
+        self._host = socket.gethostname()
+        self._losses = LossWatch()
+        self._closing = threading.Event()
+        self._logged_at = -REPEAT_S
+        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", quality(10, True))
+        self._thread = threading.Thread(target=self._run, name="kd_seg diagnostics", daemon=True)
+
+    def start(self) -> None:
+        """Begin; parameters must be declared."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._closing.set()
+        self._thread.join(2.0)
+
+    def _run(self) -> None:
+        node = self._node
+        before, at = Counts(), time.monotonic()
+        while not self._closing.wait(float(node.get_parameter("diagnostics_period_s").value)):
+            counts, now = node.mailbox.counts(), time.monotonic()
+            try:
+                snapshot = self._snapshot(counts, before, at, now)
+                stamp = node.get_clock().now().to_msg()
+                self._publisher.publish(compat.diagnostic_message(stamp, report(snapshot)))
+                self._log_transport(snapshot, now)
+            except Exception as error:
+                if self._closing.is_set() or node.outputs.stopping():
+                    return
+                node.get_logger().error(f"diagnostics failed: {summary(error)}")
+            before, at = counts, now
+
+    def _log_transport(self, snapshot: Snapshot, now: float) -> None:
+        """Say once, and again after a while, that clouds do not arrive."""
+        found = transport_finding(snapshot.input, snapshot.thresholds) if snapshot.life.state == "active" else None
+        if found is None:
+            return
+        if now - self._logged_at >= REPEAT_S:
+            self._logged_at = now
+            self._node.get_logger().warning(found[1])
+
+    def _snapshot(self, counts: Counts, before: Counts, at: float, now: float) -> Snapshot:
+        node = self._node
+        values = node.parameters.values()
+        fresh = counts.received - before.received if counts.received >= before.received else counts.received
+        return Snapshot(
+            node=node.get_fully_qualified_name().lstrip("/"),
+            life=self._life(bool(values["autostart"]), now),
+            input=self._input(fresh / (now - at), counts.received, now),
+            counts=counts,
+            before=before,
+            times=node.stopwatch.times(),
+            thresholds=Thresholds(
+                values["max_processing_ms"], values["max_delay_s"], values["input_timeout_s"], values["max_drop_ratio"]
+            ),
+            model=node.condition.model,
+            now=now,
+        )
+
+    def _life(self, autostart: bool, now: float) -> Life:
+        condition = self._node.condition
+        return Life(
+            state=compat.state_of(self._node),
+            last_transition=condition.last_transition,
+            last_error=condition.last_error,
+            uptime_s=now - self._started,
+            ros_distro=compat.distro(),
+            rmw=compat.rmw(),
+            autostart=autostart,
+            warming_up=condition.warming_up,
+            pid=os.getpid(),
+            host=self._host,
+        )
+
+    def _input(self, rate_hz: float, received: int, now: float) -> Input:
+        source, seen = self._node.input, self._node.seen()
+        return Input(
+            topic=source.topic,
+            link=source.link(),
+            rate_hz=rate_hz,
+            last_age_s=seen.age_s if seen is not None else float("nan"),
+            silent_s=source.silent_s(now),
+            lost_in_transport=source.lost,
+            losses=self._losses.add(now, received, source.lost),
+            gaps=source.gaps.missing(),
+            warnings=seen.warnings if seen is not None else (),
+            details=_details(seen) if seen is not None else {},
+        )
+
+
+def _details(seen: Seen) -> dict[str, object]:
+    return {
+        "points": seen.figures.points,
+        "valid_ratio": seen.figures.valid_ratio,
+        "layout": seen.layout,
+        "frame_id": seen.frame_id,
+        "intensity_p99": seen.figures.intensity_p99,
+        "ground_z_m": seen.figures.ground_z_m,
+    }
