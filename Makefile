@@ -6,7 +6,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint docs clean
+.PHONY: help setup demo test test-all test-ros lint docs clean
 
 VENV ?= .venv
 PYTHON ?=
@@ -17,7 +17,7 @@ PYTEST := $(THREADS) $(BIN)/python -m pytest -n 2
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
-	@echo "make test-all, make lint, make clean"
+	@echo "make test-all, make test-ros, make lint, make clean"
 
 setup:
 	@python="$(PYTHON)"
@@ -59,6 +59,13 @@ test: lint
 
 test-all: lint
 	@$(PYTEST)
+
+# Under every middleware that is installed; needs a sourced ROS 2 and an environment that sees it (docs/vehicle.md).
+test-ros:
+	@for rmw in $$(python3 -c 'from ament_index_python import get_resources; print(*get_resources("rmw_typesupport"))'); do
+	  echo "== $$rmw"
+	  RMW_IMPLEMENTATION=$$rmw $(THREADS) python3 -m pytest -n 0 -m ros
+	done
 
 docs: setup
 	@$(BIN)/python -c "import material, mkdocstrings" 2>/dev/null || \
