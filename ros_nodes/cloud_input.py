@@ -11,8 +11,8 @@ from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import PointCloud2
 
 from ros_nodes import compat
-from ros_nodes.descriptors import quality
 from ros_nodes.losses import StampGaps
+from ros_nodes.qos import quality
 from ros_nodes.transport import Link, decide, reliability
 
 INPUT = "~/input/points"

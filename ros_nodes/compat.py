@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -14,8 +14,9 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSReliabilityPolicy, qos_policy_name_from_kind
 from sensor_msgs.msg import PointCloud2, PointField
 
-from kd_seg.serving.pointcloud2 import Field, Packed
-from ros_nodes.health import Status
+if TYPE_CHECKING:
+    from kd_seg.serving.pointcloud2 import Field, Packed
+    from ros_nodes.health import Status
 
 try:  # Jazzy
     from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError

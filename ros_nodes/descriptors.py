@@ -1,10 +1,9 @@
-"""How the node's interface is told to ROS: QoS profiles and parameter descriptors."""
+"""How the node's parameters are told to ROS."""
 
 from __future__ import annotations
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.parameter import Parameter as RosParameter
-from rclpy.qos import QoSDurabilityPolicy, QoSHistoryPolicy, QoSProfile, QoSReliabilityPolicy
 
 from kd_seg.serving.parameters import Parameter
 
@@ -16,16 +15,6 @@ ROS_KINDS = {
     "strings": RosParameter.Type.STRING_ARRAY,
     "doubles": RosParameter.Type.DOUBLE_ARRAY,
 }
-
-
-def quality(depth: int, reliable: bool, latched: bool = False) -> QoSProfile:
-    """Keep-last QoS."""
-    return QoSProfile(
-        history=QoSHistoryPolicy.KEEP_LAST,
-        depth=depth,
-        reliability=QoSReliabilityPolicy.RELIABLE if reliable else QoSReliabilityPolicy.BEST_EFFORT,
-        durability=QoSDurabilityPolicy.TRANSIENT_LOCAL if latched else QoSDurabilityPolicy.VOLATILE,
-    )
 
 
 def descriptor(parameter: Parameter) -> ParameterDescriptor:

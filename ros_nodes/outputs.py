@@ -13,7 +13,7 @@ from kd_seg.serving.labeller import label_info_json, label_pairs
 from kd_seg.serving.pointcloud2 import Packed
 from kd_seg.serving.segmenter import Segmenter
 from ros_nodes import compat
-from ros_nodes.descriptors import quality
+from ros_nodes.qos import quality
 
 CLOUDS = ("segmentation", "visualization", "filtered")
 STAGES = ("decode", "voxelize", "inference", "encode", "publish", "total")

@@ -13,11 +13,11 @@ from diagnostic_msgs.msg import DiagnosticArray
 
 from kd_seg.serving.labeller import summary
 from ros_nodes import compat
-from ros_nodes.descriptors import quality
 from ros_nodes.health import Life, Model, Snapshot, report
 from ros_nodes.input_health import Input, Thresholds, transport_finding
 from ros_nodes.losses import LossWatch
 from ros_nodes.mailbox import Counts
+from ros_nodes.qos import quality
 from ros_nodes.worker import Seen
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from kd_seg.core.config import config_folders
 from ros_nodes.measure.verdict import Trial, verdict
 from ros_nodes.transport import largest_receive_buffer, profile_setting
 
-SLOWEST_START_S = 60.0
+SLOWEST_START_S = 150.0
 
 
 def options(args: Sequence[str]) -> argparse.Namespace:

@@ -13,15 +13,14 @@ from typing import Any
 
 import rclpy
 from rclpy.node import Node
-from sensor_msgs.msg import PointCloud2
+from sensor_msgs.msg import PointCloud2, PointField
 
-from kd_seg.serving.pointcloud2 import Field, Packed
 from ros_nodes import compat
-from ros_nodes.descriptors import quality
+from ros_nodes.qos import quality
 from ros_nodes.stopwatch import percentile
 
 POINT_STEP = 20
-MEET_S = 20.0
+MEET_S = 60.0
 """Longest wait for the other end."""
 
 SETTLE_S = 2.0
@@ -31,10 +30,11 @@ SETTLE_S = 2.0
 def cloud(size: int) -> PointCloud2:
     """A cloud with ``size`` bytes of data, rounded down to whole points."""
     points = max(1, size // POINT_STEP)
-    fields = tuple(Field(name, 4 * k, 7, 1) for k, name in enumerate(("x", "y", "z", "intensity", "time")))
-    data = array.array("B", bytes(points * POINT_STEP))
-    packed = Packed(1, points, fields, False, POINT_STEP, points * POINT_STEP, data, True)
-    return compat.cloud_message(PointCloud2().header, packed)
+    names = ("x", "y", "z", "intensity", "time")
+    message = PointCloud2(height=1, width=points, point_step=POINT_STEP, row_step=points * POINT_STEP, is_dense=True)
+    message.fields = [PointField(name=name, offset=4 * k, datatype=7, count=1) for k, name in enumerate(names)]
+    message.data = array.array("B", bytes(points * POINT_STEP))
+    return message
 
 
 def send(node: Node, topic: str, size: int, rate: float, count: int, reliable: bool) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Float64
 
 from kd_seg.core.errors import KdSegError
-from ros_nodes.descriptors import quality
+from ros_nodes.qos import quality
 from ros_nodes.stopwatch import percentile
 
 FIGURES = ("since_reception", "total", "network", "outside_network", "publish")

@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip("rclpy", reason="rclpy cannot be imported: source a ROS 2 installation to run these tests")
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
 
+from patience import patience  # noqa: E402
 from ros_clouds import street  # noqa: E402
 from ros_harness import ERROR, OK, REMAP, ROOT, WARN, Peer, environment, to_message, wait_for  # noqa: E402
 
@@ -23,7 +24,7 @@ from ros_harness import ERROR, OK, REMAP, ROOT, WARN, Peer, environment, to_mess
 def send_until(peer: Peer, publisher: Any, answers: list[Any], count: int) -> None:
     """Publish at 10 Hz until ``count`` more answers came."""
     wanted = len(answers) + count
-    until = time.monotonic() + 30
+    until = time.monotonic() + 30 * patience()
     while len(answers) < wanted and time.monotonic() < until:
         publisher.publish(to_message(street(300)))
         time.sleep(0.1)
@@ -107,7 +108,9 @@ def test_slow_frames_are_forgotten_with_deactivation(start: Any, peer: Peer, che
 def test_check_transport_of_small_clouds(reliable: bool) -> None:
     command = [sys.executable, "-m", "ros_nodes.measure.check_transport", "--megabytes", "0.02", "--clouds", "10"]
     command += ["--json", "--once", *(["--reliable"] if reliable else [])]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=120, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment(), timeout=120 * patience(), check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     found, sentence = done.stdout.strip().splitlines()
     (trial,) = json.loads(found)["trials"]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from patience import patience
 from ros_clouds import FakeCloud, build, plain, street, street_points, tiny_checkpoint, vendor_fields
 
 from kd_seg.serving.labeller import Labeller
@@ -146,7 +147,7 @@ def run(labeller: Any, messages: list[FakeCloud], broken: bool = False) -> tuple
     worker.start()
     for message in messages:
         box.put(message, 0.0)
-        until = time.monotonic() + 60
+        until = time.monotonic() + 60 * patience()
         while box.counts().in_flight and time.monotonic() < until:
             time.sleep(0.001)
     box.deactivate()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import patience
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -155,7 +156,7 @@ def quick_parameters(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("file", ["segmentation", "replay", "two_sensors"])
 def test_launch_files_show_their_arguments(launched: Any, file: str) -> None:
     process, log = launched(f"{file}.launch.py", "--show-args")
-    assert process.wait(60) == 0, log.read_text()
+    assert process.wait(60 * patience()) == 0, log.read_text()
     assert "'checkpoint'" in log.read_text()
 
 
@@ -186,7 +187,7 @@ def test_launch_of_one_sensor(launched: Any, quick_parameters: Path, tmp_path: P
     finally:
         peer.close()
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 0, log.read_text()
+    assert process.wait(30 * patience()) == 0, log.read_text()
     assert "received 1, published 1" in log.read_text()
     assert "Traceback" not in log.read_text()
 
@@ -199,7 +200,7 @@ def test_a_replay_without_rviz_starts_nothing(launched: Any, tmp_path: Path) -> 
     if "rviz2" in packages.get_packages_with_prefixes():
         pytest.skip("rviz2 is installed here")
     process, log = launched("replay.launch.py", f"bag:={tmp_path / 'drive'}", "rviz:=true")
-    assert process.wait(60) == 1
+    assert process.wait(60 * patience()) == 1
     assert "rviz:=true, but rviz2 is not installed here" in log.read_text()
     assert "segmentation_node" not in log.read_text()
 
@@ -226,7 +227,7 @@ def test_launch_of_two_sensors(launched: Any, quick_parameters: Path, tmp_path: 
     finally:
         peer.close()
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 0, log.read_text()
+    assert process.wait(30 * patience()) == 0, log.read_text()
     assert log.read_text().count("in_flight 0") == 2
 
 

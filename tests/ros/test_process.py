@@ -17,6 +17,7 @@ import pytest
 pytest.importorskip("rclpy", reason="rclpy cannot be imported: source a ROS 2 installation to run these tests")
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
 
+from patience import patience  # noqa: E402
 from ros_clouds import street  # noqa: E402
 from ros_harness import REMAP, Peer, environment, to_message, wait_for  # noqa: E402
 
@@ -95,7 +96,7 @@ def test_a_later_second_signal_ends_at_once(second: int) -> None:
             time.sleep(1.5 * ONE_REQUEST_S)
             assert process.poll() is None
             process.send_signal(second)
-            assert process.wait(10) == 130
+            assert process.wait(10 * patience()) == 130
         finally:
             process.kill()
 
@@ -106,11 +107,11 @@ def test_exit_codes(start: Any, checkpoint: Path, tmp_path: Path) -> None:
     wrong_choice = start(device="gpu")
     failing = start(checkpoint="/nowhere.safetensors", autostart=True, exit_on_autostart_failure=True)
     for node in (wrong_type, out_of_range, wrong_choice):
-        assert node.process.wait(90) == 2
+        assert node.process.wait(90 * patience()) == 2
         assert "Traceback" not in node.text
         assert node.text.count("segmentation node: ") == 1
     assert "max_processing_ms" in wrong_type.text
-    assert failing.process.wait(90) == 3
+    assert failing.process.wait(90 * patience()) == 3
     assert "does not exist" in failing.text
 
 
@@ -129,7 +130,9 @@ def test_replay_latency_measures_a_node_of_its_own(checkpoint: Path) -> None:
     ]
     command += ["--rate", "10", "--duration", "3", "--points", "2000"]
     command += [part for parameter in parameters for part in ("-p", parameter)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=180, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment(), timeout=180 * patience(), check=False
+    )
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     end = report["end"]

@@ -16,6 +16,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from patience import patience
 from rcl_interfaces.srv import SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
@@ -46,8 +47,10 @@ def environment() -> dict[str, str]:
 
 
 def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:
-    """The first true value of ``condition``; an AssertionError naming ``what`` when time is over."""
-    until = time.monotonic() + seconds
+    """The first true value of ``condition``; an AssertionError naming ``what`` when time, stretched by ``patience``, is
+    over.
+    """
+    until = time.monotonic() + seconds * patience()
     while time.monotonic() < until:
         value = condition()
         if value:
@@ -76,7 +79,7 @@ class NodeProcess:
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:
-            return self.process.wait(seconds)
+            return self.process.wait(seconds * patience())
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise AssertionError(f"the node did not stop:\n{self.text}") from None
@@ -161,7 +164,7 @@ class Peer:
         if key not in self._clients:
             self._clients[key] = self.node.create_client(kind, f"{self.target}/{name}")
         client = self._clients[key]
-        assert client.wait_for_service(20.0), f"no service {name}"
+        assert client.wait_for_service(20.0 * patience()), f"no service {name}"
         future = client.call_async(request)
         wait_for(future.done, seconds, f"answer of {name}")
         return future.result()
