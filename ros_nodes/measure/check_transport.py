@@ -76,10 +76,16 @@ def _result(process: subprocess.Popen[str], timeout_s: float) -> dict[str, Any]:
         process.communicate()
         return {"failure": f"no end within {timeout_s:.0f} s"}
     if process.returncode != 0:
-        lines = [line.strip() for line in (err or out).splitlines() if line.strip()]
-        return {"failure": lines[-1][:300] if lines else f"exit code {process.returncode}"}
+        return {"failure": complaint(err or out) or f"exit code {process.returncode}"}
     found: dict[str, Any] = json.loads(out.strip().splitlines()[-1])
     return found
+
+
+def complaint(text: str) -> str:
+    """The line that says why a process ended: what a middleware wrote of its socket buffers, else the last."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    telling = [line for line in lines if "buffer size" in line]
+    return (telling or lines or [""])[-1][:300]
 
 
 def trials(asked: argparse.Namespace) -> list[Trial]:

@@ -7,6 +7,7 @@ import math
 import pytest
 
 from kd_seg.core.errors import UsageError
+from ros_nodes.measure.check_transport import complaint
 from ros_nodes.measure.started_node import node_pid
 from ros_nodes.measure.verdict import Trial, verdict
 
@@ -54,3 +55,12 @@ def test_which_process_is_measured() -> None:
     assert node_pid([], {}, "car") == 0
     with pytest.raises(UsageError, match=r"--pid got 2 processes \(7, 8\); give one, or leave it out"):
         node_pid([7, 8], told, "car")
+
+
+def test_the_line_that_tells_why_a_process_ended() -> None:
+    cyclone = (
+        "1 [1] python: failed to increase socket receive buffer size to at least 10485760 bytes\nRCLError: no node\n"
+    )
+    assert "socket receive buffer" in complaint(cyclone)
+    assert complaint("Traceback\n  File\nValueError: x\n\n") == "ValueError: x"
+    assert complaint("") == ""

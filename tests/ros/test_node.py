@@ -42,8 +42,9 @@ def test_scans_at_10_hz_come_back_labelled_in_order(start: Any, peer: Peer, chec
     total, latency, cyclic = (
         peer.times(n) for n in ("processing_time/total_ms", "pipeline_latency_ms", "cyclic_time_ms")
     )
-    publisher = peer.publisher()
+    publisher = peer.publisher(reliable=True)  # what the transport loses is not the subject
     wait_for(lambda: peer.status("lifecycle")[1] == "active", 90, "active node")
+    wait_for(lambda: peer.status("input")[2].get("reliability") == "reliable", 20, "reliable subscription")
     wait_for(lambda: publisher.get_subscription_count() > 0, 20, "subscription")
     time.sleep(0.5)
     sent = clouds(25)
