@@ -7,7 +7,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -21,42 +21,12 @@ from kd_seg.core.errors import CheckpointError, KdSegError
 from kd_seg.core.files import write_bytes
 from kd_seg.networks import Encoding, build_network
 from kd_seg.scans import Points
+from kd_seg.scans.lidar import INTENSITY_MAX, IntensityRange, Sensor
 from kd_seg.voxels import feature_width, grid_from_json
 
 FORMAT = 1
 READABLE = (1, 1)
 METADATA_KEY = "kd_seg"
-
-IntensityRange = Literal["unit", "byte", "uint16"]
-INTENSITY_MAX: dict[str, float] = {"unit": 1.0, "byte": 255.0, "uint16": 65535.0}
-"""Largest intensity of each range."""
-
-
-@dataclass(frozen=True)
-class Sensor:
-    """The LiDAR whose scans a network was trained on.
-
-    Attributes:
-        intensity_range: of its data before any normalisation: unit 0-1, byte 0-255, uint16 0-65535.
-        sensor_height_m: above the ground.
-        range_m: farthest return. fov_up_deg, fov_down_deg: vertical field of view.
-    """
-
-    intensity_range: IntensityRange = "unit"
-    sensor_height_m: float = 1.73
-    range_m: float = 80.8
-    fov_up_deg: float = 3.0
-    fov_down_deg: float = -25.0
-
-    def adapt(self, points: Points, given: str) -> Points:
-        """Points [N, 4] with intensities brought from range ``given`` to this sensor's, clipped to it.
-
-        The argument is not changed.
-        """
-        largest = INTENSITY_MAX[self.intensity_range]
-        adapted = points.copy()
-        np.clip(points[:, 3] * np.float32(largest / INTENSITY_MAX[given]), 0.0, largest, out=adapted[:, 3])
-        return adapted
 
 
 @dataclass(frozen=True)
@@ -68,6 +38,8 @@ class Spec:
         classes, encoding, sensor: see there.
         training: config digest, data, objectives with their teachers, metrics, kd_seg version.
         licence: of the weights.
+        input_intensity: range of the intensities that the network was trained on; None = the sensor's. Training gives
+            it "unit"; kd_seg 0.1.0 trained on intensities as the files had them, and so were imported networks.
     """
 
     network: str
@@ -77,6 +49,17 @@ class Spec:
     sensor: Sensor = field(default_factory=Sensor)
     training: dict[str, Any] = field(default_factory=dict)
     licence: str = "unspecified"
+    input_intensity: IntensityRange | None = None
+
+    @property
+    def largest_intensity(self) -> float:
+        """What the network takes for the brightest return, which is 1 everywhere else."""
+        return INTENSITY_MAX[self.input_intensity or self.sensor.intensity_range]
+
+    def as_trained(self, points: Points) -> Points:
+        """Points [N, 4] with intensities 0-1 as the network takes them: the same, unless it was trained on others."""
+        largest = self.largest_intensity
+        return points if largest == 1.0 else points * np.array([1.0, 1.0, 1.0, largest], np.float32)
 
     def build(self, features: int) -> nn.Module:
         """A network as described, with fresh weights."""
@@ -84,7 +67,9 @@ class Spec:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for the file's metadata."""
+        known = {} if self.input_intensity is None else {"input_intensity": self.input_intensity}
         return {
+            **known,
             "format": FORMAT,
             "kd_seg": kd_seg.__version__,
             "network": {"name": self.network, "size": self.size},
@@ -173,6 +158,7 @@ def read_spec(path: str | Path) -> Spec:
             sensor=sensor,
             training=metadata["training"],
             licence=metadata["licence"],
+            input_intensity=metadata.get("input_intensity"),
         )
     except KdSegError:
         raise
@@ -227,6 +213,15 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
             return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError) as error:
         raise _unreadable(path, error) from None
+
+
+def check_input(path: str | Path, spec: Spec) -> None:
+    """CheckpointError where a network does not take intensities 0-1, as it would be given in training."""
+    if spec.largest_intensity != 1.0:
+        raise CheckpointError(
+            f"{path} was trained on intensities of 0 to {spec.largest_intensity:.0f}, as the files had them; training "
+            "now reads all intensities as 0-1, so train it anew with kd-seg train CONFIG --overwrite."
+        )
 
 
 def initialise(network: nn.Module, path: str | Path) -> list[str]:

@@ -52,9 +52,9 @@ class Teacher:
 
     def prepared(self, scan: Scan) -> Points:
         """Points [N, 4] as the network takes them."""
-        points = scan.points
+        points = scan.file_points  # prepared as a live cloud is, intensities included
         cloud = Decoded(points[:, :3], np.ascontiguousarray(points[:, 3]), 1, len(points), None)
-        return prepare(cloud, self.sensor, self.segmenter.sensor)
+        return prepare(cloud, self.sensor)
 
     def _moved(self, other: Scan, scan: Scan) -> Points:
         assert other.pose is not None

@@ -43,6 +43,12 @@ def command(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="How .bin files lie: input.columns=5, input.dtype=float64.")
     ] = None,
+    intensity_range: Annotated[
+        Literal["unit", "byte", "uint16"] | None,
+        typer.Option(
+            help="Of the data's .bin files: 0-1, 0-255, 0-65535; default: as the run read its own, else unit."
+        ),
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Score predictions with SemanticKITTI's official metrics, on every point.
@@ -56,7 +62,7 @@ def command(
              kd-seg eval part1.json part2.json
     """
     from kd_seg.evaluation import write_evaluation
-    from kd_seg.evaluation.request import Request, answer, own_record
+    from kd_seg.evaluation.request import EvaluationRequest, evaluate_request, own_record
     from kd_seg.evaluation.table import class_table, distance_table, summary
     from kd_seg.serving.parameters import file_format, read_parameters
     from kd_seg.serving.sources import home
@@ -64,10 +70,11 @@ def command(
     names = tuple(n.strip() for part in sequences for n in part.split(",") if n.strip()) if sequences else None
     whats, root = tuple(home(path) for path in what), home(data) if data is not None else None
     form = file_format(read_parameters(None, set_ or []))
-    request = Request(
-        whats, root, split, names, input_, distances, shard, classes, device, threads, cache, rebuild, form
-    )
-    result = answer(request, tracked, progress)
+    request = EvaluationRequest(
+        whats, root, split, names, input_, distances, shard, classes, device, threads, cache, rebuild, form,
+        intensity_range,
+    )  # fmt: skip
+    result = evaluate_request(request, tracked, progress)
     if result.unknown:
         warn(f"{result.unknown} predicted raw ids are unknown to {result.classes.name}; they count as missed")
     for path in {path for path in (save, own_record(request)) if path is not None}:

@@ -45,11 +45,6 @@ def yaw_of(pose: Matrix) -> float:
     return float(np.arctan2(pose[1, 0], pose[0, 0]))
 
 
-def wrap_angle(angle: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Angles in radians brought into [-pi, pi)."""
-    return (np.asarray(angle, dtype=np.float64) + np.pi) % (2.0 * np.pi) - np.pi
-
-
 def check_rigid(pose: Matrix, where: str, tolerance: float = 1e-3) -> Matrix:
     """Return ``pose`` if its rotation is orthonormal and right-handed within ``tolerance``; raise DataError if not.
 
@@ -70,8 +65,3 @@ def check_rigid(pose: Matrix, where: str, tolerance: float = 1e-3) -> Matrix:
     full = np.eye(4)
     full[:3] = pose[:3]
     return full
-
-
-def lidar_pose(camera_pose: Matrix, tr: Matrix) -> Matrix:
-    """Pose of the LiDAR from a camera-0 pose: ``Tr^-1 P Tr``, LiDAR frame of the scan -> of scan 0."""
-    return invert(tr) @ camera_pose @ tr

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from kd_seg.checkpoint import Sensor
 from kd_seg.core.errors import DataError, UsageError
 from kd_seg.drives.calibration.figures import SensorFigures, measure
 from kd_seg.drives.calibration.parameters_file import Line, parameter_lines, parameter_text, warnings
 from kd_seg.drives.recording import BagRecording, FolderRecording, Frame, Recording
-from kd_seg.scans import is_bag
+from kd_seg.scans import Sensor, is_bag
 from kd_seg.serving.pointcloud2 import DEFAULT_INTENSITY_FIELDS
 
 

@@ -56,7 +56,7 @@ def select(
 
     Args:
         shard: "i/n" with i from 1 to n, or None for all scans.
-        form: how the .bin files lie.
+        form: how the .bin files are read.
 
     Raises:
         UsageError: both or a wrong split, a wrong shard. DataError: a sequence is missing or has no labels.
@@ -80,11 +80,11 @@ LOOKED_AT = 5
 
 
 def intensity_warnings(selection: Selection) -> list[str]:
-    """What is odd about the intensities of a few scans, which are taken as 0 to 1."""
+    """What is odd about the intensities of a few scans, beside the range that they are read with."""
     keys = selection.keys()
     step = max(1, -(-len(keys) // LOOKED_AT))
-    clouds = (selection.data.scan(*key).points for key in keys[::step])
-    return [f"{sentence} (kd-seg eval takes 0 to 1)" for sentence in intensity_faults(clouds, "unit", "the range")]
+    clouds = (selection.data.scan(*key).file_points for key in keys[::step])
+    return intensity_faults(clouds, selection.data.form.intensity_range, "--intensity-range")
 
 
 def evaluate(

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from kd_seg.caches import Work
 from kd_seg.classes import ClassTable
-from kd_seg.core.config import validate
 from kd_seg.core.errors import DataError
 from kd_seg.instances.fusion import Fuser, prepare_fusion
 from kd_seg.instances.settings import FusionSettings
@@ -18,9 +16,8 @@ from kd_seg.scans import Cloud, Scan, SemanticKitti
 from kd_seg.training.setup import cache_folder
 
 
-def fusion_settings(content: dict[str, Any], source: str) -> FusionSettings:
-    """The ``fusion`` section of a run's configuration; nothing is left unfused at random when a teacher is scored."""
-    settings = validate(FusionSettings, content, source)
+def unskipped(settings: FusionSettings) -> FusionSettings:
+    """The settings of a run with nothing left unfused at random, as a teacher is scored."""
     return settings.model_copy(update={"cloud": settings.cloud.model_copy(update={"skip": 0.0})})
 
 

@@ -9,6 +9,7 @@ from kd_seg.evaluation.evaluate import evaluate, select
 from kd_seg.evaluation.predictors import Network
 from kd_seg.serving.segmenter import Segmenter
 from kd_seg.training.config import TrainingConfig
+from kd_seg.training.setup import file_format
 
 
 def score_of(config: TrainingConfig) -> Callable[[Path], float] | None:
@@ -18,7 +19,7 @@ def score_of(config: TrainingConfig) -> Callable[[Path], float] | None:
     """
     if not config.data.select:
         return None
-    scans = select(Path(config.data.root), config.data.select, None)
+    scans = select(Path(config.data.root), config.data.select, None, form=file_format(config.data))
 
     def score(checkpoint: Path) -> float:
         segmenter = Segmenter(checkpoint, device=config.run.device, num_threads=config.run.threads)

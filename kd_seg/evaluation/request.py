@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import logging
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from kd_seg.caches import Work
 from kd_seg.classes import load_classes
-from kd_seg.core.config import read_yaml
 from kd_seg.core.errors import DataError, UsageError
 from kd_seg.core.progress import Progress, Track, silent, untracked
 from kd_seg.core.shard import WHOLE, parse_shard
 from kd_seg.evaluation.evaluate import Selection, evaluate, intensity_warnings, select
 from kd_seg.evaluation.predictors import FusedNetwork, LabelFolder, Network, Predictor
 from kd_seg.evaluation.result import Evaluation, read_evaluation
-from kd_seg.scans import FileFormat
+from kd_seg.scans import FileFormat, IntensityRange
+
+if TYPE_CHECKING:
+    from kd_seg.training import TrainingConfig
 
 What = Literal["checkpoint", "run", "labels", "counts"]
 
@@ -28,7 +30,7 @@ LOG = logging.getLogger("kd_seg.evaluation")
 
 
 @dataclass(frozen=True)
-class Request:
+class EvaluationRequest:
     """What to evaluate on what.
 
     Attributes:
@@ -43,6 +45,7 @@ class Request:
         cache: folder for the instance library of fused clouds; None = the run's own, or the data root's.
         rebuild: delete that library and build it anew.
         form: how the .bin files lie; a run knows its own.
+        intensity_range: of the data's .bin files; None = as the run read its own data, else unit.
     """
 
     what: tuple[Path, ...]
@@ -58,6 +61,7 @@ class Request:
     cache: Path | None = None
     rebuild: bool = False
     form: FileFormat = field(default_factory=FileFormat)
+    intensity_range: IntensityRange | None = None
 
     def command(self) -> str:
         """The ``kd-seg eval`` that asks for the same, as far as it matters for what is prepared on disk."""
@@ -84,7 +88,7 @@ def kind_of(path: Path) -> What:
     )
 
 
-def answer(request: Request, track: Track = untracked, progress: Progress = silent) -> Evaluation:
+def evaluate_request(request: EvaluationRequest, track: Track = untracked, progress: Progress = silent) -> Evaluation:
     """Evaluate as asked; ``track`` shows progress over the scans, ``progress`` over what fused clouds need first.
 
     What is odd about the data is logged as warnings.
@@ -130,41 +134,51 @@ def _sum(paths: tuple[Path, ...]) -> Evaluation:
     return reduce(add, parts)
 
 
-def own_record(request: Request) -> Path | None:
+def own_record(request: EvaluationRequest) -> Path | None:
     """A run's evaluation.json if its own validation scans are scored, plainly and whole; else None."""
     plain = request.data is None and request.split is None and request.sequences is None
     whole = request.input == "own" and request.shard is None and len(request.what) == 1
     if plain and whole and kind_of(request.what[0]) == "run":
-        return request.what[0] / "evaluation.json"
+        from kd_seg.training import RunFolder
+
+        return RunFolder(request.what[0]).evaluation
     return None
 
 
-def _selection(request: Request) -> Selection:
-    what, root, sequences, split = request.what[0], request.data, request.sequences, request.split
-    form = request.form
+def _selection(request: EvaluationRequest) -> Selection:
+    """The scans to score, read as the run read its own where they are its own."""
+    root, sequences, split = request.data, request.sequences, request.split
     if sequences is not None and split is not None:
         raise UsageError("Give either --split or --sequences.")
-    if kind_of(what) == "run":
-        own = _run_section(what, "data")
-        root = root or own.get("root")
+    known = _own_config(request.what[0])
+    form, own_range = request.form, "unit"
+    if known is not None:
+        if root is None:
+            root, own_range = Path(known.data.root), known.data.sensor.intensity_range
         if sequences is None and split is None:
-            sequences = tuple(own.get("valid") or ())
+            sequences = tuple(known.data.valid)
             if not sequences:
-                raise UsageError(f"{what}/config.yaml names no data.valid; name --sequences or --split.")
-        if not request.form.names_layout:
-            form = FileFormat(int(own.get("columns") or 0), str(own.get("dtype") or "auto"))
+                raise UsageError(f"{request.what[0]}/config.yaml names no data.valid; name --sequences or --split.")
+        if not form.names_layout:
+            form = FileFormat(known.data.columns, known.data.dtype)
     if root is None:
         raise UsageError("Name the folder that holds sequences/ with their labels: --data ROOT.")
-    return select(Path(root), list(sequences) if sequences is not None else None, split or "valid", request.shard, form)
+    form = replace(form, intensity_range=request.intensity_range or own_range)
+    names = list(sequences) if sequences is not None else None
+    return select(root, names, split or "valid", request.shard, form)
 
 
-def _run_section(run: Path, name: str) -> dict[str, Any]:
-    config = run / "config.yaml"
-    content = read_yaml(config).get(name, {}) if config.is_file() else {}
-    return content if isinstance(content, dict) else {}
+def _own_config(what: Path) -> TrainingConfig | None:
+    """The configuration of a run folder; None for anything else, and for a folder of checkpoints alone."""
+    if kind_of(what) != "run":
+        return None
+    from kd_seg.training import RunFolder
+
+    run = RunFolder(what)
+    return run.read_config() if run.config.is_file() else None
 
 
-def _predictor(request: Request, selection: Selection, progress: Progress) -> Predictor:
+def _predictor(request: EvaluationRequest, selection: Selection, progress: Progress) -> Predictor:
     what = request.what[0]
     if kind_of(what) == "labels":
         if request.input == "fused":
@@ -177,11 +191,12 @@ def _predictor(request: Request, selection: Selection, progress: Progress) -> Pr
     segmenter = Segmenter(what, device=request.device, num_threads=request.num_threads)
     if request.input == "own":
         return Network(segmenter)
-    from kd_seg.evaluation.fused import fusion_settings, make_fuse
+    from kd_seg.evaluation.fused import make_fuse, unskipped
+    from kd_seg.instances.settings import FusionSettings
 
-    run = kind_of(what) == "run"
-    settings = fusion_settings(_run_section(what, "fusion") if run else {}, f"{what}/config.yaml: fusion")
-    known = _run_section(what, "data").get("cache") if run and request.data is None else None
-    cache = request.cache or (Path(known) if known else None)
+    known = _own_config(what)
+    settings = unskipped(known.fusion if known is not None else FusionSettings())
+    own = known.data.cache if known is not None and request.data is None else None
+    cache = request.cache or (Path(own) if own else None)
     work = Work(request.command(), progress, rebuild=request.rebuild)
     return FusedNetwork(segmenter, make_fuse(selection.data, segmenter.classes, settings, cache, work))

@@ -8,13 +8,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from kd_seg.checkpoint import Sensor, Spec, save_checkpoint, sha256
+from kd_seg.checkpoint import Spec, save_checkpoint, sha256
 from kd_seg.classes import load_classes
 from kd_seg.core.errors import CheckpointError, UsageError
 from kd_seg.importing.families import FAMILIES
 from kd_seg.importing.files import read_state
 from kd_seg.importing.table import Family, State, Variant
 from kd_seg.networks import build_network
+from kd_seg.scans import Sensor
 from kd_seg.voxels import feature_width
 
 WEIGHTS = "non-commercial: inherits from the data, {data} ({terms}); licence of the code: {code}"

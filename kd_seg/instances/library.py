@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,9 @@ LIBRARY = CacheKind("instance library", version=2, block=100)
 
 def library_plan(cache: Path, data: SemanticKitti, classes: ClassTable, settings: LibrarySettings) -> CachePlan:
     """The library of these settings for these scans; other settings live in another folder, so they never mix."""
-    content = {"settings": settings.model_dump(mode="json"), "classes": classes.to_json()}
+    content: dict[str, Any] = {"settings": settings.model_dump(mode="json"), "classes": classes.to_json()}
+    if data.form.intensity_range != "unit":  # kd_seg 0.1.0 kept intensities as the files had them
+        content["intensity_range"] = data.form.intensity_range
     folder = cache / f"instances-{digest({**content, 'format': 1})}"  # named as by 0.1.0, so that a rebuild replaces it
     return CachePlan(folder, LIBRARY, Header("instances", content, fingerprint(data)), data.keys())
 

@@ -89,10 +89,6 @@ class Cloud:
             own=int(np.count_nonzero(rows < self.own)),
         )
 
-    def student(self) -> Cloud:
-        """The student's rows alone."""
-        return self.take(np.arange(self.own)) if self.own < len(self) else self
-
     def with_points(self, points: Points) -> Cloud:
         """The same rows at other places."""
         return replace(self, points=points)

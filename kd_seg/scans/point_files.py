@@ -35,11 +35,13 @@ class FileFormat:
         columns: numbers per point of a .bin file; 0 = 4, unless the file looks like another number.
         dtype: of a .bin file, a key of DTYPES; "auto" = float32, unless the file looks like another type.
         intensity_fields: names of the intensity field of .pcd, .ply and structured .npy files; empty = the usual ones.
+        intensity_range: of the scans of a data root: unit 0-1, byte 0-255 or uint16 0-65535; ``Scan.points`` are 0-1.
     """
 
     columns: int = 0
     dtype: str = "auto"
     intensity_fields: tuple[str, ...] = ()
+    intensity_range: str = "unit"
 
     @property
     def layout(self) -> Layout:

@@ -14,6 +14,7 @@ from kd_seg.core.errors import DataError
 from kd_seg.core.geometry import Matrix
 from kd_seg.scans.arrays import Points, Words
 from kd_seg.scans.content import read_content
+from kd_seg.scans.lidar import to_unit
 from kd_seg.scans.pictures import read_picture
 from kd_seg.scans.point_files import FileFormat, point_count, read_bin
 
@@ -93,6 +94,11 @@ class Scan:
     @cached_property
     def points(self) -> Points:
         """[N, 4] float32: x, y, z in metres in the LiDAR frame, remission 0-1. All rows of the file, NaN rows too."""
+        return to_unit(self.file_points, self.form.intensity_range)
+
+    @cached_property
+    def file_points(self) -> Points:
+        """The same with remission as the file has it."""
         return read_bin(self.points_path, self.form)
 
     @cached_property

@@ -149,7 +149,7 @@ class SemanticKitti:
     def __init__(
         self, root: str | Path, sequences: Sequence[str] | None = None, form: FileFormat = FileFormat()
     ) -> None:
-        self.root = Path(root)
+        self.root, self.form = Path(root), form
         folder = self.root / "sequences"
         if not folder.is_dir():
             raise DataError(f"{self.root} has no sequences/ folder; give the folder that holds sequences/00 and so on.")

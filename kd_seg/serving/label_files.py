@@ -141,7 +141,7 @@ def label_files(
 def _label(segmenter: Segmenter, file: PointFile, settings: SensorSettings) -> tuple[np.ndarray, FrameFigures]:
     points = file.points
     cloud = Decoded(points[:, :3], np.ascontiguousarray(points[:, 3]), 1, len(points), None)
-    prepared = prepare(cloud, settings, segmenter.sensor)
+    prepared = prepare(cloud, settings)
     class_id = segmenter.answer(prepared)[0].spread()[0]
     return class_id, frame_figures(cloud, prepared, class_id)
 

@@ -84,7 +84,7 @@ class Labeller:
             raise CloudRejectedError("inference_error", f"inference failed: {summary(error)}") from error
 
     def _label(self, cloud: Decoded, settings: SensorSettings, started: float) -> Labelled:
-        points = sensor_input.prepare(cloud, settings, self.segmenter.sensor)
+        points = sensor_input.prepare(cloud, settings)
         decoded = time.perf_counter()
         answers, timings = self.segmenter.answer(points)
         segmented = time.perf_counter()

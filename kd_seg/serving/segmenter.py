@@ -86,7 +86,7 @@ class Segmenter:
         self._told: set[str] = set()
 
     def segment(self, points: Any) -> Prediction:
-        """Classes of points [N, 4] (x, y, z in metres in the LiDAR frame, intensity in the checkpoint's range).
+        """Classes of points [N, 4] (x, y, z in metres in the LiDAR frame, intensity 0-1).
 
         A point with a coordinate that is not finite, beyond 1e4 m or outside the grid is invalid; an intensity that is
         not finite counts as 0. Any N, also 0; ``as_points`` tells which arrays are taken.
@@ -112,11 +112,11 @@ class Segmenter:
         sample = points[:: max(1, len(points) // 16_384), 3]
         sample = sample[np.isfinite(sample)]
         if "intensity" not in self._told and len(sample):
-            declared, p99 = self.sensor.intensity_range, float(np.percentile(sample, 99))
-            if fitting_range(p99, declared, len(sample)) is not None:
+            p99 = float(np.percentile(sample, 99))
+            if fitting_range(p99, "unit", len(sample)) is not None:
                 self._told.add("intensity")
                 warnings.warn(
-                    f"intensity reaches {p99:.4g} (99th percentile), the checkpoint takes {declared}; scale it before",
+                    f"intensity reaches {p99:.4g} (99th percentile), the segmenter takes 0 to 1; scale it before",
                     stacklevel=3,
                 )
 
@@ -126,7 +126,7 @@ class Segmenter:
         Also the milliseconds of "voxelize", "inference" and, within the latter, "network" (the forward pass alone).
         """
         started = time.perf_counter()
-        usable = self._usable(points)
+        usable = self.spec.as_trained(self._usable(points))
         encoded = encode(usable, None, self.spec.encoding)
         batch = collate([encoded], self.spec.encoding.grid).to(self.device)
         voxelized = computed = time.perf_counter()
@@ -146,7 +146,7 @@ class Segmenter:
 
     def distribution(self, points: Points) -> Float32:
         """Class probabilities [N, C] of points [N, 4] as for ``segment``; rows of zeros for points without a class."""
-        encoded = encode(self._usable(points), None, self.spec.encoding)
+        encoded = encode(self.spec.as_trained(self._usable(points)), None, self.spec.encoding)
         inverse = encoded.voxels.inverse
         found = np.zeros((len(points), len(self.classes)), np.float32)
         if inverse.size and (inverse >= 0).any():

@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from kd_seg.checkpoint import INTENSITY_MAX, Sensor
 from kd_seg.classes import INVALID
 from kd_seg.core.geometry import Matrix, rigid
 from kd_seg.core.kernels import kernel
-from kd_seg.scans import Points
+from kd_seg.scans import INTENSITY_MAX, Points, Sensor
 from kd_seg.scans.intensity import FEW_POINTS, fitting_range
 from kd_seg.serving.pointcloud2 import Decoded
 
@@ -67,14 +66,13 @@ class SensorSettings:
         return rigid(np.eye(3) if rotation is None else rotation, [0.0, 0.0, self.z_offset_m])
 
 
-def prepare(cloud: Decoded, settings: SensorSettings, sensor: Sensor) -> Points:
-    """Points [N, 4] for ``Segmenter.segment``: intensity in the checkpoint's range, z offset, missing returns as NaN.
+def prepare(cloud: Decoded, settings: SensorSettings) -> Points:
+    """Points [N, 4] for ``Segmenter.segment``: intensity 0-1, z offset, missing returns as NaN.
 
-    The live value v becomes v / live_max * gain * checkpoint_max, clipped to [0, checkpoint_max]; 0 where it is not
-    finite. Points of the own vehicle become NaN like missing returns.
+    The live value v becomes v / live_max * gain, clipped to 0-1; 0 where it is not finite. Points of the own vehicle
+    become NaN like missing returns.
     """
-    largest = INTENSITY_MAX[sensor.intensity_range]
-    factor = largest / INTENSITY_MAX[settings.intensity_range] * settings.intensity_gain
+    factor = settings.intensity_gain / INTENSITY_MAX[settings.intensity_range]
     points = np.empty((len(cloud.xyz), 4), np.float32)
     rotation = settings.levelling()
     xyz = cloud.xyz if rotation is None else cloud.xyz @ rotation.T.astype(np.float32)
@@ -82,7 +80,7 @@ def prepare(cloud: Decoded, settings: SensorSettings, sensor: Sensor) -> Points:
         xyz.reshape(-1),
         cloud.intensity,
         np.float32(factor),
-        np.float32(largest),
+        _LARGEST,
         np.float32(settings.z_offset_m),
         settings.zero_is_invalid,
         points.reshape(-1),
@@ -95,7 +93,7 @@ def prepare(cloud: Decoded, settings: SensorSettings, sensor: Sensor) -> Points:
 
 # Unsigned places with a constant distance from point to point, because Numba looks out for negative ones.
 _ONE, _TWO, _THREE, _FOUR = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
-_NOTHING, _NAN, _INFINITE = np.float32(0.0), np.float32(np.nan), np.float32(np.inf)
+_NOTHING, _LARGEST, _NAN, _INFINITE = np.float32(0.0), np.float32(1.0), np.float32(np.nan), np.float32(np.inf)
 
 
 @kernel

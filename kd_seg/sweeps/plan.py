@@ -143,7 +143,7 @@ class Job:
         return f"{self.row}/{self.seed}"
 
     def result(self, evaluation: str) -> Path:
-        """File that holds the answer of one scoring."""
+        """File that holds the result of one scoring."""
         return RunFolder(self.run).evaluations / f"{evaluation}.json"
 
     @property
@@ -193,7 +193,7 @@ def _job(sweep: Sweep, row: RowSettings, seed: int, needed: Job | None, runs: Pa
         for item in (row.eval or sweep.eval)
     )
     training = read_training_config(config, overrides)
-    made_from = [training.to_plain(), needed.digest if needed is not None else None]
+    made_from = [training.changed(), needed.digest if needed is not None else None]
     return Job(
         row=row.name,
         seed=seed,

@@ -16,7 +16,8 @@ from typing import Any
 
 from kd_seg.core.config import digest
 from kd_seg.core.errors import DataError, KdSegError
-from kd_seg.core.files import put_in_place, write_json, write_text
+from kd_seg.core.files import put_in_place, write_text
+from kd_seg.sweeps.mark import Mark
 from kd_seg.sweeps.plan import Job, Sweep
 from kd_seg.training import RunFolder, read_training_config
 
@@ -44,7 +45,7 @@ class Running:
     """A job under way.
 
     Attributes:
-        steps: commands still to be run, the one in hand first, each with the file for its answer (None: no answer).
+        steps: commands still to be run, the one in hand first, each with the file for its output (None: the log).
     """
 
     job: Job
@@ -140,38 +141,30 @@ class Runner:
 
     def _check_settings(self, job: Job) -> None:
         """A folder made with other settings is refused, or begun anew where that was asked for."""
-        mark = RunFolder(job.run).sweep
-        if not mark.is_file():
-            return
-        if json.loads(mark.read_text(encoding="utf-8")).get("digest") == job.digest:
+        mark = Mark(job)
+        if not mark.exists or mark.fits:
             return
         if not self.overwrite:
             raise DataError(
                 f"{job.run} was made with other settings than {job.key} has now; rename the sweep, remove the folder, "
                 "or add --overwrite."
             )
-        mark.unlink()
-        RunFolder(job.run).state.unlink(missing_ok=True)
-        for evaluation in job.evaluations:
-            job.result(evaluation.name).unlink(missing_ok=True)
+        mark.remove()
 
     def begin(self, job: Job) -> Running:
         """Decide which steps a job still needs, and mark its folder with the settings it is made with."""
         steps: list[tuple[list[str], Path | None]] = []
-        mark = RunFolder(job.run).sweep
-        state = json.loads(mark.read_text(encoding="utf-8")) if mark.is_file() else {}
-        if not state.get("trained"):
-            folder = RunFolder(job.run)
-            if state and folder.state.is_file():
-                steps.append((["train", "--resume", str(job.run)], None))
-            else:
-                steps.append((["train", str(job.config), *job.overrides, "--overwrite"], None))
+        mark = Mark(job)
+        if not mark.trained:
+            resumes = mark.exists and RunFolder(job.run).state.is_file()
+            anew = ["train", str(job.config), *job.overrides, "--overwrite"]
+            steps.append((["train", "--resume", str(job.run)] if resumes else anew, None))
         for evaluation in job.evaluations:
-            if not job.result(evaluation.name).is_file():
-                command = ["eval", str(job.run), "--json", *evaluation.args]
-                steps.append((command, job.result(evaluation.name)))
+            result = job.result(evaluation.name)
+            if not mark.trained or not result.is_file():
+                steps.append((["eval", str(job.run), "--json", *evaluation.args], result))
         job.run.mkdir(parents=True, exist_ok=True)
-        write_json(mark, {"digest": job.digest, "trained": bool(state.get("trained"))})
+        mark.write(mark.trained)
         self.say(f"{job.key}: kd-seg {' '.join(steps[0][0][:3])}")
         return Running(job, steps, started=time.monotonic())
 
@@ -182,22 +175,21 @@ class Runner:
             code = item.process.poll()
             if code is None:
                 return None
-            command, answer = item.steps.pop(0)
+            command, result = item.steps.pop(0)
             item.process = None
             if code != 0:
                 return f"kd-seg {command[0]} ended with {code}: {_last_line(log)}; see {log}"
-            if answer is None:
-                state = {"digest": item.job.digest, "trained": True}
-                write_json(RunFolder(item.job.run).sweep, state)
+            if result is None:
+                Mark(item.job).write(trained=True)
             else:
                 try:
-                    _keep(answer)
+                    _keep(result)
                 except KdSegError as error:
                     return str(error)
         if not item.steps:
             return ""
-        command, answer = item.steps[0]
-        item.process = _start([*PROGRAM, *command], log, answer)
+        command, result = item.steps[0]
+        item.process = _start([*PROGRAM, *command], log, result)
         return None
 
     def _log(self, name: str) -> Path:
@@ -214,32 +206,32 @@ def _made_from(command: str) -> list[Any]:
     return [command, read_training_config(configs[0], [word for word in words if "=" in word]).to_plain()]
 
 
-def _start(command: list[str], log: Path, answer: Path | None) -> subprocess.Popen[bytes]:
-    """Start a single-threaded process in a group of its own; stderr to the log, stdout too or beside ``answer``."""
+def _start(command: list[str], log: Path, result: Path | None) -> subprocess.Popen[bytes]:
+    """Start a single-threaded process in a group of its own; stderr to the log, stdout too or beside ``result``."""
     with log.open("ab") as errors:
-        if answer is None:
+        if result is None:
             return subprocess.Popen(
                 command, stdout=errors, stderr=errors, env={**os.environ, **_SINGLE}, start_new_session=True
             )
-        answer.parent.mkdir(parents=True, exist_ok=True)
-        with _partial(answer).open("wb") as out:
+        result.parent.mkdir(parents=True, exist_ok=True)
+        with _partial(result).open("wb") as out:
             return subprocess.Popen(
                 command, stdout=out, stderr=errors, env={**os.environ, **_SINGLE}, start_new_session=True
             )
 
 
-def _partial(answer: Path) -> Path:
-    return answer.with_name(f".{answer.name}.part")
+def _partial(result: Path) -> Path:
+    return result.with_name(f".{result.name}.part")
 
 
-def _keep(answer: Path) -> None:
-    """Give a complete answer its name; DataError where it is no JSON."""
-    partial = _partial(answer)
+def _keep(result: Path) -> None:
+    """Give a complete result its name; DataError where it is no JSON."""
+    partial = _partial(result)
     try:
         json.loads(partial.read_text(encoding="utf-8"))
     except ValueError:
         raise DataError(f"{partial} is not the JSON that kd-seg eval prints; run the sweep again.") from None
-    put_in_place(partial, answer)
+    put_in_place(partial, result)
 
 
 def _stop(item: Running) -> None:

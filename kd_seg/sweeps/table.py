@@ -1,17 +1,14 @@
-"""The table of a sweep: read from its finished runs, written as Markdown, JSON and a picture."""
+"""The table of a sweep, read from its finished runs, and its Markdown."""
 
 from __future__ import annotations
 
 import json
-import re
-import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from kd_seg.classes import load_classes
 from kd_seg.core.errors import DataError
-from kd_seg.core.files import write_bytes, write_json, write_text
 from kd_seg.sweeps.plan import Job, RowSettings, Sweep
 from kd_seg.sweeps.statistics import Interval, interval, paired
 from kd_seg.training import read_training_config
@@ -84,9 +81,9 @@ def _hard_classes(jobs: list[Job]) -> list[str]:
 def _measures(path: Path, classes: list[str]) -> dict[str, float]:
     """Measures of one scoring in percent; those without a value (class absent) are left out."""
     try:
-        answer = json.loads(path.read_text(encoding="utf-8"))
-        values = {name: answer[key] for key, name in _SUMMARY.items()}
-        values |= {name: answer["iou"].get(name) for name in classes}
+        content = json.loads(path.read_text(encoding="utf-8"))
+        values = {name: content[key] for key, name in _SUMMARY.items()}
+        values |= {name: content["iou"].get(name) for name in classes}
     except (ValueError, KeyError, AttributeError):
         raise DataError(f"{path} is not a result of kd-seg eval --json; remove it and run the sweep again.") from None
     return {name: 100.0 * float(value) for name, value in values.items() if value is not None}
@@ -145,44 +142,3 @@ def _text(cell: Cell) -> str:
         half = f" ± {cell.difference.half:.1f}" if cell.difference.half is not None else ""
         text += f"<br>Δ {cell.difference.mean:+.1f}{half}"
     return text
-
-
-def commands(jobs: list[Job], prepare: list[str]) -> str:
-    """The commands that make the same runs by hand."""
-    lines = [f"kd-seg {command}" for command in prepare]
-    for job in jobs:
-        lines.append(f"OMP_NUM_THREADS=1 kd-seg train {shlex.join([str(job.config), *job.overrides])}")
-        for evaluation in job.evaluations:
-            lines.append(f"kd-seg eval {shlex.join([str(job.run), '--json', *evaluation.args])}")
-    return "\n".join(lines) + "\n"
-
-
-def write_results(table: Table, jobs: list[Job], prepare: list[str], folder: Path, docs: Path | None) -> Path:
-    """Write table.md, table.json, differences.png and commands.txt; with ``docs``, the section of that file too."""
-    from kd_seg.sweeps.picture import draw_differences
-
-    folder.mkdir(parents=True, exist_ok=True)
-    drawn = draw_differences(table, folder / "differences.png")
-    write_json(folder / "table.json", table.to_json())
-    write_text(folder / "commands.txt", commands(jobs, prepare))
-    path = folder / "table.md"
-    write_text(path, markdown(table, "differences.png" if drawn else None))
-    if docs is not None:
-        name = f"pictures/{table.name}.png"
-        if drawn:
-            write_bytes(docs.parent / name, (folder / "differences.png").read_bytes())
-        _write_section(docs, table.name, markdown(table, name if drawn else None))
-    return path
-
-
-def _write_section(docs: Path, name: str, text: str) -> None:
-    """Replace what stands between a document's markers for this sweep, or add a section at its end."""
-    begin, end = f"<!-- sweep:{name} -->", f"<!-- /sweep:{name} -->"
-    content = docs.read_text(encoding="utf-8") if docs.is_file() else "# Results\n"
-    section = f"{begin}\n{text}{end}"
-    if begin in content and end in content:
-        pattern = re.escape(begin) + ".*?" + re.escape(end)
-        content = re.sub(pattern, lambda _: section, content, flags=re.DOTALL)
-    else:
-        content = f"{content.rstrip()}\n\n## {name}\n\n{section}\n"
-    write_text(docs, content)

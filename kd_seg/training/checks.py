@@ -60,7 +60,7 @@ def check_scans(
             f"No labelled point of {names} lies inside the grid, so there is nothing to learn ({data.root}); check the "
             "labels, data.classes and grid."
         )
-    warnings = intensity_faults((scan.points for scan in scans), intensity, "data.sensor.intensity_range")
+    warnings = intensity_faults((scan.file_points for scan in scans), intensity, "data.sensor.intensity_range")
     if points and seen < 0.5 * points:
         warnings.append(
             f"{100 * (1 - seen / points):.0f} % of the points of {names} lie outside the grid; are these metres in the "

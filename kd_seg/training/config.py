@@ -9,23 +9,25 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from kd_seg.checkpoint import IntensityRange
 from kd_seg.core.config import Settings, apply_overrides, find_config, read_yaml, validate
 from kd_seg.core.errors import ConfigError
 from kd_seg.instances.paste import PasteSettings
 from kd_seg.instances.settings import FusionSettings
 from kd_seg.networks import Encoding
 from kd_seg.objectives import OBJECTIVES
+from kd_seg.scans import IntensityRange
 from kd_seg.training.mixing import MixSettings
 from kd_seg.voxels import FEATURE_WIDTHS, CartesianGrid, CylindricalGrid, Grid
 
 Triple = tuple[float, float, float]
 
 
-class SensorSettings(Settings):
+class LidarSettings(Settings):
     """The LiDAR that recorded the data; stored in the checkpoint so that a vehicle can compare."""
 
-    intensity_range: IntensityRange = "unit"
+    intensity_range: IntensityRange = Field(
+        "unit", description="of the data's .bin files: unit 0-1, byte 0-255, uint16 0-65535; they are read as 0-1"
+    )
     sensor_height_m: float = 1.73
     range_m: float = 80.8
     fov_up_deg: float = 3.0
@@ -61,7 +63,7 @@ class DataSettings(Settings):
     dtype: Literal["auto", "float32", "float64", "float32_be", "float64_be"] = Field(
         "auto", description="type of .bin files' numbers; auto = float32, checked against them"
     )
-    sensor: SensorSettings = SensorSettings()
+    sensor: LidarSettings = LidarSettings()
     licence: str = Field("unspecified", description="licence that the weights inherit from the data")
 
     @field_validator("root", "cache")
@@ -215,6 +217,14 @@ class TrainingConfig(Settings):
         """Plain data with every default, as written to ``config.yaml``."""
         content: dict[str, Any] = json.loads(self.model_dump_json(exclude={"objectives"}))
         content["objectives"] = [json.loads(entry.model_dump_json()) for entry in self.objectives]
+        return content
+
+    def changed(self) -> dict[str, Any]:
+        """Plain data without keys that have their default: the same in every release that has these keys."""
+        content: dict[str, Any] = json.loads(self.model_dump_json(exclude={"objectives"}, exclude_defaults=True))
+        own = [json.loads(entry.model_dump_json(exclude_defaults=True)) for entry in self.objectives]
+        kinds = [{"kind": entry.kind} for entry in self.objectives]
+        content["objectives"] = [{**kind, **entry} for kind, entry in zip(kinds, own, strict=True)]
         return content
 
 

@@ -10,10 +10,11 @@ from typing import Any
 from torch import nn
 
 import kd_seg
-from kd_seg.checkpoint import Sensor, Spec, read_spec, resolve, save_checkpoint
+from kd_seg.checkpoint import Spec, check_input, read_spec, resolve, save_checkpoint
 from kd_seg.core.config import digest
 from kd_seg.core.errors import CheckpointError
 from kd_seg.core.files import write_bytes
+from kd_seg.scans import Sensor
 from kd_seg.training.config import TrainingConfig
 from kd_seg.training.progress import RunProgress
 from kd_seg.training.run import RunFolder
@@ -93,14 +94,18 @@ def describe(config: TrainingConfig, parts: Parts, init: dict[str, Any] | None) 
             "kd_seg": kd_seg.__version__,
         },
         licence=config.data.licence,
+        input_intensity="unit",
     )
 
 
 def ancestry(config: TrainingConfig, run: RunFolder, resume: bool) -> dict[str, Any] | None:
     """What ``student.init`` had learned from, teachers included; a resumed run knows it from its own checkpoint."""
     init = config.student.init
+    if resume and run.last.is_file():
+        check_input(run.last, read_spec(run.last))
     if init is None:
         return None
+    check_input(resolve(init), read_spec(resolve(init)))
     if resume and run.last.is_file():  # a kill may come between the first state and the first checkpoint
         return read_spec(run.last).training.get("init")
     return read_spec(resolve(init)).training

@@ -47,8 +47,13 @@ def _labelled_names(settings: DataSettings) -> list[str]:
     return [name for name in SemanticKitti(settings.root).sequences if name not in held]
 
 
+def file_format(settings: DataSettings) -> FileFormat:
+    """How the data's .bin files are read."""
+    return FileFormat(settings.columns, settings.dtype, intensity_range=settings.sensor.intensity_range)
+
+
 def _sequences(settings: DataSettings, names: list[str]) -> SemanticKitti:
-    data = SemanticKitti(settings.root, names, FileFormat(settings.columns, settings.dtype))
+    data = SemanticKitti(settings.root, names, file_format(settings))
     if len(data) == 0:
         raise DataError(f"{settings.root} has no scans in sequences {', '.join(names) or 'at all'}; check data.train.")
     return data

@@ -19,6 +19,7 @@ from kd_seg.scans import (
     Words,
     read_points,
     read_words,
+    to_unit,
 )
 from kd_seg.serving.sources import sequences_of
 
@@ -157,5 +158,5 @@ def segmented(path: Path, shot: Shot, classes: ClassTable, intensity_range: str)
         raise UsageError(
             f"{path} was trained on {segmenter.classes.name}; view it with --classes {segmenter.classes.name}."
         )
-    prediction = segmenter.segment(segmenter.sensor.adapt(shot.points, intensity_range))
+    prediction = segmenter.segment(to_unit(shot.points, intensity_range))
     return classes.class_to_train(prediction.class_id)

@@ -10,10 +10,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from kd_seg.checkpoint import Sensor, Spec, initialise, load_checkpoint, read_spec, save_checkpoint
+from kd_seg.checkpoint import Spec, initialise, load_checkpoint, read_spec, save_checkpoint
 from kd_seg.classes import load_classes
 from kd_seg.core.errors import CheckpointError, KdSegError
 from kd_seg.networks import Encoding, build_network
+from kd_seg.scans import Sensor
 from kd_seg.voxels import CartesianGrid
 
 SPEC = Spec(

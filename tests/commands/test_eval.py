@@ -14,7 +14,7 @@ from evaluation_inputs import write_case
 from kd_seg.classes import load_classes
 from kd_seg.core.errors import UsageError
 from kd_seg.evaluation import LabelFolder, Network, evaluate, select
-from kd_seg.evaluation.request import Request, answer, kind_of, own_record
+from kd_seg.evaluation.request import EvaluationRequest, evaluate_request, kind_of, own_record
 from kd_seg.scans import SemanticKitti
 from kd_seg.serving.segmenter import Segmenter
 
@@ -63,8 +63,8 @@ def test_predictions_written_and_read_back_score_like_the_checkpoint(tmp_path: P
     written = evaluate(folder, selection)
     assert np.array_equal(written.matrix, direct.matrix)
     assert direct.outside == summary["invalid"] > 0
-    request = Request((student,), data, sequences=("00", "01"), device="cpu", num_threads=1)
-    content = answer(request, lambda scans, _: scans).to_json()
+    request = EvaluationRequest((student,), data, sequences=("00", "01"), device="cpu", num_threads=1)
+    content = evaluate_request(request).to_json()
     assert content["miou"] == direct.scores.miou
     assert content["outside_share"] == direct.outside / direct.points
 
@@ -89,19 +89,19 @@ def test_a_run_is_scored_on_its_own_validation_scans(tmp_path: Path, student: Pa
 
 def test_only_the_plain_evaluation_of_a_run_is_kept_in_it(tmp_path: Path, student: Path, data: Path) -> None:
     run = make_run(tmp_path / "run", student, data)
-    assert own_record(Request((run,))) == run / "evaluation.json"
-    assert own_record(Request((run,), sequences=("00",))) is None
-    assert own_record(Request((run,), shard="1/2")) is None
-    assert own_record(Request((student,), data=data)) is None
+    assert own_record(EvaluationRequest((run,))) == run / "evaluation.json"
+    assert own_record(EvaluationRequest((run,), sequences=("00",))) is None
+    assert own_record(EvaluationRequest((run,), shard="1/2")) is None
+    assert own_record(EvaluationRequest((student,), data=data)) is None
 
 
 def test_parts_add_up_through_the_program(tmp_path: Path, student: Path, data: Path) -> None:
     parts = []
     for part in (1, 2):
-        request = Request((student,), data, sequences=("00",), shard=f"{part}/2", num_threads=1, device="cpu")
+        request = EvaluationRequest((student,), data, sequences=("00",), shard=f"{part}/2", num_threads=1, device="cpu")
         parts.append(tmp_path / f"{part}.json")
-        parts[-1].write_text(json.dumps(answer(request, lambda scans, _: scans).to_json()))
-    whole = answer(Request((student,), data, sequences=("00",), num_threads=1, device="cpu"), lambda scans, _: scans)
+        parts[-1].write_text(json.dumps(evaluate_request(request).to_json()))
+    whole = evaluate_request(EvaluationRequest((student,), data, sequences=("00",), num_threads=1, device="cpu"))
     content = kd_seg_json("eval", *parts)
     assert content["counts"]["matrix"] == whole.matrix.tolist()
     assert content["miou"] == whole.scores.miou
@@ -125,9 +125,9 @@ def test_wrong_use_is_one_sentence_and_exit_code_2(student: Path, data: Path) ->
     assert "--data ROOT" in done.stderr
     assert done.stdout == ""
     with pytest.raises(UsageError, match="either --split or --sequences"):
-        answer(Request((student,), data, split="valid", sequences=("00",)), lambda scans, _: scans)
+        evaluate_request(EvaluationRequest((student,), data, split="valid", sequences=("00",)))
     with pytest.raises(UsageError, match="add up"):
-        answer(Request((student, student), data), lambda scans, _: scans)
+        evaluate_request(EvaluationRequest((student, student), data))
 
 
 def test_failures_are_exit_code_1(student: Path, data: Path) -> None:

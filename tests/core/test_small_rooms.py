@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kd_seg.core import errors
 from kd_seg.core.errors import CheckpointError, ConfigError, DataError, KdSegError, MissingDependencyError, UsageError
-from kd_seg.core.geometry import check_rigid, invert, lidar_pose, rigid, rotation_z, transform, wrap_angle, yaw_of
+from kd_seg.core.geometry import check_rigid, invert, rigid, rotation_z, transform, yaw_of
 from kd_seg.core.registry import Registry
 
 ANGLES = st.floats(-10, 10)
@@ -68,20 +68,6 @@ def test_inverse_and_transform(yaw: float, shift: tuple[float, float, float]) ->
     points = np.array([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]])
     np.testing.assert_allclose(transform(invert(pose), transform(pose, points)), points, atol=1e-9)
     assert np.cos(yaw_of(pose) - yaw) == pytest.approx(1.0)
-
-
-@given(st.floats(-1e4, 1e4))
-def test_wrapped_angle_is_the_same_direction(angle: float) -> None:
-    wrapped = float(wrap_angle(angle))
-    assert -np.pi <= wrapped < np.pi
-    assert np.cos(wrapped - angle) == pytest.approx(1.0, abs=1e-9)
-
-
-def test_pose_of_the_lidar() -> None:
-    """A camera that moves 2 m along its optical axis is a LiDAR that moves 2 m along x."""
-    tr = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
-    camera = rigid(np.eye(3), (0.0, 0.0, 2.0))
-    np.testing.assert_allclose(lidar_pose(camera, tr), rigid(np.eye(3), (2.0, 0.0, 0.0)), atol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from console_script import kd_seg_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kd_seg.checkpoint import Sensor
 from kd_seg.core.errors import UsageError
 from kd_seg.drives.calibrate import calibrate, open_recording
 from kd_seg.drives.calibration.figures import count_rings, is_moving, measure, measure_intensity
@@ -20,7 +19,7 @@ from kd_seg.drives.calibration.ground import find_ground, tilt
 from kd_seg.drives.calibration.own_vehicle import find_own_vehicle
 from kd_seg.drives.calibration.parameters_file import parameter_lines, parameter_text, warnings
 from kd_seg.drives.recording import Frame, frame_of
-from kd_seg.scans import Points
+from kd_seg.scans import Points, Sensor
 from kd_seg.serving.parameters import cloud_settings, read_parameters
 from kd_seg.serving.sensor_input import SensorSettings
 

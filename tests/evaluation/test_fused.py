@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +15,11 @@ from typer.testing import CliRunner
 
 from kd_seg.caches import Work
 from kd_seg.classes import load_classes
-from kd_seg.core.errors import ConfigError, DataError, UsageError
+from kd_seg.core.errors import DataError, UsageError
 from kd_seg.evaluation import FusedNetwork, Network, evaluate_scan
-from kd_seg.evaluation.fused import fusion_settings, make_fuse
-from kd_seg.evaluation.request import Request, answer
+from kd_seg.evaluation.fused import make_fuse, unskipped
+from kd_seg.evaluation.request import EvaluationRequest, evaluate_request
+from kd_seg.instances.settings import FusionSettings
 from kd_seg.scans import Cloud, Kind, Scan, SemanticKitti, stack
 from kd_seg.serving.segmenter import Segmenter
 
@@ -87,7 +87,7 @@ def test_rows_that_are_not_finite_stay_in_place_as_0(data: Path, segmenter: Segm
 
 def test_clouds_are_fused_with_earlier_scans_and_always_the_same(data: Path) -> None:
     scans = SemanticKitti(data, ["01"])
-    fuse = make_fuse(scans, load_classes(), fusion_settings({}, "test"), None, Work("kd-seg eval X"))
+    fuse = make_fuse(scans, load_classes(), unskipped(FusionSettings()), None, Work("kd-seg eval X"))
     first, last = fuse(scans[0]), fuse(scans[2])
     assert len(first) == first.own
     assert len(last) > last.own == len(scans[2].points)
@@ -97,41 +97,43 @@ def test_clouds_are_fused_with_earlier_scans_and_always_the_same(data: Path) -> 
 
 
 def test_fused_input_is_scored_by_request(data: Path, segmenter: Segmenter) -> None:
-    request = Request((segmenter.checkpoint_path,), data, sequences=("01",), input="fused", device="cpu", num_threads=1)
-    result = answer(request)
+    request = EvaluationRequest(
+        (segmenter.checkpoint_path,), data, sequences=("01",), input="fused", device="cpu", num_threads=1
+    )
+    result = evaluate_request(request)
     assert result.about["input"] == "fused"
     assert result.points == sum(len(scan.points) for scan in SemanticKitti(data, ["01"]))  # type: ignore[attr-defined]
-    plain = answer(Request(request.what, data, sequences=("01",), device="cpu", num_threads=1))
+    plain = evaluate_request(EvaluationRequest(request.what, data, sequences=("01",), device="cpu", num_threads=1))
     assert not np.array_equal(result.matrix, plain.matrix)
 
 
 def test_a_library_that_does_not_fit_names_the_command_that_rebuilds_it(data: Path, segmenter: Segmenter) -> None:
     from kd_seg.cli.main import app
 
-    request = Request((segmenter.checkpoint_path,), data, sequences=("01",), input="fused", device="cpu", num_threads=1)
-    answer(request)
+    request = EvaluationRequest(
+        (segmenter.checkpoint_path,), data, sequences=("01",), input="fused", device="cpu", num_threads=1
+    )
+    evaluate_request(request)
     (header,) = (data / "kd_seg_cache").glob("instances-*/header.json")
     header.write_text('{"kind": "kd_seg instance library", "format": 1, "data": {}, "settings": {}}')
     with pytest.raises(
         DataError, match="library of format 1, this build reads 2; rebuild it with: kd-seg eval "
     ) as told:
-        answer(request)
+        evaluate_request(request)
     program, *words = shlex.split(str(told.value).partition("rebuild it with: ")[2])
     assert program == "kd-seg"
     assert CliRunner().invoke(app, [*words, "--device", "cpu", "--threads", "1"]).exit_code == 0
     assert json.loads(header.read_text())["version"] == 2
     with pytest.raises(UsageError, match="--rebuild needs --input fused"):
-        answer(replace(request, input="own", rebuild=True))
+        evaluate_request(replace(request, input="own", rebuild=True))
 
 
 def test_what_cannot_be_fused_is_said(data: Path, tmp_path: Path) -> None:
     (tmp_path / "flat").mkdir()
     (tmp_path / "flat" / "000000.label").write_bytes(b"")
     with pytest.raises(UsageError, match="needs a network"):
-        answer(Request((tmp_path / "flat",), data, sequences=("01",), input="fused"))
-    with pytest.raises(ConfigError, match=re.escape("did you mean 'cloud'")):
-        fusion_settings({"clouds": {}}, "config.yaml")
+        evaluate_request(EvaluationRequest((tmp_path / "flat",), data, sequences=("01",), input="fused"))
     for sequence in ("00", "01"):
         (data / "sequences" / sequence / "poses.txt").unlink()
     with pytest.raises(DataError, match="pose"):
-        make_fuse(SemanticKitti(data), load_classes(), fusion_settings({}, "test"), None, Work("kd-seg eval X"))
+        make_fuse(SemanticKitti(data), load_classes(), unskipped(FusionSettings()), None, Work("kd-seg eval X"))

@@ -171,7 +171,7 @@ def test_a_teacher_that_has_faded_does_not_run(world, tmp_path, teacher, monkeyp
         f"objectives.1.teacher={{mode: separate, checkpoint: {teacher}}}",
         "objectives.1.fade=[0.1,0.5]",
     )
-    monkeypatch.setattr(made.objectives[1].teacher, "answer", lambda *_: pytest.fail("the teacher ran"))
+    monkeypatch.setattr(made.objectives[1].teacher, "teacher_output", lambda *_: pytest.fail("the teacher ran"))
     assert terms_of(made, step=1)[0] == {}
     with pytest.raises(pytest.fail.Exception):
         terms_of(made, step=0)
@@ -231,25 +231,26 @@ def test_rows_are_weighed_by_class_and_by_what_fusion_adds(world, tmp_path):
     output = made.student(batch)
     objective = made.objectives[1]
     with torch.no_grad():
-        answer = objective.teacher.answer(fused.teacher, Step(made.student, 1, 2, 0))
+        teacher_output = objective.teacher.output(fused.teacher, Step(made.student, 1, 2, 0))
     pi = correspondence(batch.coordinates, fused.teacher.coordinates)
     taught = (batch.labels > 0) & (fused.teacher.labels[pi] == batch.labels)
     points = [torch.bincount(b.inverse[b.inverse >= 0], minlength=len(b.coordinates)) for b in (fused.teacher, batch)]
     hard = (batch.labels >= 2) & (batch.labels <= 8)
     weight = torch.where(points[0][pi] > points[1], 3.0, 1.0) * torch.where(hard, 2.0, 1.0)
     rows = torch.stack([
-        divergence(output.logits[i : i + 1], answer.logits[pi[i : i + 1]])[0] for i in torch.nonzero(taught).flatten()
+        divergence(output.logits[i : i + 1], teacher_output.logits[pi[i : i + 1]])[0]
+        for i in torch.nonzero(taught).flatten()
     ])  # fmt: skip
     wanted = (rows * weight[taught]).sum() / weight[taught].sum()
     assert (points[0][pi] > points[1])[taught].any()
     settings = objective.settings.model_copy(update={"hard_weight": 2.0, "fused_weight": 3.0})
     objective.settings = settings
-    found = objective._logit(output, answer, objective._rows(batch, fused, answer))
+    found = objective._logit(output, teacher_output, objective._rows(batch, fused, teacher_output))
     assert float(found[0].detach()) == pytest.approx(float(wanted.detach()), rel=1e-4)
     assert found[1] == int(taught.sum())
     objective.row_weights = torch.arange(1.0, 20.0)
     by_class = weight[taught] * batch.labels[taught]
-    found = objective._logit(output, answer, objective._rows(batch, fused, answer))
+    found = objective._logit(output, teacher_output, objective._rows(batch, fused, teacher_output))
     assert float(found[0].detach()) == pytest.approx(
         float(((rows * by_class).sum() / by_class.sum()).detach()), rel=1e-4
     )

@@ -1,4 +1,4 @@
-"""Scans without labels: who learns from them, what is never opened, and what the teacher's answer stands in for."""
+"""Scans without labels: who learns from them, what is never opened, and what the teacher's output stands in for."""
 
 from __future__ import annotations
 
@@ -90,9 +90,9 @@ def test_rows_without_a_label_weigh_as_the_class_that_the_teacher_says(world, tm
     pipeline = replace(made.parts.pipeline, views=views, keys=(("11", 2),))
     batch = Batches(pipeline, seed=0, batch=1, first=0, count=1)[0]
     view = batch.views["fused"]
-    answer = objective.teacher.answer(view.teacher, Step(made.student, 1, 2, 0))
-    rows = objective._rows(batch, view, answer)
-    said = answer.logits[rows.pi].argmax(1)
+    teacher_output = objective.teacher.output(view.teacher, Step(made.student, 1, 2, 0))
+    rows = objective._rows(batch, view, teacher_output)
+    said = teacher_output.logits[rows.pi].argmax(1)
     torch.testing.assert_close(rows.logit_weight, objective.row_weights[said])
     assert torch.equal(rows.spoken, said + 1)
     assert rows.weight.sum() == rows.corrected.sum() == rows.label.sum() == 0

@@ -304,7 +304,7 @@ def test_clouds_stack_with_own_rows_first(root: Path) -> None:
     whole = stack([first, stack([second], [fused])], [])
     assert (len(whole), whole.own) == (10, 8)
     assert whole.kind.tolist() == [Kind.OWN] * 8 + [Kind.FUSED] * 2
-    assert len(whole.student()) == 8
+    assert whole.own == 8
     mask = np.zeros(10, bool)
     mask[[1, 7, 9]] = True
     assert (whole.take(mask).own, len(whole.take(mask))) == (2, 3)

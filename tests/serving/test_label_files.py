@@ -10,9 +10,8 @@ from console_script import kd_seg
 from random_student import write_student
 from tiny_data import tiny_cloud, write_tiny
 
-from kd_seg.checkpoint import Sensor
 from kd_seg.core.errors import UsageError
-from kd_seg.scans import read_words
+from kd_seg.scans import read_words, to_unit
 from kd_seg.serving.label_files import label_files, sensor_of
 from kd_seg.serving.segmenter import Segmenter
 from kd_seg.serving.sensor_input import SensorSettings
@@ -106,11 +105,11 @@ def test_an_empty_file_gives_an_empty_answer(tmp_path: Path, segmenter: Segmente
     assert (tmp_path / "scan.label").read_bytes() == b""
 
 
-def test_the_sensor_scales_and_clips_without_touching_its_argument() -> None:
+def test_intensities_are_scaled_and_clipped_without_touching_the_argument() -> None:
     points = np.array([[1, 2, 3, 0.5], [1, 2, 3, 2.0], [1, 2, 3, -1.0]], dtype=np.float32)
     before = points.copy()
-    assert Sensor("byte").adapt(points, "unit")[:, 3].tolist() == [127.5, 255.0, 0.0]
-    assert Sensor("unit").adapt(points * 255, "byte")[0, 3] == pytest.approx(0.5)
+    assert to_unit(points, "unit")[:, 3].tolist() == [0.5, 1.0, 0.0]
+    assert to_unit(points * 255, "byte")[0, 3] == pytest.approx(0.5)
     assert np.array_equal(points, before)
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from ros_clouds import build, plain, street_points, tiny_checkpoint, vendor_fields
 
-from kd_seg.checkpoint import Sensor
 from kd_seg.core.errors import ConfigError
+from kd_seg.scans import Sensor
 from kd_seg.serving.labeller import Labeller, filter_ids, label_info_json, label_pairs
 from kd_seg.serving.parameters import PARAMETERS, cloud_settings, read_parameters
 from kd_seg.serving.pointcloud2 import Decoder
@@ -22,22 +22,21 @@ def decode(points: np.ndarray) -> Any:
 
 
 @pytest.mark.parametrize(("live", "largest"), [("unit", 1.0), ("byte", 255.0), ("uint16", 65535.0)])
-@pytest.mark.parametrize(("trained", "top"), [("unit", 1.0), ("byte", 255.0), ("uint16", 65535.0)])
-def test_intensity_is_mapped_and_clipped(live: str, largest: float, trained: str, top: float) -> None:
+def test_intensity_is_mapped_to_unit_and_clipped(live: str, largest: float) -> None:
     values = np.array([0.0, 0.5 * largest, largest, 2 * largest, -1.0, np.nan, np.inf, -np.inf])
     points = np.ones((len(values), 4), np.float32)
     points[:, 3] = values
-    prepared = prepare(decode(points), SensorSettings(live), Sensor(trained))  # type: ignore[arg-type]
-    np.testing.assert_allclose(prepared[:, 3], [0.0, 0.5 * top, top, top, 0.0, 0.0, 0.0, 0.0], rtol=1e-6)
+    prepared = prepare(decode(points), SensorSettings(live))
+    np.testing.assert_allclose(prepared[:, 3], [0.0, 0.5, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0], rtol=1e-6)
 
 
 def test_height_offset_and_missing_returns() -> None:
     points = np.array([[0, 0, 0, 9], [0, 0, 1, 9], [-0.0, 0, 0, 9]], np.float32)
     cloud = decode(points)
-    prepared = prepare(cloud, SensorSettings(z_offset_m=0.5), Sensor())
+    prepared = prepare(cloud, SensorSettings(z_offset_m=0.5))
     assert np.isnan(prepared[[0, 2], :3]).all()
     assert prepared[1, 2] == 1.5
-    kept = prepare(cloud, SensorSettings(z_offset_m=0.5, zero_is_invalid=False), Sensor())
+    kept = prepare(cloud, SensorSettings(z_offset_m=0.5, zero_is_invalid=False))
     np.testing.assert_array_equal(kept[:, 2], [0.5, 1.5, 0.5])
     np.testing.assert_array_equal(cloud.xyz, points[:, :3])
 
@@ -112,7 +111,7 @@ def test_figures_of_a_frame() -> None:
     points = street_points(40_000)
     points[:100, 0] = np.nan
     cloud = decode(points)
-    prepared = prepare(cloud, SensorSettings(z_offset_m=0.3), Sensor())
+    prepared = prepare(cloud, SensorSettings(z_offset_m=0.3))
     class_id = np.zeros(len(points), np.uint8)
     class_id[:1000] = 255
     found = frame_figures(cloud, prepared, class_id)
@@ -205,7 +204,7 @@ def test_gain_tilt_and_own_vehicle() -> None:
     tilted = level.copy()
     tilted[:, :3] = level[:, :3] @ rotation  # from the level frame to the sensor's
     tilted[2, :3] = level[2, :3]  # the own vehicle is boxed in the sensor's frame
-    prepared = prepare(decode(tilted), settings, Sensor())
+    prepared = prepare(decode(tilted), settings)
     np.testing.assert_allclose(prepared[[0, 1, 3], :3], level[[0, 1, 3], :3] + [0, 0, 0.3], atol=1e-5)
     assert np.isnan(prepared[2, :3]).all()
     np.testing.assert_allclose(prepared[:, 3], [0.4, 0.8, 1.0, 0.0], atol=1e-6)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import torch
 
-from kd_seg.checkpoint import Sensor, Spec, save_checkpoint
+from kd_seg.checkpoint import Spec, save_checkpoint
 from kd_seg.classes import load_classes
 from kd_seg.networks import Encoding, build_network
+from kd_seg.scans import Sensor
 from kd_seg.voxels import CartesianGrid
 
 

@@ -159,9 +159,10 @@ def tiny_checkpoint(path: Any, intensity_range: str = "unit", seed: int = 0) -> 
     """A randomly initialised nano network with a coarse grid, as a checkpoint file."""
     import torch
 
-    from kd_seg.checkpoint import Sensor, Spec, save_checkpoint
+    from kd_seg.checkpoint import Spec, save_checkpoint
     from kd_seg.classes import load_classes
     from kd_seg.networks import Encoding
+    from kd_seg.scans import Sensor
     from kd_seg.voxels import CartesianGrid, feature_width
 
     torch.manual_seed(seed)

@@ -15,9 +15,10 @@ from PIL import Image
 from kd_seg.sweeps import interval, paired
 from kd_seg.sweeps.picture import draw_differences
 from kd_seg.sweeps.plan import EvaluationSettings, Job, RowSettings, _fill, _text
+from kd_seg.sweeps.results import commands
 from kd_seg.sweeps.slurm import array_script, stages
 from kd_seg.sweeps.statistics import Interval
-from kd_seg.sweeps.table import Cell, Line, Table, commands, markdown
+from kd_seg.sweeps.table import Cell, Line, Table, markdown
 
 scores = st.floats(0.0, 100.0, allow_nan=False)
 

@@ -111,7 +111,7 @@ def test_intervals_against_values_worked_by_hand() -> None:
     assert difference.half == pytest.approx(12.706204736174707 * math.sqrt(0.5) / math.sqrt(2))
 
 
-def answer(job: Job, miou: float, car: float | None) -> None:
+def write_result(job: Job, miou: float, car: float | None) -> None:
     path = job.result("valid")
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {"miou": miou, "miou_present": miou, "miou_hard": None, "iou": {"car": car, "pole": 0.25}}
@@ -122,9 +122,9 @@ def test_table_says_what_is_missing_and_pairs_by_seed(folder: Path) -> None:
     sweep = read_sweep("sweep.yaml")
     jobs = plan(sweep)
     by_key = {job.key: job for job in jobs}
-    answer(by_key["plain/0"], 0.10, 0.5)
-    answer(by_key["plain/1"], 0.30, None)
-    answer(by_key["tuned/1"], 0.35, 0.6)
+    write_result(by_key["plain/0"], 0.10, 0.5)
+    write_result(by_key["plain/1"], 0.30, None)
+    write_result(by_key["tuned/1"], 0.35, 0.6)
     table = collect(sweep, jobs)
     text = markdown(table)
     assert "| **plain** (baseline) | 2 | 20.0 ± 127.1 | 20.0 ± 127.1 | – | 50.0 | 25.0 ± 0.0 |" in text
@@ -146,7 +146,7 @@ def test_table_says_what_is_missing_and_pairs_by_seed(folder: Path) -> None:
     assert "kd-seg train" in (folder / "results" / "small" / "commands.txt").read_text()
 
 
-def test_a_broken_answer_is_refused(folder: Path) -> None:
+def test_a_broken_result_is_refused(folder: Path) -> None:
     sweep = read_sweep("sweep.yaml")
     jobs = plan(sweep)
     path = jobs[0].result("valid")
@@ -242,3 +242,51 @@ def test_a_failing_run_is_named_and_the_others_go_on(folder: Path) -> None:
     assert "2 of 3 runs failed; bad/0: kd-seg train ended with" in done.stderr
     assert "huge" in done.stderr
     assert "| **plain** (baseline) | 1 |" in done.stdout
+
+
+def old_run(job: Job, **changes: object) -> None:
+    """A folder as kd_seg 0.1.0 left it: a digest that no release can compute today, and the resolved configuration."""
+    from kd_seg.training import read_training_config
+
+    content = read_training_config(job.config, list(job.overrides)).to_plain()
+    content["fusion"]["cloud"]["double_own"] = False
+    content["optim"] |= changes
+    job.run.mkdir(parents=True)
+    (job.run / "config.yaml").write_text(yaml.safe_dump(content))
+    (job.run / "sweep.json").write_text(json.dumps({"digest": "of 0.1.0", "trained": True}))
+    write_result(job, 0.1, 0.2)
+
+
+def test_finished_runs_of_the_first_release_stay_finished(folder: Path) -> None:
+    jobs = plan(read_sweep("sweep.yaml"))
+    old_run(jobs[0])
+    said: list[str] = []
+    assert Runner(Path("results"), 1, said.append).run([jobs[0]], jobs) == {}
+    assert said == ["1 runs, 1 of them finished; 1 side by side"]
+
+
+def test_a_run_of_the_first_release_with_other_settings_is_refused(folder: Path) -> None:
+    jobs = plan(read_sweep("sweep.yaml"))
+    old_run(jobs[0], lr=0.5)
+    with pytest.raises(DataError, match=r"plain/seed_0 was made with other settings"):
+        Runner(Path("results"), 1, lambda _: None).run([jobs[0]], jobs)
+
+
+def test_a_digest_is_of_what_differs_from_the_defaults(folder: Path) -> None:
+    """So that a key which a later release adds leaves finished runs finished."""
+    from kd_seg.training import read_training_config
+
+    job = plan(read_sweep("sweep.yaml"))[0]
+    changed = read_training_config(job.config, list(job.overrides)).changed()
+    assert changed["run"]["steps"] == 3
+    assert "optim" not in changed
+    assert changed["objectives"] == [{"kind": "supervised"}]
+    tuned = read_training_config(job.config, [*job.overrides, "objectives=[{kind: supervised, lovasz: 0.5}]"])
+    assert tuned.changed()["objectives"] == [{"kind": "supervised", "lovasz": 0.5}]
+
+
+def test_a_run_that_is_trained_anew_is_scored_anew(folder: Path) -> None:
+    job = plan(read_sweep("sweep.yaml"))[0]
+    write_result(job, 0.1, 0.2)
+    commands = [command[0] for command, _ in Runner(Path("results"), 1, lambda _: None).begin(job).steps]
+    assert commands == ["train", "eval"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kd_seg.checkpoint import Sensor
 from kd_seg.drives.calibration.figures import SensorFigures
+from kd_seg.scans import Sensor
 
 SMALL_TILT_DEG = 2.0
 """Roads are banked by one to two degrees: a smaller tilt may be the road's, not the sensor's."""

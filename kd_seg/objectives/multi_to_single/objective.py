@@ -31,7 +31,7 @@ class Rows:
         pi: [V] the teacher's row of each. label: [V] train ids, 0 where a row teaches nothing.
         weight: [V] of the row. logit_weight: [V] of its logits; they teach on corrected and unlabelled rows too.
         corrected: [V] train ids where the teacher is wrong and its logits are corrected, else 0.
-        spoken: [V] train ids of rows whose logits teach (the teacher's answer where there is no label), else 0.
+        spoken: [V] train ids of rows whose logits teach (the teacher's class where there is no label), else 0.
         dropped: labelled rows that were left out. labelled: of how many.
     """
 
@@ -98,17 +98,19 @@ class MultiToSingle(Objective):
         # Where the student ran under autocast the teacher does; features tell, as a float32 bias may widen the logits.
         half = output.levels["penultimate"].features.dtype == torch.float16
         with torch.autocast(output.logits.device.type, torch.float16, enabled=half):
-            answer = self.teacher.answer(view.teacher, step)
-        rows = self._rows(batch, view, answer)
-        terms = self._teacher_terms(batch, view, answer, rows)
+            teacher_output = self.teacher.output(view.teacher, step)
+        rows = self._rows(batch, view, teacher_output)
+        terms = self._teacher_terms(batch, view, teacher_output, rows)
         if self.settings.logit.weight > 0:
-            terms["kd"] = Term.of(self._logit(output, answer, rows), scale * self.settings.logit.weight)
+            terms["kd"] = Term.of(self._logit(output, teacher_output, rows), scale * self.settings.logit.weight)
         if self.settings.jaccard.weight > 0:
-            terms["kd_jaccard"] = Term.of(self._jaccard(output, answer, rows), scale * self.settings.jaccard.weight)
+            terms["kd_jaccard"] = Term.of(
+                self._jaccard(output, teacher_output, rows), scale * self.settings.jaccard.weight
+            )
         if self.settings.feature.weight > 0:
-            terms |= self._features(batch, output, answer, rows, scale)
+            terms |= self._features(batch, output, teacher_output, rows, scale)
         if self.settings.affinity.weight > 0:
-            terms |= self._affinity(view, output, answer, rows, scale)
+            terms |= self._affinity(view, output, teacher_output, rows, scale)
         share = rows.dropped / max(rows.labelled, 1)
         terms["not_taught"] = Term(output.logits.new_tensor(share), 0.0, rows.dropped)
         return terms
@@ -123,16 +125,16 @@ class MultiToSingle(Objective):
 
     # ------------------------------------------------------------------ rows
 
-    def _rows(self, batch: Batch, view: FusedBatch, answer: Output) -> Rows:
+    def _rows(self, batch: Batch, view: FusedBatch, teacher_output: Output) -> Rows:
         """Labelled student rows whose fused voxel has the same label and, with trust, whose teacher is right.
 
-        Where ``unlabelled``, rows without a label too, with the teacher's answer in its place; only their logits teach.
+        Where ``unlabelled``, rows without a label too, with the teacher's class in its place; only their logits teach.
         """
         pi = correspondence(batch.coordinates, view.teacher.coordinates)
         label = batch.labels
         labelled = label > 0
         same = labelled & (view.teacher.labels[pi] == label)
-        predicted = answer.logits.detach()[pi].argmax(dim=1) + 1
+        predicted = teacher_output.logits.detach()[pi].argmax(dim=1) + 1
         taught = same & (predicted == label) if self.settings.trust else same
         spoken = same if self.settings.trust == "corrected" else taught
         dropped = int((labelled & ~spoken).sum())
@@ -153,23 +155,25 @@ class MultiToSingle(Objective):
 
     # ------------------------------------------------------------------ terms
 
-    def _logit(self, output: Output, answer: Output, rows: Rows) -> tuple[Tensor, int]:
-        student, teacher = output.logits, corrected(answer.logits[rows.pi], rows.corrected)
+    def _logit(self, output: Output, teacher_output: Output, rows: Rows) -> tuple[Tensor, int]:
+        student, teacher = output.logits, corrected(teacher_output.logits[rows.pi], rows.corrected)
         if self.settings.logit.form == "released":
             taught = rows.logit_weight > 0
             return released_divergence(student[taught], teacher[taught])
         return divergence(student, teacher, self.settings.logit.temperature, rows.logit_weight)
 
     @staticmethod
-    def _jaccard(output: Output, answer: Output, rows: Rows) -> tuple[Tensor, int]:
-        return jaccard_distance(output.logits, corrected(answer.logits[rows.pi], rows.corrected), rows.spoken)
+    def _jaccard(output: Output, teacher_output: Output, rows: Rows) -> tuple[Tensor, int]:
+        return jaccard_distance(output.logits, corrected(teacher_output.logits[rows.pi], rows.corrected), rows.spoken)
 
-    def _features(self, batch: Batch, output: Output, answer: Output, rows: Rows, scale: float) -> dict[str, Term]:
+    def _features(
+        self, batch: Batch, output: Output, teacher_output: Output, rows: Rows, scale: float
+    ) -> dict[str, Term]:
         settings = self.settings.feature
         weight = settings.weight / len(settings.levels)
         terms = {}
         for name in settings.levels:
-            own, other = output.levels[name], answer.levels[name]
+            own, other = output.levels[name], teacher_output.levels[name]
             pi = correspondence(own.coordinates, other.coordinates)
             head = self.heads[name] if name in self.heads else nn.Identity()
             student, teacher = head(own.features.float()), other.features[pi]
@@ -194,13 +198,15 @@ class MultiToSingle(Objective):
         )
         return total / count.clamp_min(1.0)
 
-    def _affinity(self, view: FusedBatch, output: Output, answer: Output, rows: Rows, scale: float) -> dict[str, Term]:
+    def _affinity(
+        self, view: FusedBatch, output: Output, teacher_output: Output, rows: Rows, scale: float
+    ) -> dict[str, Term]:
         settings = self.settings.affinity
         caps = Caps(settings.per_class, settings.per_instance, settings.instances, settings.rows)
         priority = torch.rand(len(rows.label)).to(rows.label.device)  # drawn on the CPU, the same for any device
         groups = sample_groups(rows.label, view.key, priority, caps)
         student = self._side(output, settings.level)[groups.rows]
-        teacher = self._side(answer, settings.level)[rows.pi[groups.rows]]
+        teacher = self._side(teacher_output, settings.level)[rows.pi[groups.rows]]
         weight = scale * settings.weight
         if settings.form == "class":
             value = class_affinity(student, teacher, groups.label, self.hard, settings.power, settings.diagonal)
@@ -224,7 +230,7 @@ class MultiToSingle(Objective):
             return None
         return self.student_bank[self.student_filled].clone(), self.teacher_bank[self.teacher_filled].clone()
 
-    def _teacher_terms(self, batch: Batch, view: FusedBatch, answer: Output, rows: Rows) -> dict[str, Term]:
+    def _teacher_terms(self, batch: Batch, view: FusedBatch, teacher_output: Output, rows: Rows) -> dict[str, Term]:
         """Supervision of the shared second pass, on all fused voxels or (released) on those that fusion changed."""
         settings = self.settings.teacher
         if settings.mode != "shared" or settings.supervise == "none" or settings.weight == 0:
@@ -234,9 +240,9 @@ class MultiToSingle(Objective):
             label = label.clone()
             label[rows.pi[batch.labels == label[rows.pi]]] = 0
         weights = self.class_weights if settings.supervise == "all" else None
-        terms = {"teacher_ce": Term.of(cross_entropy(answer.logits, label, weights), settings.weight)}
+        terms = {"teacher_ce": Term.of(cross_entropy(teacher_output.logits, label, weights), settings.weight)}
         if settings.lovasz:
-            terms["teacher_lovasz"] = Term.of(lovasz_softmax(answer.logits, label), settings.weight)
+            terms["teacher_lovasz"] = Term.of(lovasz_softmax(teacher_output.logits, label), settings.weight)
         return terms
 
     def _banks(self, settings: MultiToSingleSettings, context: Context, teacher: Teacher) -> None:

@@ -84,7 +84,7 @@ class MultiToSingleSettings(Settings):
     trust: bool | Literal["corrected"] = Field(
         True,
         description="true: rows on which the teacher is wrong teach nothing; corrected: there its logits of the label "
-        "and of its answer are swapped, and features and affinities teach nothing; false: every row teaches",
+        "and of its prediction are swapped, and features and affinities teach nothing; false: every row teaches",
     )
     unlabelled: bool = Field(
         False,

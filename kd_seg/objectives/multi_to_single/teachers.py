@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kd_seg.checkpoint import load_checkpoint, resolve
+from kd_seg.checkpoint import check_input, load_checkpoint, resolve
 from kd_seg.core.errors import ConfigError
 from kd_seg.networks import Batch, Encoding, Output
 from kd_seg.objectives.interface import Context, Step
@@ -25,6 +25,7 @@ class SeparateTeacher:
 
     def __init__(self, checkpoint: str, context: Context) -> None:
         loaded = load_checkpoint(resolve(Path(checkpoint)))
+        check_input(loaded.path, loaded.spec)
         if loaded.spec.encoding.grid != context.encoding.grid:
             raise ConfigError(
                 f"The teacher {loaded.path} was trained on another grid than the student's; their voxels must "
@@ -37,7 +38,7 @@ class SeparateTeacher:
         self.about: dict[str, Any] = {"network": loaded.spec.network, "size": loaded.spec.size, **loaded.spec.training}
         self.network = loaded.network.requires_grad_(False).to(context.device)
 
-    def answer(self, batch: Batch, step: Step) -> Output:
+    def output(self, batch: Batch, step: Step) -> Output:
         """Logits and levels on the fused voxels."""
         with torch.no_grad():
             return self.network(batch)
@@ -57,7 +58,7 @@ class EmaTeacher(nn.Module):
         self.about: dict[str, Any] = {"momentum": momentum}
         self.network = copy.deepcopy(context.student).requires_grad_(False)
 
-    def answer(self, batch: Batch, step: Step) -> Output:
+    def output(self, batch: Batch, step: Step) -> Output:
         """Logits and levels on the fused voxels."""
         self.network.train()
         with torch.no_grad():
@@ -85,7 +86,7 @@ class SharedTeacher(nn.Module):
             for name in STATISTICS:
                 self.register_buffer(f"n{number}_{name}", getattr(norm, name).clone())
 
-    def answer(self, batch: Batch, step: Step) -> Output:
+    def output(self, batch: Batch, step: Step) -> Output:
         """Logits and levels on the fused voxels, of the network in train mode."""
         network = bare(step.student)
         with self._own_statistics(network) if self.separate_norm else contextlib.nullcontext():

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from kd_seg.caches import Work
-from kd_seg.checkpoint import INTENSITY_MAX
 from kd_seg.classes import ClassTable
 from kd_seg.losses.logit import divergence_from
 from kd_seg.networks import Batch, Output
@@ -41,7 +40,7 @@ class PointTeacher(Objective):
         self._view: View
         if settings.mode == "live":
             teacher = FrozenTeacher(settings.checkpoint, context.classes, context.device)
-            scale = INTENSITY_MAX[teacher.spec.sensor.intensity_range]
+            scale = teacher.spec.largest_intensity
             self._teacher = (teacher,)
             self._view = LiveView(self.name, teacher.spec.encoding, scale, settings.sees == "fused")
             self.about = teacher.about()

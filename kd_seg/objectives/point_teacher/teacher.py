@@ -37,7 +37,7 @@ class FrozenTeacher:
 
     def encode(self, points: Points) -> Encoded:
         """Points [N, 4] with intensities 0-1 as the teacher's input."""
-        return encode(self.spec.sensor.adapt(points, "unit"), None, self.spec.encoding)
+        return encode(self.spec.as_trained(points), None, self.spec.encoding)
 
     def collate(self, clouds: list[Encoded]) -> Batch:
         """Several of them as one batch."""

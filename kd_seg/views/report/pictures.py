@@ -16,7 +16,7 @@ from kd_seg.core.errors import KdSegError
 from kd_seg.core.progress import Track
 from kd_seg.evaluation.confusion import TrainIds, confusion
 from kd_seg.evaluation.metrics import scores
-from kd_seg.scans import Scan, SemanticKitti
+from kd_seg.scans import FileFormat, Scan, SemanticKitti
 from kd_seg.serving.segmenter import Segmenter
 from kd_seg.views.colours import Colours, class_colours, error_colours
 from kd_seg.views.raster import Image, birds_eye, camera_overlay
@@ -86,7 +86,7 @@ def make_gallery(runs: list[Run], count: int, track: Track, threads: int = 0) ->
             del segmenters[run.name]
     spent: dict[str, list[float]] = defaultdict(list)
     for segmenter in segmenters.values():
-        segmenter.segment(segmenter.sensor.adapt(scans[0].points, "unit"))  # compiles; not timed
+        segmenter.segment(scans[0].points)  # compiles; not timed
     for scan in track(scans, "drawing"):
         gallery.scenes.append(_scene(scan, segmenters, classes, spent))
     gallery.milliseconds = {name: median(values) for name, values in spent.items()}
@@ -105,7 +105,8 @@ def chosen_scans(run: Run, count: int) -> list[Scan]:
     names = about.get("sequences") or settings.get("valid") or None
     if not names:
         raise KdSegError(f"{run.name} names no validation sequences.")
-    data = SemanticKitti(root, names)
+    form = FileFormat(intensity_range=settings.get("sensor", {}).get("intensity_range", "unit"))
+    data = SemanticKitti(root, names, form)
     scans = [data.scan(*key) for key in data.keys() if data.sequences[key[0]].has_labels]  # noqa: SIM118
     scans = [scan for scan in scans if scan.cameras] or scans
     if not scans:
@@ -122,7 +123,7 @@ def _scene(scan: Scan, segmenters: dict[str, Segmenter], classes: ClassTable, sp
     above, *cameras = _views(scan, class_colours(truth, classes), None, "Truth", share)
     columns = [("Truth", [above, *cameras, *_bare(scan)])]
     for name, segmenter in segmenters.items():
-        answer = segmenter.segment(segmenter.sensor.adapt(scan.points, "unit"))
+        answer = segmenter.segment(scan.points)
         spent[name].append(answer.timings["voxelize"] + answer.timings["inference"])
         predicted = classes.class_to_train(answer.class_id)
         title, result = _result(predicted, truth, classes)

@@ -1,0 +1,59 @@
+"""What a sweep remembers in a run folder: the settings the run is made with, and whether it is trained."""
+
+from __future__ import annotations
+
+import json
+
+from kd_seg.core.errors import KdSegError
+from kd_seg.core.files import write_json
+from kd_seg.sweeps.plan import Job
+from kd_seg.training import RunFolder, read_training_config
+
+VERSION = 2
+"""Digests of version 1 (kd_seg 0.1.0) are over all keys, so that they change with each key a release adds or drops."""
+
+
+class Mark:
+    """``sweep.json`` of a job's run folder."""
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.run = job, RunFolder(job.run)
+        path = self.run.sweep
+        self.content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    @property
+    def exists(self) -> bool:
+        """Whether the sweep has begun the run."""
+        return bool(self.content)
+
+    @property
+    def trained(self) -> bool:
+        """Whether training is at its end."""
+        return bool(self.content.get("trained"))
+
+    @property
+    def fits(self) -> bool:
+        """Whether the run is made with the settings that the job has now."""
+        if self.content.get("digest") == self.job.digest:
+            return True
+        return "version" not in self.content and self._same_settings()
+
+    def _same_settings(self) -> bool:
+        if not self.run.config.is_file():
+            return False
+        try:
+            made_with = self.run.read_config()
+        except KdSegError:
+            return False
+        return made_with == read_training_config(self.job.config, list(self.job.overrides))
+
+    def write(self, trained: bool) -> None:
+        """Note the job's settings, and whether it is trained."""
+        self.content = {"version": VERSION, "digest": self.job.digest, "trained": trained}
+        write_json(self.run.sweep, self.content)
+
+    def remove(self) -> None:
+        """Forget the run: it begins anew, and is scored anew."""
+        for path in (self.run.sweep, self.run.state, *(self.job.result(e.name) for e in self.job.evaluations)):
+            path.unlink(missing_ok=True)
+        self.content = {}
