@@ -40,7 +40,8 @@ class Drive:
 
     def read(self, sequence: str, index: int) -> Distribution:
         """Probabilities [N, C] of a scan."""
-        return np.load(self.path(sequence, index)).astype(np.float32)
+        result: Distribution = np.load(self.path(sequence, index)).astype(np.float32)
+        return result
 
 
 def predict_drive(drive: Drive, teacher: Teacher, progress: Progress) -> None:

@@ -15,7 +15,8 @@ BINS = 512
 
 def score(vote: Vote) -> npt.NDArray[np.float32]:
     """How sure a prediction is [N], 0-1: its probability, halved where the scans that voted all disagree with it."""
-    return vote.distribution.max(axis=1) * (0.5 + 0.5 * vote.agreement)
+    result: npt.NDArray[np.float32] = vote.distribution.max(axis=1) * (0.5 + 0.5 * vote.agreement)
+    return result
 
 
 def range_bins(points: Points, settings: TrustSettings) -> npt.NDArray[np.int64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -75,7 +76,9 @@ def vote(own: Codes, predictions: Sequence[tuple[Codes, Distribution]]) -> Vote:
 
 
 @kernel
-def gather(at: np.ndarray, distribution: np.ndarray, mean: np.ndarray, hits: np.ndarray) -> None:
+def gather(
+    at: npt.NDArray[Any], distribution: npt.NDArray[Any], mean: npt.NDArray[Any], hits: npt.NDArray[Any]
+) -> None:
     """Add the probabilities [N, C] of points to their places; ``at`` [N], -1 = none; rows of zeros are left out."""
     for i in range(len(at)):
         place = at[i]

@@ -36,13 +36,14 @@ class Trajectory:
     def covers(self, times: Times) -> npt.NDArray[np.bool_]:
         """Which times [M] can be told: inside, or up to 0.15 s outside, and not within a gap of more than 1 s."""
         times = np.asarray(times, np.float64)
-        inside = (times >= self.times[0] - SLACK_S) & (times <= self.times[-1] + SLACK_S)
+        inside: npt.NDArray[np.bool_] = (times >= self.times[0] - SLACK_S) & (times <= self.times[-1] + SLACK_S)
         if len(self.times) == 1:
             return inside
         left = self._segments(times)
         short = np.diff(self.times)[left] <= GAP_S
         exact = np.isin(times, self.times)
-        return inside & (short | exact)
+        result: npt.NDArray[np.bool_] = inside & (short | exact)
+        return result
 
     def at(self, times: Times) -> Matrix:
         """Poses [M, 4, 4] at times [M]: rotations on the shortest arc, translations on the straight line.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from kd_seg.evaluation.evaluate import Selection, evaluate_scan, select
 from kd_seg.evaluation.metrics import scores
@@ -115,7 +116,7 @@ def check(checkpoint: Path, root: Path, sequences: list[str] | None, track: Trac
     )
 
 
-def _interval(matrices: np.ndarray, segmenter: Segmenter) -> tuple[float, float]:
+def _interval(matrices: npt.NDArray[np.int64], segmenter: Segmenter) -> tuple[float, float]:
     """Quantiles of the mIoU over the classes that occur, over scans drawn with replacement."""
     rng = np.random.default_rng(0)
     draws = [

@@ -22,7 +22,7 @@ def plain(weight: Tensor) -> Tensor:
 
 
 def _side(cells: int) -> int:
-    side = round(cells ** (1 / 3))
+    side: int = round(cells ** (1 / 3))
     if side**3 != cells:
         raise ValueError(f"{cells} kernel cells are no cube")
     return side

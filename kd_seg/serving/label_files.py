@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from kd_seg.classes import INVALID
 from kd_seg.core.errors import DataError, UsageError
@@ -138,7 +139,9 @@ def label_files(
     return done
 
 
-def _label(segmenter: Segmenter, file: PointFile, settings: SensorSettings) -> tuple[np.ndarray, FrameFigures]:
+def _label(
+    segmenter: Segmenter, file: PointFile, settings: SensorSettings
+) -> tuple[npt.NDArray[np.uint8], FrameFigures]:
     points = file.points
     cloud = Decoded(points[:, :3], np.ascontiguousarray(points[:, 3]), 1, len(points), None)
     prepared = prepare(cloud, settings)

@@ -253,7 +253,8 @@ def made_up_cloud(points: int, seed: int) -> Points:
     upright = rng.random(points) < 0.4
     z = np.where(upright, rng.uniform(-1.7, 2.0, points), -1.73 + rng.normal(0.0, 0.02, points))
     cloud = np.stack([distance * np.cos(azimuth), distance * np.sin(azimuth), z, rng.random(points)], axis=1)
-    return cloud.astype(np.float32)
+    result: Points = cloud.astype(np.float32)
+    return result
 
 
 @kernel

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from kd_seg.core.geometry import rotation_z
 from kd_seg.scans import Cloud, Points
@@ -33,7 +34,7 @@ def augment(cloud: Cloud, settings: AugmentSettings, rng: np.random.Generator) -
     return cloud.with_points(points)
 
 
-def _linear(settings: AugmentSettings, rng: np.random.Generator) -> np.ndarray:
+def _linear(settings: AugmentSettings, rng: np.random.Generator) -> npt.NDArray[np.float64]:
     limit = np.deg2rad(settings.rotation_deg)
     matrix = rotation_z(rng.uniform(-limit, limit))
     flips = rng.integers(0, 2, 2)

@@ -72,7 +72,8 @@ def laser_mix(first: Cloud, second: Cloud, bands: int) -> Cloud:
 def _band(cloud: Cloud, bands: int) -> npt.NDArray[np.int64]:
     xyz = cloud.points[:, :3].astype(np.float64)
     pitch = np.clip(np.degrees(np.arctan2(xyz[:, 2], np.hypot(xyz[:, 0], xyz[:, 1]))), -25.0, 3.0)
-    return np.minimum(((3.0 - pitch) / 28.0 * bands).astype(np.int64), bands - 1)
+    result: npt.NDArray[np.int64] = np.minimum(((3.0 - pitch) / 28.0 * bands).astype(np.int64), bands - 1)
+    return result
 
 
 def polar_mix(first: Cloud, second: Cloud, thing_raw: frozenset[int], rng: np.random.Generator) -> Cloud:

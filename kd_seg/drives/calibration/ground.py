@@ -55,7 +55,8 @@ def lowest(points: Points) -> npt.NDArray[np.float64]:
     order = np.lexsort((near[:, 2], cell))
     starts = np.flatnonzero(np.concatenate([[True], np.diff(cell[order]) > 0]))
     counts = np.diff(np.append(starts, len(order)))
-    return near[order[starts + counts // 10]]
+    result: npt.NDArray[np.float64] = near[order[starts + counts // 10]]
+    return result
 
 
 def fit_plane(

@@ -105,7 +105,8 @@ def rotation_xyz(angles: npt.NDArray[np.float64]) -> Matrix:
     x = np.array([[1.0, 0.0, 0.0], [0.0, cx, -sx], [0.0, sx, cx]])
     y = np.array([[cy, 0.0, sy], [0.0, 1.0, 0.0], [-sy, 0.0, cy]])
     z = np.array([[cz, -sz, 0.0], [sz, cz, 0.0], [0.0, 0.0, 1.0]])
-    return z @ y @ x
+    result: Matrix = z @ y @ x
+    return result
 
 
 def seen_views(scan: Scan, sequence: KittiSequence, settings: ProjectionSettings) -> list[SeenView]:

@@ -6,6 +6,7 @@ A pixel ``j`` covers ``[j, j + 1)`` and has its centre at ``j + 0.5``, so a poin
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -76,7 +77,7 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def take(self, keep: npt.NDArray[np.bool_] | npt.NDArray[np.integer]) -> Pairs:
+    def take(self, keep: npt.NDArray[np.bool_] | npt.NDArray[np.integer[Any]]) -> Pairs:
         """The pairs of a mask [n] or of ascending numbers."""
         return Pairs(self.rows[keep], self.pixels[keep], self.depth[keep])
 

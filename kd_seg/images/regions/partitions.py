@@ -102,7 +102,8 @@ def superpixels(rgb: npt.NDArray[np.uint8], segments: int, compactness: float, s
 
     found = slic(rgb, n_segments=segments, compactness=compactness, sigma=sigma, start_label=0, channel_axis=-1)
     _, compact = np.unique(found, return_inverse=True)
-    return compact.reshape(found.shape).astype(np.int32)
+    result: PartMap = compact.reshape(found.shape).astype(np.int32)
+    return result
 
 
 class SuperpixelSettings(Settings):

@@ -6,6 +6,7 @@ Cell (v, u) of a map [H', W'] has its centre at pixel ``((u + 0.5) W / W', (v + 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +44,7 @@ def at_pixels(pixels: npt.NDArray[np.float32], picture: tuple[int, int], grid: t
 
 
 def _taps(
-    place: npt.NDArray[np.floating], size: int, cells: int
+    place: npt.NDArray[np.floating[Any]], size: int, cells: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """The two nearest cells [n, 2] along one axis and their shares; beyond the outer centres the border cell counts."""
     index = np.clip(np.asarray(place, dtype=np.float64) * cells / size - 0.5, 0.0, cells - 1.0)

@@ -46,7 +46,8 @@ class ClassMap:
     @property
     def mapped(self) -> npt.NDArray[np.bool_]:
         """[C2]: teacher classes that stand for anything."""
-        return self.sets.any(axis=1)
+        result: npt.NDArray[np.bool_] = self.sets.any(axis=1)
+        return result
 
     def likelihoods(self, secondary: float) -> npt.NDArray[np.float32]:
         """[C2, C]: 1 for the usual class of each set, ``secondary`` for the others, 0 outside."""
@@ -59,7 +60,8 @@ class ClassMap:
         """[C2]: teacher classes that may stand for a class with instances."""
         columns = np.zeros(self.sets.shape[1], dtype=bool)
         columns[list(classes.things)] = True
-        return (self.sets & columns).any(axis=1)
+        result: npt.NDArray[np.bool_] = (self.sets & columns).any(axis=1)
+        return result
 
 
 def load_class_map(name: str, classes: ClassTable) -> ClassMap:

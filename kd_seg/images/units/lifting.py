@@ -102,7 +102,8 @@ def _objects(
 def _around(pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Box of whole pixels around places [n, 2]."""
     low, high = np.floor(pixels.min(axis=0)), np.floor(pixels.max(axis=0)) + 1.0
-    return np.concatenate([low, high]).astype(np.float32)
+    result: npt.NDArray[np.float32] = np.concatenate([low, high]).astype(np.float32)
+    return result
 
 
 def _moved(mask: npt.NDArray[np.bool_], box: npt.NDArray[np.float32], frame: Frame, wrong: Wrong) -> Pairs:
@@ -149,7 +150,8 @@ def _distribution(semantic: SemanticMap, under: Pairs, size: tuple[int, int]) ->
     rows = (under.pixels[:, 1] * (table.shape[1] / size[0])).astype(np.int64).clip(0, table.shape[1] - 1)
     columns = (under.pixels[:, 0] * (table.shape[2] / size[1])).astype(np.int64).clip(0, table.shape[2] - 1)
     mean = table[:, rows, columns].astype(np.float32).mean(axis=1)
-    return (mean / max(float(mean.sum()), 1e-6)).astype(np.float16)
+    result: npt.NDArray[np.float16] | None = (mean / max(float(mean.sum()), 1e-6)).astype(np.float16)
+    return result
 
 
 def _split(

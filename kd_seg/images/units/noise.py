@@ -73,7 +73,8 @@ class Noise:
     def angles(self) -> npt.NDArray[np.float64]:
         """Rotation [3] in radians of this view's wrong calibration."""
         axis = self.rng.normal(size=3)
-        return np.deg2rad(self.settings.calibration_deg) * axis / np.linalg.norm(axis)
+        result: npt.NDArray[np.float64] = np.deg2rad(self.settings.calibration_deg) * axis / np.linalg.norm(axis)
+        return result
 
     def draw(self, teacher_class: int, box: npt.NDArray[np.float32]) -> Wrong:
         """What happens to a unit of teacher class ``teacher_class`` with a box [4]."""

@@ -57,7 +57,9 @@ def split_objects(points: Points, settings: ObjectSettings) -> Labels:
 
 
 @kernel
-def _linked(x: np.ndarray, y: np.ndarray, reach: np.ndarray) -> np.ndarray:
+def _linked(
+    x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], reach: npt.NDArray[np.float64]
+) -> npt.NDArray[np.int64]:
     """Representative of each point's cluster; ``x`` rises, so that only a window behind each point is looked at."""
     count = len(x)
     parent = np.arange(count)

@@ -115,4 +115,5 @@ def jitter(image: npt.NDArray[np.uint8], strength: float, rng: np.random.Generat
     value = image.astype(np.float32) * brightness
     value = (value - value.mean()) * contrast + value.mean()
     grey = value.mean(axis=2, keepdims=True)
-    return np.clip(grey + (value - grey) * colour, 0, 255).astype(np.uint8)
+    result: npt.NDArray[np.uint8] = np.clip(grey + (value - grey) * colour, 0, 255).astype(np.uint8)
+    return result

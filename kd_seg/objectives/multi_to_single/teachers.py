@@ -41,7 +41,8 @@ class SeparateTeacher:
     def output(self, batch: Batch, step: Step) -> Output:
         """Logits and levels on the fused voxels."""
         with torch.no_grad():
-            return self.network(batch)
+            result: Output = self.network(batch)
+            return result
 
     def after_step(self, step: Step) -> None:
         """Nothing changes."""
