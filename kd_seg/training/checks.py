@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from kd_seg.classes import ClassTable
 from kd_seg.core.errors import DataError
@@ -69,11 +70,12 @@ def check_scans(
     return warnings
 
 
-def _inside(scan: Scan, encoding: Encoding) -> np.ndarray:
+def _inside(scan: Scan, encoding: Encoding) -> npt.NDArray[np.bool_]:
     """Rows [N] of a scan's file that have a voxel."""
-    return voxelize(np.ascontiguousarray(scan.points[:, :3]), encoding.grid).inverse >= 0
+    inside: npt.NDArray[np.bool_] = voxelize(np.ascontiguousarray(scan.points[:, :3]), encoding.grid).inverse >= 0
+    return inside
 
 
-def _labelled(scan: Scan, inside: np.ndarray, classes: ClassTable) -> bool:
+def _labelled(scan: Scan, inside: npt.NDArray[np.bool_], classes: ClassTable) -> bool:
     words = scan.labels
     return words is not None and bool((classes.to_train(words, scan.name)[inside] > 0).any())
