@@ -141,7 +141,8 @@ class MinkUNet(nn.Module):
         features: point features F.
         classes: logits C.
 
-    Levels: "penultimate", what the head reads, at stride 1.
+    Levels: "penultimate", the last decoder level, at stride 1. A head of three levels is kept as a layer per level, and
+    the classes of the coarser two are interpolated instead of their features, which is the same as it is linear.
     """
 
     def __init__(self, layout: Layout, features: int, classes: int) -> None:
@@ -160,9 +161,10 @@ class MinkUNet(nn.Module):
             Decoder(inputs[i], widths[depth - 1 - i], width, blocks, depth - 1 - i)
             for i, (width, blocks) in enumerate(layout.decoder)
         )
-        read = widths[-1] + inputs[2] + inputs[4] if layout.three else inputs[-1]
-        self.head = nn.Linear(read, classes)
-        self.channels = {"penultimate": read}
+        self.head = nn.Linear(inputs[-1], classes)
+        coarse = (inputs[0], inputs[2]) if layout.three else ()
+        self.coarse_heads = nn.ModuleList(nn.Linear(width, classes, bias=False) for width in coarse)
+        self.channels = {"penultimate": inputs[-1]}
 
     def forward(self, batch: Batch) -> Output:
         """Logits [V, C] of a batch; a batch without voxels gives empty ones."""
@@ -184,10 +186,11 @@ class MinkUNet(nn.Module):
         for decoder, skip in zip(self.decoders, kept[-2::-1], strict=True):
             decoded.append(decoder(decoded[-1], skip))
         features = decoded[-1].features
-        if self.layout.three:
-            coarse = [interpolate(decoded[i], coordinates, stride) for i, stride in ((0, 16), (2, 4))]
-            features = torch.cat([*coarse, features], dim=1)
-        return Output(self.head(features), {"penultimate": Level(features, batch.coordinates, (1, 1, 1))})
+        logits = self.head(features)
+        for head, level, stride in zip(self.coarse_heads, (0, 2), (16, 4), strict=False):
+            coarse = decoded[level].replace_feature(head(decoded[level].features))
+            logits = logits + interpolate(coarse, coordinates, stride)
+        return Output(logits, {"penultimate": Level(features, batch.coordinates, (1, 1, 1))})
 
     def _shape(self, batch: Batch, coordinates: Tensor) -> Shape:
         """Just the occupied cells where borders are cut off, else the grid's, padded so that halving loses none."""

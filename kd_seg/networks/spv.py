@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import leaky_relu, linear
+from torch.nn.functional import leaky_relu
 
 from kd_seg.core.errors import ConfigError
 from kd_seg.networks.batch import Batch, Level, Output
@@ -193,7 +193,8 @@ class SPV(nn.Module):
         self.box = BOXES[size.box]
         self.points = nn.ModuleList([nn.Linear(features + 6, size.width), nn.Linear(size.width, size.width)])
         self.blocks = nn.ModuleList(Block(size.width, number) for number in range(len(size.scales)))
-        self.hidden = nn.Linear(size.width * len(size.scales), HIDDEN)
+        # one layer on the scales side by side, kept as a layer per scale: rows are fewer before they go to the points
+        self.hidden = nn.ModuleList(nn.Linear(size.width, HIDDEN, bias=i == 0) for i in range(len(size.scales)))
         self.head = nn.Linear(HIDDEN, classes)
         self.channels = {"penultimate": HIDDEN}
 
@@ -231,13 +232,12 @@ class SPV(nn.Module):
         here = cells[1]
         rows = self.points[1](torch.relu(self.points[0](self._placed(features, here))))
         rows = pool_rows(rows, here.rows, len(here), "mean")
-        total: Tensor = self.hidden.bias
-        parts = self.hidden.weight.split(self.size.width, dim=1)
-        for block, scale, weight in zip(self.blocks, self.size.scales, parts, strict=True):
+        parts = []
+        for block, hidden, scale in zip(self.blocks, self.hidden, self.size.scales, strict=True):
             point, rows = block(rows, here, cells[scale], batch.batch_size)
             here = cells[scale]
-            total = total + linear(point, weight)[here.rows]
-        return torch.relu(total)
+            parts.append(hidden(point)[here.rows])
+        return torch.relu(torch.stack(parts).sum(dim=0))
 
     def _placed(self, features: Tensor, cells: Partition) -> Tensor:
         """Features [P, F + 6]: the points' own, then x, y, z from the mean of the cell's points and from its corner."""

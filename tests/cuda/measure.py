@@ -20,6 +20,7 @@ from torch import nn
 
 from kd_seg.core.errors import ConfigError
 from kd_seg.networks import Batch, Encoding, build_network, collate, encode
+from kd_seg.networks.spv import BOXES, FEATURES
 from kd_seg.scans import Points
 from kd_seg.voxels import CartesianGrid, CylindricalGrid, feature_width
 
@@ -51,8 +52,10 @@ def encoding_of(network: str) -> Encoding:
     """Grid and features that a network is timed with."""
     if network == "cylinder":
         return Encoding(CylindricalGrid((480, 360, 32), (0.0, -np.pi, -4.0), (50.0, np.pi, 2.0)), ("cylinder9",))
-    if network in {"minkunet", "spv"}:
+    if network == "minkunet":
         return Encoding(CartesianGrid((0.1,) * 3, (-80.0, -80.0, -8.0), (80.0, 80.0, 8.0)), ("xyz", "remission"))
+    if network == "spv":
+        return Encoding(BOXES["semantickitti"], FEATURES)
     return Encoding(CartesianGrid((0.2,) * 3), ("xyz", "remission", "offset"))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-NETWORKS = ("unet:nano", "unet:small", "unet:base", "cylinder:nano", "minkunet:34w32", "spv:64")
+NETWORKS = ("unet:nano", "unet:small", "unet:base", "cylinder:nano", "minkunet:34-w32", "spv:4x64")
 """Networks that are timed; one that this version lacks is left out and said."""
 
 

@@ -29,6 +29,7 @@ from kd_seg.images.projection.cameras import ProjectionSettings, shots
 from kd_seg.images.teachers import Tools, build_teacher, teacher_settings
 from kd_seg.networks import Batch, Encoding, build_network, collate, encode
 from kd_seg.networks.correspondence import find_rows
+from kd_seg.networks.spv import BOXES, FEATURES
 from kd_seg.objectives.shared.image_teacher import load_image_network
 from kd_seg.scans import SemanticKitti
 from kd_seg.serving.segmenter import Segmenter, made_up_cloud
@@ -43,6 +44,7 @@ pytestmark = [
 ]
 
 TURN = CylindricalGrid((48, 64, 16), (0.0, -np.pi, -3.0), (30.0, np.pi, 3.0))
+ROLL = CylindricalGrid((48, 64, 16), (0.0, -3.1415926, -3.0), (30.0, 3.1415926, 3.0), clamp=True)
 SECTOR = CylindricalGrid((48, 64, 16), (0.0, -1.5, -3.0), (30.0, 1.5, 3.0))
 CUBES = CartesianGrid((0.3, 0.3, 0.3), (-20.1, -20.1, -3.0), (20.1, 20.1, 3.0))
 
@@ -51,6 +53,10 @@ NETWORKS: dict[str, tuple[str, str, Encoding]] = {
     "unet small": ("unet", "small", Encoding(CUBES, ("xyz", "remission"))),
     "cylinder over a turn": ("cylinder", "nano", Encoding(TURN, ("cylinder9",))),
     "cylinder over a sector": ("cylinder", "nano", Encoding(SECTOR, ("cylinder9",))),
+    "minkunet": ("minkunet", "18-w16", Encoding(CUBES, ("xyz", "remission"))),
+    "minkunet on three levels": ("minkunet", "34v2-w32", Encoding(CUBES, ("xyz", "remission"))),
+    "spv": ("spv", "4x64", Encoding(BOXES["semantickitti"], FEATURES)),
+    "cylinder3d": ("cylinder3d", "w8", Encoding(ROLL, ("cylinder9",))),
 }
 
 

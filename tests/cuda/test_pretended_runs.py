@@ -37,7 +37,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 # ---------------------------------------------------------------- training
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if "published" in n else []) for n in RUNS])
 def test_a_run_gives_the_same_numbers_there(world: World, tmp_path: Path, name: str) -> None:
     asked = RUNS[name](world, tmp_path)
     prepare(asked, WORK)

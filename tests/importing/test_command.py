@@ -9,11 +9,18 @@ import pytest
 import torch
 from console_script import kd_seg, kd_seg_json
 from published_weights import fixtures, made_state
+from ros_clouds import street
 from tiny_data import write_tiny
 
 from kd_seg.core.errors import CheckpointError, UsageError
 from kd_seg.importing import import_file
 from kd_seg.importing.check import Check, check
+from kd_seg.serving.bag_io import CLOUD, CLOUD_QOS, PLUGINS, BagWriter, cloud_message, make_typestore
+from kd_seg.serving.bags import label_bag
+from kd_seg.serving.labeller import Labeller
+from kd_seg.serving.parameters import CloudSettings
+from kd_seg.serving.pointcloud2 import Field, Packed, to_array
+from kd_seg.serving.segmenter import Segmenter
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +95,23 @@ def test_verdicts() -> None:
     assert judged(accuracy=0.2).verdict == "wrong"
     assert judged(published=None).verdict == "nothing to compare with"
     assert any("training data" in line for line in judged(trained_on=("00",)).lines())
+
+
+def test_a_bag_is_labelled_as_the_node_would(tmp_path: Path) -> None:
+    """A network that tells points of one voxel apart goes through the same code as any other."""
+    import_file(file_of("2dpass", tmp_path)).save(tmp_path / "net.safetensors")
+    segmenter = Segmenter(tmp_path / "net.safetensors", "cpu", num_threads=1)
+    store = make_typestore()
+    writer = BagWriter(tmp_path / "in", PLUGINS["mcap"], store)
+    clouds = [street(400, number, sec=1_700_000_000 + number) for number in range(2)]
+    for number, cloud in enumerate(clouds):
+        fields = tuple(Field(f.name, f.offset, f.datatype, f.count) for f in cloud.fields)
+        packed = Packed(cloud.height, cloud.width, fields, cloud.is_bigendian, cloud.point_step, cloud.row_step,
+                        to_array(bytes(cloud.data)), cloud.is_dense)  # fmt: skip
+        writer.write("/points", CLOUD, CLOUD_QOS, 10**9 * (number + 1), cloud_message(store, cloud.header, packed))
+    writer.close()
+    source = next(path for path in (tmp_path / "in").iterdir() if path.suffix == ".mcap")
+    summary = label_bag(source, tmp_path / "out.mcap", segmenter)
+    assert (summary["received"], summary["published"], summary["points"]) == (2, 2, 800)
+    labelled = Labeller(segmenter).label(clouds[0], CloudSettings().sensor)
+    assert len(labelled.segmentation.data.tobytes()) == 400 * 24

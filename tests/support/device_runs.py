@@ -82,6 +82,42 @@ def _units(measure: str) -> Callable[[World, Path], TrainingConfig]:
     return build
 
 
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "minkunet": {
+        "student": {"network": "minkunet", "size": "6-6 6x1-8x1-10x1-12x1 12x1-10x1-8x1-6x1 three"},
+        "grid": {"voxel_size": 0.5},
+    },
+    "spv": {
+        "student": {"network": "spv", "size": "2-4 8 semantickitti"},
+        "grid": {"voxel_size": 0.1, "lower": [-50, -50, -4], "upper": [50, 50, 2]},
+    },
+    "cylinder3d": {
+        "student": {"network": "cylinder3d", "size": "w4", "features": ["cylinder9"]},
+        "grid": {
+            "kind": "cylindrical", "cells": [48, 36, 16], "lower": [0, -3.1415926, -4], "upper": [50, 3.1415926, 2],
+            "clamp": True,
+        },
+    },
+}  # fmt: skip
+"""Networks of published weights, small, with their pre-processing."""
+
+
+def _published(network: str) -> Callable[[World, Path], TrainingConfig]:
+    """The network as a student, and as a live teacher of another student on another grid."""
+
+    def build(world: World, folder: Path) -> TrainingConfig:
+        asked = training_config(
+            world, folder / "teacher", [{"kind": "supervised"}], run={"steps": 1}, **PUBLISHED[network]
+        )
+        Trainer(asked).fit()
+        entry = {"kind": "point_teacher", "checkpoint": str(folder / "teacher/run"), "mode": "live", "trust": "all"}
+        return training_config(
+            world, folder, [{"kind": "supervised"}, entry], run={"steps": 2, "batch": 2}, **PUBLISHED[network]
+        )
+
+    return build
+
+
 def image_network(world: World, folder: Path) -> TrainingConfig:
     """A teacher of pictures."""
     entry = {"kind": "image_labels", "labels": "projected_3d", "resize": 1.0, "crop": [64, 128]}
@@ -96,6 +132,7 @@ RUNS: dict[str, Callable[[World, Path], TrainingConfig]] = {
     **{f"regions, {preset}": _regions(preset) for preset in ("pointmcd", "slidr", "ppkt", "scalr")},
     **{f"units, {measure}": _units(measure) for measure in ("iou", "probability")},
     "image network": image_network,
+    **{f"published network, {network}": _published(network) for network in PUBLISHED},
 }
 """Runs by name; each builds what it needs and is then prepared."""
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 
-from kd_seg.networks import cylinder, unet
+from kd_seg.networks import cylinder, minkunet, spv, unet
 from kd_seg.sparse import Down, Submanifold, Up, numba_backend
 
 CUDA = torch.device("cuda", 0)
@@ -204,7 +204,7 @@ def pretend_cuda() -> Iterator[PretendCuda]:
             patch.setattr(torch.cuda, name, value)
         for layer in (Submanifold, Down, Up):
             patch.setattr(layer, "forward", _on_the_cpu(mode, layer.forward))
-        for network in (unet, cylinder):
+        for network in (unet, cylinder, minkunet, spv):
             patch.setattr(network, "sparse_tensor", _sparse_tensor(mode, network.sparse_tensor))
         backward = numba_backend._Convolution.backward
         patch.setattr(numba_backend._Convolution, "backward", staticmethod(_unwatched(backward)))

@@ -146,7 +146,7 @@ def read_size(state: State, cut: bool = False) -> str:
             decoder=decoder,
             stem5=first[1] == 5,
             down=halved[0] != halved[-1],
-            three=state["head.weight"].shape[1] != decoder[-1][0],
+            three="coarse_heads.0.weight" in state,
             cut=cut,
         )
     except (KeyError, IndexError) as error:
@@ -187,15 +187,27 @@ def _variant(state: State, title: str, encoding: Encoding, published: dict[str, 
     return semantic_kitti(size, encoding, published.get(size))
 
 
+def _finish(state: State) -> None:
+    """Fold the shortcuts' norms, and split a head of strides 16, 4 and 1 side by side into one per stride."""
+    fold_shortcuts(state)
+    needed = ("head.weight", *(f"{at}.blocks.0.second_norm.bias" for at in ("encoders.3", "decoders.1", "decoders.3")))
+    if missing := [name for name in needed if name not in state]:
+        raise CheckpointError(f"The file has no tensor for {missing[0]}; it was cut off or is another network.")
+    widths = [len(state[name]) for name in needed[1:]]
+    if state["head.weight"].shape[1] == sum(widths):
+        parts = [part.contiguous() for part in state["head.weight"].split(widths, dim=1)]
+        state["coarse_heads.0.weight"], state["coarse_heads.1.weight"], state["head.weight"] = parts
+
+
 def _finish_openpcseg(state: State) -> None:
     need_classes(state, 20, "OpenPCSeg's MinkUNet")
-    fold_shortcuts(state)
     drop_column(state, ("head.weight", "head.bias"), 0)
+    _finish(state)
 
 
 def _finish_pointcept(state: State) -> None:
     change_epsilon(state, 1e-3)
-    fold_shortcuts(state)
+    _finish(state)
 
 
 def _pointcept_variant(state: State) -> Variant:
@@ -215,7 +227,7 @@ def _family(
     rules: tuple[Rule, ...],
     published: dict[str, float],
     ignored: tuple[str, ...] = (),
-    finish: Callable[[State], None] = fold_shortcuts,
+    finish: Callable[[State], None] = _finish,
     cut: bool = False,
 ) -> Family:
     variant = partial(_variant, title=title, encoding=ROUNDED, published=published, cut=cut)

@@ -49,6 +49,16 @@ def _finish(state: State) -> None:
         )
     fold_shortcuts(state)
     drop_column(state, ("head.weight", "head.bias"), 0)
+    _split_by_scale(state)
+
+
+def _split_by_scale(state: State) -> None:
+    """The head's hidden layer on all scales side by side, as a matrix per scale; the bias goes with the first."""
+    if not {"hidden.weight", "hidden.bias", "points.1.bias"} <= state.keys():
+        raise CheckpointError("The file lacks a tensor of the head; it was cut off or is another network.")
+    for number, part in enumerate(state.pop("hidden.weight").split(len(state["points.1.bias"]), dim=1)):
+        state[f"hidden.{number}.weight"] = part.contiguous()
+    state["hidden.0.bias"] = state.pop("hidden.bias")
 
 
 def _variant(state: State) -> Variant:
