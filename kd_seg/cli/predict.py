@@ -58,13 +58,14 @@ def command(
              kd-seg predict drive.mcap --topic /points --out labelled.mcap
     """
     from kd_seg.scans import is_bag
-    from kd_seg.serving.parameters import read_parameters
+    from kd_seg.serving.parameters import FOR_BAGS, FOR_FILES, check_apply, read_parameters
     from kd_seg.serving.sources import expand, home
 
     values = read_parameters(home(params) if params is not None else None, set_ or [])
     found, out = expand(sources), home(out)
 
     bags = [source for source in found if is_bag(source)]
+    check_apply(set_ or [], FOR_BAGS if bags else FOR_FILES, "bags" if bags else "files")
     asked_of_bags = {"--topic": topic, "--storage": storage, "--outputs": outputs, "--copy-all": copy_all or None}
     _check(found, bags, {"--shard": shard, "--overwrite": overwrite or None}, asked_of_bags)
     load = partial(_load, checkpoint, device, threads, values)
@@ -154,7 +155,8 @@ def _label_files(
     )
     waiting = record.waiting(tasks, overwrite, mixes=out.suffix != ".label")
     done = Done(skipped=len(tasks) - len(waiting))
-    label_files(segmenter, tracked(waiting, "labelling"), settings, form, record, done)
+    most = int(values["input.max_points"]) if "input.max_points" in values else None
+    label_files(segmenter, tracked(waiting, "labelling"), settings, form, record, done, most)
     if not tasks:
         raise DataError(f"Shard {shard} of {', '.join(map(str, sources))} holds no scan.")
     return {**done.to_json(), "out": str(out)}

@@ -26,6 +26,16 @@ _SMALLEST, _LARGEST = 1e-10, 1e8
 _ABSURD = 0.01
 """Share of impossible values from which a type is not believed."""
 _BINS = 32
+_MAGIC = {
+    b"\x93NUMPY": "a .npy file",
+    b"# .PCD": "a .pcd file",
+    b"ply\n": "a .ply file",
+    b"ply\r": "a .ply file",
+    b"PK\x03\x04": "a .zip or .npz archive",
+    b"\x1f\x8b": "a file compressed with gzip",
+    b"\x89MCAP": "an .mcap bag",
+}
+"""Kinds of files by their first bytes."""
 _TEXT = frozenset(b"0123456789+-.,;eEnaifNAIF \t\r\n#xyz")
 
 
@@ -64,6 +74,9 @@ def doubt(content: bytes, layout: Layout, judge_columns: bool = True) -> Doubt |
     Args:
         judge_columns: whether the number of columns is in question too, or only the type.
     """
+    kind = next((kind for magic, kind in _MAGIC.items() if content.startswith(magic)), None)
+    if kind is not None:
+        return Doubt(f"it is {kind} under another name; rename it")
     if content and _is_text(content):
         return Doubt("it is text, not binary numbers; save it as .npy, or write float32 with tofile()")
     if len(content) % layout.point_bytes:

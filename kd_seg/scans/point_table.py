@@ -15,7 +15,7 @@ from kd_seg.scans.content import excerpt
 
 Column = npt.NDArray[Any]
 
-INTENSITY_NAMES = ("intensity", "i", "reflectivity", "remission", "reflectance", "signal", "scalar_intensity")
+INTENSITY_NAMES = ("intensity", "i", "reflectivity", "remission", "reflectance", "signal")
 """Names of an intensity column where the user names none, upper or lower case; the first present is taken."""
 
 
@@ -84,7 +84,8 @@ def _find(table: PointTable, name: str) -> str | None:
     """The column of this name, else the first that differs from it in upper and lower case alone."""
     if name in table.columns:
         return name
-    return next((column for column in table.columns if column.casefold() == name.casefold()), None)
+    wanted = (name.casefold(), f"scalar_{name.casefold()}")  # as CloudCompare calls what it knows no name for
+    return next((column for column in table.columns if column.casefold() in wanted), None)
 
 
 def _listed(names: Sequence[str]) -> str:

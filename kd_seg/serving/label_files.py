@@ -108,8 +108,14 @@ def label_files(
     form: FileFormat = FileFormat(),
     record: Record | None = None,
     done: Done | None = None,
+    most: int | None = None,
 ) -> Done:
     """Label every file, one at a time; each .label file is written whole.
+
+    Args:
+        record: of the output folder, None = none is kept.
+        done: what an earlier call did, to add to.
+        most: points that a scan may have (``input.max_points``), None = any number.
 
     Raises DataError where a file is at fault, or where no point of any scan lies in the checkpoint's range (a single
     scan is then not written).
@@ -120,6 +126,8 @@ def label_files(
     for task in tasks:
         plain = form if task.points.suffix.lower() == ".bin" else FileFormat(intensity_fields=form.intensity_fields)
         file = read_point_file(task.points, plain)
+        if most is not None and len(file.points) > most:
+            raise DataError(f"{task.points} holds {len(file.points):,} points, input.max_points is {most:,}.")
         class_id, figures = _label(segmenter, file, settings)
         present += figures.present
         _judge(done, task, file, figures, settings, segmenter)

@@ -238,6 +238,26 @@ def cloud_settings(values: Mapping[str, Any]) -> CloudSettings:
     )
 
 
+FOR_FILES = {
+    "checkpoint", "device", "precision", "num_threads", "input.intensity_fields", "input.intensity_range",
+    "input.z_offset_m", "input.zero_is_invalid", "input.max_points", "input.columns", "input.dtype",
+}  # fmt: skip
+"""Parameters that decide what becomes of a point file."""
+
+FOR_BAGS = (FOR_FILES - {parameter.name for parameter in FILE_PARAMETERS}) | {
+    "input.max_age_s", "input.require_frame_id", "filter.classes", "filter.remove_invalid"
+}  # fmt: skip
+"""Parameters that decide what becomes of a bag's clouds."""
+
+
+def check_apply(overrides: list[str], known: set[str], what: str) -> None:
+    """ConfigError where ``name=value`` names a parameter that cannot matter to ``what``."""
+    for override in overrides:
+        name = override.partition("=")[0].strip()
+        if name in OFFLINE and name not in known:
+            raise ConfigError(f"--set {name} does not apply to {what}; known: {', '.join(sorted(known))}.")
+
+
 def file_format(values: Mapping[str, Any]) -> FileFormat:
     """How .bin files lie, from ``input.columns`` and ``input.dtype`` alone; ConfigError names any other parameter."""
     others = sorted(values.keys() - {parameter.name for parameter in FILE_PARAMETERS})

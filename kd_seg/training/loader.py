@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from kd_seg.classes import ClassTable
+from kd_seg.core.errors import KdSegError
 from kd_seg.networks import Batch, Encoding, collate, encode
 from kd_seg.objectives import Sample, View
 from kd_seg.scans import Cloud, Key, Scan, SemanticKitti
@@ -126,7 +127,22 @@ def stream(batches: Batches, workers: int) -> Iterator[Batch]:
         worker_init_fn=_single_thread if workers else None,
         generator=torch.Generator(),  # else it draws from the global one, and a resumed run would differ
     )
-    return iter(loader)
+    return _sentences(iter(loader))
+
+
+def _sentences(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The batches; an error of a worker without the traceback that torch wraps it in."""
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except KdSegError as error:
+            text = str(error.args[0]) if error.args else ""
+            if "Original Traceback" not in text:
+                raise
+            raise type(error)(text.strip().rpartition(f"{type(error).__name__}: ")[2]) from None
+        yield batch
 
 
 def choose_labelled(keys: list[Key], fraction: float, seed: int) -> frozenset[Key]:

@@ -47,6 +47,9 @@ class CartesianGrid:
             object.__setattr__(self, name, _triple(getattr(self, name), f"grid.{name}"))
         if min(self.voxel_size) <= 0:
             raise ConfigError(f"grid.voxel_size {self.voxel_size} must be positive on every axis.")
+        spans = (h - low for low, h in zip(self.lower, self.upper, strict=True))
+        if not all(math.isfinite(span / size) for span, size in zip(spans, self.voxel_size, strict=True)):
+            raise ConfigError(f"grid.voxel_size {self.voxel_size} is too small for {self.lower} to {self.upper}.")
         _check_range(self.lower, self.upper, self.shape)
 
     @property

@@ -96,6 +96,20 @@ def test_training_on_nothing_is_refused(capsys: pytest.CaptureFixture[str], root
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_scan_without_its_labels_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], root: Path, tmp_path: Path, workers: int
+) -> None:
+    for number in range(1, 8):  # beyond those that are looked at before
+        POINTS.tofile(root / "sequences" / "00" / "velodyne" / f"{number:06d}.bin")
+        np.full(len(POINTS), 40, "<u4").tofile(root / "sequences" / "00" / "labels" / f"{number:06d}.label")
+    (root / "sequences" / "00" / "labels" / "000007.label").unlink()
+    run = [f"data.root={root}", f"run.folder={tmp_path / 'run'}", f"run.workers={workers}", "run.steps=8"]
+    said = refused(capsys, *TRAIN, *run)
+    assert said.count("000007.label cannot be read") == 1
+    assert len(said) < 400
+
+
 def test_intensities_of_another_range_are_told(
     capsys: pytest.CaptureFixture[str], root: Path, student: Path, tmp_path: Path
 ) -> None:

@@ -88,6 +88,8 @@ def test_options_that_do_not_apply(capsys: pytest.CaptureFixture[str], folder: P
         (["--topic", "/a"], "--topic is for bags"), (["--outputs", "filtered"], "--outputs is for bags"),
         (["--copy-all"], "--copy-all is for bags"), (["--shard", "1/2"], "there is only one"),
         (["--set", "input.intensity_fields=[i]"], "input.intensity_fields is for files that name"),
+        (["--set", "input.max_age_s=1"], "input.max_age_s does not apply to files"),
+        (["--set", "qos_depth=1"], "qos_depth does not apply to files"),
     ):  # fmt: skip
         assert said in refused(capsys, "predict", one, "--out", out, *options, code=2)
     for name in ("x.npy", "x.pcd", "x.mcap", "x.txt"):

@@ -85,6 +85,7 @@ def test_files_of_any_size_and_kind_are_sentences(tmp_path: Path) -> None:
         ("learning_rate=1", "did you mean 'optim.lr'"), ("optim.wight_decay=1", "did you mean 'weight_decay'"),
         ("batch=2", "did you mean 'run.batch'"), ("run.batch_size=2", "did you mean 'batch'"),
         ("optim.lr=.inf", "finite"), ("optim.lr=inf", "number"), ("optim.lr=.nan", "finite"),
+        ("grid.voxel_size=1e-320", "is too small"),
         ("grid.voxel_size=-1", "voxel_size"),
         ("grid.voxel_size=0", "voxel_size"), ("grid.upper=[-90,0,0]", "grid"), ("run.batch=2.5", "run.batch"),
     ],

@@ -52,7 +52,8 @@ def test_other_layouts_are_refused_with_the_setting_that_reads_them(
 ) -> None:
     text = fault(tmp_path, rows.tobytes())
     assert hint in text
-    settings_named = dict(part.split("=") for part in text.rstrip(".").split("--set input.")[1:])
+    asked = text.partition(" (for training")[0].split("--set input.")[1:]
+    settings_named = dict(part.strip().split("=") for part in asked)
     form = FileFormat(int(settings_named.get("columns", 0)), settings_named.get("dtype", "auto").strip())
     read = read_points(tmp_path / "a.bin", form)
     np.testing.assert_allclose(read[:, : min(4, rows.shape[1])], rows[:, :4].astype(np.float32), rtol=1e-6)
@@ -75,6 +76,7 @@ def test_four_columns_of_any_scene_are_believed(tmp_path: Path, rows: np.ndarray
 
 
 def test_what_is_no_float_at_all(tmp_path: Path) -> None:
+    assert "it is a .npy file under another name" in fault(tmp_path, npy(POINTS))
     assert "it is text" in fault(tmp_path, b"1.0 2.0 3.0 0.4\n" * 100)
     assert "no possible coordinates; it is damaged or of another kind" in fault(
         tmp_path, (POINTS * 1000).astype("<i4").tobytes()

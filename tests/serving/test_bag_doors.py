@@ -112,5 +112,5 @@ def test_what_is_in_the_way_of_a_bag_stays(capsys: pytest.CaptureFixture[str], t
     for name in ("o.label", "o.bag", "o.npy"):
         assert "a bag is written as" in refused(capsys, "predict", bag, "--out", tmp_path / name, code=2)
     for options, said in ((["--shard", "1/2"], "--shard is for files"), (["--overwrite"], "--overwrite is for files"),
-                          (["--set", "input.columns=5"], "input.columns is for files")):  # fmt: skip
+                          (["--set", "input.columns=5"], "input.columns does not apply to bags")):  # fmt: skip
         assert said in refused(capsys, "predict", bag, "--out", tmp_path / "p.mcap", *options, code=2)
