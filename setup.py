@@ -42,6 +42,8 @@ DRIVES = ["kiss-icp>=1.2"]
 TEACHERS = ["transformers>=5,<6"]
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.7,<10", "mkdocstrings[python]>=1,<2"]
 
+LINUX_X86 = '(platform_system == "Linux" and platform_machine == "x86_64")'
+
 setup(
     name=NAME,
     version=version(),
@@ -53,7 +55,7 @@ setup(
     author_email="kd-seg@example.org",
     maintainer="The kd_seg developers",
     maintainer_email="kd-seg@example.org",
-    python_requires=">=3.10,<3.13",
+    python_requires=">=3.10,<3.14",
     packages=find_packages(include=[NAME, f"{NAME}.*", "ros_nodes", "ros_nodes.*"]),
     package_data={NAME: ["py.typed", "assets/*"], "ros_nodes": ["py.typed"]},
     data_files=[
@@ -63,17 +65,20 @@ setup(
         *shared("configs", ("*.yaml", "*.rviz", "*.xml", "*.json")),
     ],
     zip_safe=False,
-    # NumPy 2 kills the process under spconv-cu120; Python 3.12 has no spconv-cu120; Open3D 0.20 needs a newer glibc.
+    # spconv serves CUDA alone and has wheels for x86-64 Linux up to Python 3.12: elsewhere students run on the CPU, or
+    # on CUDA by torch. Python 3.12 has no spconv-cu120. NumPy 2 kills the process under spconv-cu120, 3.13 has no
+    # older one. Open3D 0.20 needs a newer glibc; 0.19 has no wheel for ARM Linux or Python 3.13.
     install_requires=[
         "setuptools",
-        "numpy>=1.24,<2",
+        'numpy>=1.24,<2; python_version < "3.13"',
+        'numpy>=2.1; python_version >= "3.13"',
         "torch>=2.4",
-        'spconv-cu120==2.3.6; python_version < "3.12"',
-        'spconv-cu121==2.3.8; python_version >= "3.12"',
+        f'spconv-cu120==2.3.6; python_version < "3.12" and {LINUX_X86}',
+        f'spconv-cu121==2.3.8; python_version == "3.12" and {LINUX_X86}',
         "numba>=0.59",
         # Numba imports coverage where it finds one, and dies of the old one that colcon brings on Ubuntu.
         "coverage>=7.6.1",
-        "open3d==0.19.0",
+        f'open3d==0.19.0; python_version < "3.13" and ({LINUX_X86} or platform_system != "Linux")',
         "scipy>=1.11",
         "scikit-image>=0.22",
         "pydantic>=2.7,<3",
@@ -106,6 +111,7 @@ setup(
         "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Image Recognition",
     ],
 )

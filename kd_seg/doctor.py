@@ -54,8 +54,8 @@ def examine() -> Iterator[Check]:
 
 def _python() -> tuple[bool, str]:
     version = ".".join(str(part) for part in sys.version_info[:3])
-    if not (3, 10) <= sys.version_info[:2] <= (3, 12):
-        return False, f"Python {version}; kd_seg needs 3.10, 3.11 or 3.12: make setup PYTHON=python3.11."
+    if not (3, 10) <= sys.version_info[:2] <= (3, 13):
+        return False, f"Python {version}; kd_seg needs 3.10 to 3.13: make setup PYTHON=python3.11."
     return True, f"Python {version}"
 
 
@@ -81,7 +81,13 @@ def _torch() -> tuple[bool, str]:
 
 
 def _convolution_cpu() -> tuple[bool, str]:
-    return _convolution("cpu", _installed("spconv"))
+    import torch
+
+    from kd_seg.sparse import choose, vectors
+
+    backend, reason = choose.explain(torch.device("cpu"))
+    with_what = f"backend {backend}: {reason}"
+    return _convolution("cpu", f"{with_what}; {vectors.ISA}" if backend == "numba" else with_what)
 
 
 def _convolution_cuda() -> tuple[bool, str]:
@@ -89,9 +95,13 @@ def _convolution_cuda() -> tuple[bool, str]:
 
     if not torch.cuda.is_available():
         return True, "no CUDA device: students train and run on the CPU"
-    if _installed("spconv") == "no spconv":
-        return False, "there is a CUDA device but no spconv; run make setup, or pip install spconv-cu120==2.3.6."
-    return _convolution("cuda", f"{torch.cuda.get_device_name()}, {_installed('spconv')}")
+    from kd_seg.sparse import choose
+
+    backend, reason = choose.explain(torch.device("cuda"))
+    with_what = f"{torch.cuda.get_device_name()}, {_installed('spconv')}, backend {backend}: {reason}"
+    if backend == "torch":
+        with_what += "; spconv is several times as fast, where it has a wheel: pip install spconv-cu120==2.3.6"
+    return _convolution("cuda", with_what)
 
 
 def _convolution(device: str, with_what: str) -> tuple[bool, str]:
@@ -127,6 +137,8 @@ def _open3d() -> tuple[bool, str]:
     from kd_seg.core.open3d import SYSTEM_LIBRARIES
     from kd_seg.core.system_libraries import missing_libraries
 
+    if importlib.util.find_spec("open3d") is None:
+        return True, "Open3D is not installed; simulate and .pcd/.ply files need it: pip install open3d==0.19.0"
     ended = _ended("from kd_seg.core.open3d import open3d; open3d().t.geometry.RaycastingScene()")
     if ended is None:
         return True, f"Open3D {version('open3d')} imports and makes a scene to cast rays in"
@@ -169,6 +181,8 @@ def _ros() -> tuple[bool, str]:
 
 
 def _fonts() -> tuple[bool, str]:
+    if importlib.util.find_spec("matplotlib") is None:
+        return True, "matplotlib is not installed; view and report need it: pip install matplotlib"
     from matplotlib import font_manager
 
     try:

@@ -19,6 +19,7 @@ from kd_seg.sparse.vectors import (
     LANES,
     OUTER_ROWS,
     ROWS,
+    TALL,
     fill_rows,
     finish_rows,
     flush_denormals,
@@ -27,6 +28,7 @@ from kd_seg.sparse.vectors import (
     multiply_two,
     outer_one,
     outer_one_row,
+    outer_one_tall,
     outer_two,
     outer_two_row,
     prefetch,
@@ -42,6 +44,7 @@ _AHEAD = 4 * GROUP
 """Pairs between a group in work and the one whose input rows are fetched."""
 _STEP = ROWS
 _OUTER = OUTER_ROWS
+_TALL = TALL
 
 
 class Job(IntEnum):
@@ -221,8 +224,11 @@ def _outer_products(
         channel = 0
         while channel < width:
             many = channel + _OUTER <= width
+            tall = wide == 1 and channel + _TALL <= width
             near, sums = x + 4 * channel, to + channel * line
-            if wide == 2 and many:
+            if tall:
+                outer_one_tall(near, stride, rin, rout, right, line, sums, line, pairs)
+            elif wide == 2 and many:
                 outer_two(near, stride, rin, rout, right, line, sums, line, pairs)
             elif wide == 2:
                 outer_two_row(near, stride, rin, rout, right, line, sums, line, pairs)
@@ -230,7 +236,7 @@ def _outer_products(
                 outer_one(near, stride, rin, rout, right, line, sums, line, pairs)
             else:
                 outer_one_row(near, stride, rin, rout, right, line, sums, line, pairs)
-            channel += _OUTER if many else 1
+            channel += _TALL if tall else _OUTER if many else 1
         block += wide
 
 

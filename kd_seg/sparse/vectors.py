@@ -230,6 +230,9 @@ OUTER_ROWS = {16: 8, 8: 4, 4: 2}[WIDTH]
 """Input channels of a micro-kernel of the gradient of weights."""
 
 outer_one, outer_one_row = _outer(1, OUTER_ROWS), _outer(1, 1)
+outer_one_tall = _outer(1, 2 * OUTER_ROWS) if WIDTH == 16 else outer_one
+"""Twice the rows of ``outer_one`` where there are 32 registers, so that sums do not wait for each other."""
+TALL = 2 * OUTER_ROWS if WIDTH == 16 else OUTER_ROWS
 outer_two = _outer(2, OUTER_ROWS) if 2 in BLOCKS else outer_one
 outer_two_row = _outer(2, 1) if 2 in BLOCKS else outer_one_row
 

@@ -14,6 +14,7 @@ from console_script import kd_seg
 import kd_seg as package
 from kd_seg import doctor
 from kd_seg.core import system_libraries
+from kd_seg.core.environment import Installed
 from kd_seg.core.errors import DataError, MissingDependencyError
 from kd_seg.core.open3d import SYSTEM_LIBRARIES
 from kd_seg.doctor import Check, examine
@@ -53,7 +54,7 @@ def test_numpy_2_beside_an_old_cumm_is_refused(
     monkeypatch: pytest.MonkeyPatch, numpy: str, cumm: str, refused: bool
 ) -> None:
     monkeypatch.setattr(np, "__version__", numpy)
-    monkeypatch.setattr(backend.metadata, "version", lambda name: cumm)
+    monkeypatch.setattr(backend, "installed", lambda family: Installed("cumm-cu120", cumm))
     if not refused:
         backend.check_numpy()
         return
