@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 import pickletools
+import struct
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -42,6 +43,13 @@ METADATA = (
     "pytorch_lightning.utilities.parsing.AttributeDict",
 )
 """Globals of the projects' files that are read as stand-ins."""
+
+
+DAMAGE = (
+    pickle.UnpicklingError, zipfile.BadZipFile, struct.error, RuntimeError, EOFError, OSError, ValueError, TypeError,
+    LookupError, AttributeError, AssertionError, OverflowError, MemoryError,
+)  # fmt: skip
+"""What reading a cut or changed file raises."""
 
 
 class Inert:
@@ -112,7 +120,7 @@ def _pickled(path: Path) -> Any:
     try:
         with torch.serialization.safe_globals(stand_ins):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, KeyError, AssertionError) as error:
+    except DAMAGE as error:
         strange = sorted(set(globals_of(path)) - set(METADATA))
         if strange:
             raise CheckpointError(
@@ -144,7 +152,7 @@ def globals_of(path: Path) -> list[str]:
     try:
         for stream in _pickles(path):
             found.extend(_imports(stream))
-    except (ValueError, OSError, zipfile.BadZipFile, IndexError):
+    except DAMAGE:
         pass  # what was found before the bytes made no sense is what a person needs
     return [name for name in dict.fromkeys(found) if not name.startswith("torch.") and name not in _PLAIN]
 

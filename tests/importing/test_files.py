@@ -160,6 +160,28 @@ def test_cut_off_file(tmp_path: Path) -> None:
         read_state(path)
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_mutated_files_are_read_or_refused(tmp_path: Path, zipped: bool) -> None:
+    torch.save({"state_dict": STATE, "best": np.float64(3)}, tmp_path / "a", _use_new_zipfile_serialization=zipped)
+    content, path = (tmp_path / "a").read_bytes(), tmp_path / "x.pth"
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(400):
+        mutated = bytearray(content)
+        for _ in range(rng.integers(1, 6)):
+            at = int(rng.integers(len(mutated)))
+            if rng.random() < 0.5:
+                mutated[at] = int(rng.integers(256))
+            else:
+                del mutated[at : at + int(rng.integers(1, 30))]
+        path.write_bytes(bytes(mutated))
+        try:
+            read_state(path)
+        except CheckpointError:
+            refused += 1
+    assert refused > 200
+
+
 def test_file_without_tensors_and_missing_file(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "x.pth")
     with pytest.raises(CheckpointError, match="holds no tensors"):

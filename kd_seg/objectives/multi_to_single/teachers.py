@@ -29,7 +29,7 @@ class SeparateTeacher:
         if loaded.spec.encoding.grid != context.encoding.grid:
             raise ConfigError(
                 f"The teacher {loaded.path} was trained on another grid than the student's; their voxels must "
-                "coincide, so give both the same grid section."
+                "coincide, so give both the same grid section; the objective point_teacher takes any grid."
             )
         if loaded.spec.classes.names != context.classes.names:
             raise ConfigError(f"The teacher {loaded.path} knows other classes than data.classes; train one with these.")
