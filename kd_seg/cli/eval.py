@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from kd_seg.cli.console import out, print_json, progress, say, tracked, warn
 from kd_seg.core.failures import naming
 from kd_seg.core.ownership import check_replaceable
+
+if TYPE_CHECKING:
+    from kd_seg.evaluation import Evaluation
 
 
 def command(
@@ -36,10 +39,7 @@ def command(
     cache: Annotated[
         Path | None, typer.Option(help="Folder for what fused clouds need; default in the data root.")
     ] = None,
-    rebuild: Annotated[
-        bool,
-        typer.Option("--rebuild", help="With --input fused: delete the instance library, build it anew."),
-    ] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="With --input fused: make its library anew.")] = False,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="How .bin files lie: input.columns=5, input.dtype=float64.")
     ] = None,
@@ -61,9 +61,7 @@ def command(
 
              kd-seg eval part1.json part2.json
     """
-    from kd_seg.evaluation import write_evaluation
     from kd_seg.evaluation.request import EvaluationRequest, evaluate_request, own_record
-    from kd_seg.evaluation.table import class_table, distance_table, summary
     from kd_seg.serving.parameters import file_format, read_parameters
     from kd_seg.serving.sources import home
 
@@ -77,15 +75,29 @@ def command(
     result = evaluate_request(request, tracked, progress)
     if result.unknown:
         warn(f"{result.unknown} predicted raw ids are unknown to {result.classes.name}; they count as missed")
-    for path in {path for path in (save, own_record(request)) if path is not None}:
-        if path == save:
+    _write(result, save, own_record(request))
+    if json_:
+        print_json(result.to_json())
+    else:
+        _print(result)
+
+
+def _write(result: Evaluation, *paths: Path | None) -> None:
+    """Write the result to the file asked for (the first) and to the run's own record."""
+    from kd_seg.evaluation import write_evaluation
+
+    for path in {path for path in paths if path is not None}:
+        if path == paths[0]:
             check_replaceable(path, '"counts"')
         with naming(path):
             write_evaluation(path, result)
         say(f"written: {path}")
-    if json_:
-        print_json(result.to_json())
-        return
+
+
+def _print(result: Evaluation) -> None:
+    """The tables for a person, on stdout."""
+    from kd_seg.evaluation.table import class_table, distance_table, summary
+
     out.print(class_table(result))
     if result.by_distance is not None:
         out.print(distance_table(result))

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from kd_seg.cli.console import say, tracked
 from kd_seg.core.errors import UsageError
 from kd_seg.core.failures import naming
+
+if TYPE_CHECKING:
+    from kd_seg.classes import ClassTable
+    from kd_seg.views.coloured import ColouredCloud
+    from kd_seg.views.picture import ViewRequest
 
 
 def command(
@@ -18,8 +23,7 @@ def command(
         Path | None, typer.Option(help="Picture to write (.png, .jpg, .svg, .pdf), or coloured points (.ply).")
     ] = None,
     against: Annotated[
-        Path | None,
-        typer.Option(help="Predictions, checkpoint or run (errors are marked), or another scan (side by side)."),
+        Path | None, typer.Option(help="Predictions, checkpoint or run (errors in red), or a scan (side by side).")
     ] = None,
     scan: Annotated[str | None, typer.Option(help="Which scan: 04/000003 of a root, 3 of a sequence or bag.")] = None,
     against_scan: Annotated[str | None, typer.Option(help="Which scan of --against, if that is data too.")] = None,
@@ -30,13 +34,8 @@ def command(
         Literal["unit", "byte", "uint16"] | None,
         typer.Option(help="Intensity range of the points given to a checkpoint; default unit, for bags byte."),
     ] = None,
-    fused: Annotated[
-        bool,
-        typer.Option("--fused", help="Draw its moving hard-class objects, fused with and without registration."),
-    ] = False,
-    window: Annotated[
-        bool, typer.Option("--window", help="Open a window to fly through the points; C changes the colours.")
-    ] = False,
+    fused: Annotated[bool, typer.Option("--fused", help="Moving hard-class objects, without and registered.")] = False,
+    window: Annotated[bool, typer.Option("--window", help="Fly through the points; C changes the colours.")] = False,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="How .bin files lie: input.columns=5, input.dtype=float64.")
     ] = None,
@@ -69,34 +68,35 @@ def command(
         raise UsageError("Name what to write with --out scan.png, or open a window with --window.")
     form = file_format(read_parameters(None, set_ or []))
     source, against, out = home(source), home(against) if against else None, home(out) if out else None
-    if fused:
-        if window or out is None or out.suffix == ".ply":
-            raise UsageError("--fused draws pictures; name one with --out objects.png.")
-        _draw_fused(source, scan, student or [], classes, out)
-        return
-    if student:
+    if student and not fused:
         raise UsageError("--student belongs to --fused; name one checkpoint with --against.")
-    from kd_seg.scans import is_bag
-    from kd_seg.views.picture import ViewRequest, make_cloud, make_sheet
+    from kd_seg.views.picture import ViewRequest
 
-    if topic is not None and not any(is_bag(path) for path in (source, against) if path is not None):
-        raise UsageError(f"--topic is for bags; {source} is none.")
     request = ViewRequest(source, against, scan, against_scan, topic, extent, classes, intensity_range, form)
-    if out is not None and out.suffix.lower() != ".ply":
+    if fused:
+        _draw_fused(request, student or [], None if window else out)
+    else:
+        _draw(request, out, window)
+
+
+def _draw(request: ViewRequest, out: Path | None, window: bool) -> None:
+    """Write a picture or coloured points, and open a window where asked to."""
+    from kd_seg.scans import is_bag
+    from kd_seg.views.picture import make_cloud, make_sheet
+
+    named = [path for path in (request.source, request.against) if path is not None]
+    if request.topic is not None and not any(is_bag(path) for path in named):
+        raise UsageError(f"--topic is for bags; {request.source} is none.")
+    coloured = out is not None and out.suffix.lower() == ".ply"
+    if out is not None and not coloured:
         with naming(out):
             make_sheet(request, tracked).save(out)
         say(f"written: {out}")
-        if not window:
-            return
+    if not coloured and not window:
+        return
     cloud, table = make_cloud(request)
-    if out is not None and out.suffix.lower() == ".ply":
-        from kd_seg.core.ownership import check_replaceable
-        from kd_seg.views.coloured import write_ply
-
-        check_replaceable(out)
-        with naming(out):
-            write_ply(out, cloud, table)
-        say(f"written: {out} ({len(cloud.points):,} points in the colours of their {next(iter(cloud.ways))})")
+    if out is not None and coloured:
+        _write_ply(out, cloud, table)
     if window:
         from kd_seg.views.window import HELP, show
 
@@ -104,10 +104,23 @@ def command(
         show(cloud)
 
 
-def _draw_fused(source: Path, scan: str | None, students: list[Path], classes: str, out: Path) -> None:
+def _write_ply(out: Path, cloud: ColouredCloud, classes: ClassTable) -> None:
+    from kd_seg.core.ownership import check_replaceable
+    from kd_seg.views.coloured import write_ply
+
+    check_replaceable(out)
+    with naming(out):
+        write_ply(out, cloud, classes)
+    say(f"written: {out} ({len(cloud.points):,} points in the colours of their {next(iter(cloud.ways))})")
+
+
+def _draw_fused(request: ViewRequest, students: list[Path], out: Path | None) -> None:
+    """Write the sheet of fused objects; UsageError where no picture is named."""
     from kd_seg.classes import load_classes
     from kd_seg.views.fused_instances import view_fused
 
+    if out is None or out.suffix == ".ply":
+        raise UsageError("--fused draws pictures; name one with --out objects.png.")
     with naming(out):
-        view_fused(source, scan, students, load_classes(classes)).save(out)
+        view_fused(request.source, request.scan, students, load_classes(request.classes)).save(out)
     say(f"written: {out}")
