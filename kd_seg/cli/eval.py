@@ -45,9 +45,7 @@ def command(
     ] = None,
     intensity_range: Annotated[
         Literal["unit", "byte", "uint16"] | None,
-        typer.Option(
-            help="Of the data's .bin files: 0-1, 0-255, 0-65535; default: as the run read its own, else unit."
-        ),
+        typer.Option(help="Of the data's .bin files: 0-1, 0-255, 0-65535; default: that of the run, else unit."),
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
@@ -73,19 +71,16 @@ def command(
         intensity_range,
     )  # fmt: skip
     result = evaluate_request(request, tracked, progress)
-    if result.unknown:
-        warn(f"{result.unknown} predicted raw ids are unknown to {result.classes.name}; they count as missed")
     _write(result, save, own_record(request))
-    if json_:
-        print_json(result.to_json())
-    else:
-        _print(result)
+    print_json(result.to_json()) if json_ else _print(result)
 
 
 def _write(result: Evaluation, *paths: Path | None) -> None:
     """Write the result to the file asked for (the first) and to the run's own record."""
     from kd_seg.evaluation import write_evaluation
 
+    if result.unknown:
+        warn(f"{result.unknown} predicted raw ids are unknown to {result.classes.name}; they count as missed")
     for path in {path for path in paths if path is not None}:
         if path == paths[0]:
             check_replaceable(path, '"counts"')
