@@ -24,6 +24,7 @@ def shared(folder: str, patterns: tuple[str, ...]) -> list[tuple[str, list[str]]
     return sorted(rows.items())
 
 
+EMBREE = ["embreex>=4"]
 TEST = [
     "psutil",
     "pytest",
@@ -36,6 +37,7 @@ TEST = [
     "types-PyYAML",
     "mcap",
     "mcap-ros2-support",
+    *EMBREE,
     "kiss-icp",
 ]
 DRIVES = ["kiss-icp>=1.2"]
@@ -96,6 +98,7 @@ setup(
         "teachers": TEACHERS,
         "drives": DRIVES,
         "docs": DOCS,
+        "embree": EMBREE,
         "all": TEST + TEACHERS + DRIVES + DOCS,
     },
     entry_points={

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -25,6 +25,16 @@ def command(
     distort: Annotated[
         bool, typer.Option("--distort", help="Keep the distortion caused by the vehicle's motion.")
     ] = False,
+    sensor: Annotated[
+        str,
+        typer.Option(
+            help="LiDAR: a name in configs/sensors or a file like those; random = every sequence has another one."
+        ),
+    ] = "hdl64e",
+    caster: Annotated[
+        Literal["auto", "open3d", "embreex"],
+        typer.Option(help="What finds the hits of rays; auto = Open3D, or embreex where Open3D is missing."),
+    ] = "auto",
     workers: Annotated[
         int, typer.Option(min=0, max=1024, help="Processes; 0 = one per core. The bytes do not depend on it.")
     ] = 0,
@@ -43,7 +53,8 @@ def command(
     with console.progress("scans", sequences * scans) as advance:
         simulate(
             out, sequences, scans, seed, images, rare,
-            distort=distort, workers=workers or None, overwrite=overwrite, advance=advance,
+            distort=distort, sensor=sensor, caster=caster,
+            workers=workers or None, overwrite=overwrite, advance=advance,
         )  # fmt: skip
     spent = time.monotonic() - start
     rate = sequences * scans / max(spent, 1e-9)

@@ -8,15 +8,17 @@ from functools import cached_property
 import numpy as np
 
 from kd_seg.core.geometry import Matrix, rigid, rotation_z
+from kd_seg.streets.layout.furnishing import furnish
 from kd_seg.streets.layout.ground import Plan, survey
-from kd_seg.streets.layout.layout import furnish
-from kd_seg.streets.layout.network import STYLES, Network, lay
+from kd_seg.streets.layout.network import STYLES, StreetNetwork, lay
 from kd_seg.streets.layout.rare import populate
 from kd_seg.streets.layout.surfaces import Surfaces, draw_surfaces
-from kd_seg.streets.layout.traffic import PERIOD, Ego, Track, drive
+from kd_seg.streets.layout.traffic import PERIOD, Ego, Seat, Track, drive
 from kd_seg.streets.objects.catalogue import Item
 from kd_seg.streets.objects.mesh import Floats
-from kd_seg.streets.sensors.hdl64 import Calibration, draw_calibration
+from kd_seg.streets.sensors.errors import BeamErrors, draw_errors
+from kd_seg.streets.sensors.ranges import LidarRanges
+from kd_seg.streets.sensors.settings import Lidar
 
 PLACES = (
     "residential",
@@ -38,13 +40,14 @@ PLACES = (
 class Scenario:
     """All of a sequence that is decided before the first ray."""
 
-    network: Network
+    network: StreetNetwork
     plan: Plan
     ego: Ego
     items: list[Item]
     tracks: list[Track]
     surfaces: Surfaces
-    calibration: Calibration
+    sensor: Lidar
+    calibration: BeamErrors
 
     @cached_property
     def standing(self) -> list[tuple[Item, Matrix, Floats]]:
@@ -57,17 +60,21 @@ class Scenario:
         ]
 
 
-def compose(seed: int, sequence: int, scans: int, rare: float) -> Scenario:
+def compose(seed: int, sequence: int, scans: int, rare: float, sensor: Lidar | LidarRanges) -> Scenario:
     """The scenario of sequence number ``sequence`` with ``scans`` scans; ``rare`` multiplies the hard classes'
-    objects.
+    objects; from ranges every sequence draws a sensor of its own.
     """
+    if isinstance(sensor, LidarRanges):
+        sensor = sensor.draw(np.random.default_rng([seed, sequence, 4]))
     rng = np.random.default_rng([seed, sequence])
     style = STYLES[PLACES[sequence % len(PLACES)]]
     network = lay(rng, style, style.speed * 1.25 * PERIOD * scans + 30.0)
     plan = survey(network, rng)
-    ego = drive(network, plan, rng, scans)
+    mount = sensor.mount
+    ego = drive(network, plan, rng, scans, Seat(mount.height_m, mount.pitch_rad, mount.roll_rad))
     site = furnish(network, plan, rng, base=sequence)
     plan = site.plan
     items, tracks = populate(site, network, ego, seed, sequence, rare)
     own = np.random.default_rng([seed, sequence, 3])
-    return Scenario(network, plan, ego, site.items + items, tracks, draw_surfaces(own), draw_calibration(own))
+    surfaces = draw_surfaces(own)
+    return Scenario(network, plan, ego, site.items + items, tracks, surfaces, sensor, draw_errors(sensor, own))

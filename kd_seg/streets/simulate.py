@@ -6,17 +6,17 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kd_seg.core.config import digest
 from kd_seg.core.errors import UsageError
 from kd_seg.core.files import remove_temporaries, write_json
 from kd_seg.core.geometry import invert
-from kd_seg.core.open3d import open3d
 from kd_seg.core.processes import run_tasks
 from kd_seg.core.progress import Advance
 from kd_seg.scans.truth import ObjectTruth, truth_folder
@@ -24,13 +24,18 @@ from kd_seg.streets.layout.traffic import PERIOD
 from kd_seg.streets.layout.world import World
 from kd_seg.streets.objects.catalogue import shape
 from kd_seg.streets.objects.mesh import Floats
+from kd_seg.streets.raycast import Caster, choose_caster, scene_maker
 from kd_seg.streets.scenario import Scenario, compose
 from kd_seg.streets.sensors.camera import picture, visible
 from kd_seg.streets.sensors.lidar import sweep
-from kd_seg.streets.writer import write_picture, write_scan, write_sequence, write_truth
+from kd_seg.streets.sensors.ranges import LidarRanges, load_sensor
+from kd_seg.streets.sensors.settings import Lidar
+from kd_seg.streets.writer import write_picture, write_scan, write_sensor, write_sequence, write_truth
 
 GENERATION = 7
 """Raised whenever equal settings no longer give equal bytes, so that no folder is completed with other streets."""
+SENSOR = "hdl64e"
+"""The sensor of a data set unless another is asked for: SemanticKITTI's."""
 CHUNK = 40
 """Scans that share one world; fixed, so that the bytes do not depend on the number of workers."""
 
@@ -45,7 +50,9 @@ class Order:
         seed: any number from 0.
         images: also the pictures of the left colour camera.
         rare: factor on the number of hard-class objects; 1 = as in SemanticKITTI.
-        distort: points distorted by the motion during the turn, instead of compensated as KITTI's are.
+        distort: points distorted by the motion during the scan, instead of compensated as KITTI's are.
+        sensor: the LiDAR, or ranges from which every sequence draws its own; None = SENSOR.
+        caster: what finds the hits of rays; see raycast.
     """
 
     sequences: int = 11
@@ -54,6 +61,18 @@ class Order:
     images: bool = False
     rare: float = 1.0
     distort: bool = False
+    sensor: Lidar | LidarRanges | None = None
+    caster: Caster = "open3d"
+
+    def header(self) -> dict[str, Any]:
+        """What ``simulation.json`` holds; the usual sensor and ray caster have no entry."""
+        header: dict[str, Any] = {"generation": GENERATION}
+        header |= {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("sensor", "caster")}
+        if self.sensor is not None:
+            header["sensor"] = f"{self.sensor.name} ({digest(self.sensor)})"
+        if self.caster != "open3d":
+            header["caster"] = self.caster
+        return header
 
 
 def simulate(
@@ -65,6 +84,8 @@ def simulate(
     rare: float = 1.0,
     *,
     distort: bool = False,
+    sensor: str = SENSOR,
+    caster: str = "auto",
     workers: int | None = None,
     overwrite: bool = False,
     advance: Advance | None = None,
@@ -77,17 +98,20 @@ def simulate(
     Args:
         out: folder; made if missing.
         sequences, scans, seed, images, rare, distort: see Order.
+        sensor: a name in ``configs/sensors``, "random" among them, or a file like those.
+        caster: "open3d", "embreex", or "auto" for the first that is there.
         workers: processes; 1 = none but this one.
         overwrite: remove what an earlier run left in ``out``.
         advance: called with the number of scans done since the last call.
 
     Raises:
         UsageError: settings out of range, or ``out`` holds something else.
-        MissingDependencyError: Open3D is not there.
+        ConfigError: the sensor is unknown or its file is wrong.
+        MissingDependencyError: no ray caster is there.
     """
-    order = Order(sequences, scans, seed, images, float(rare), distort)
+    lidar = None if sensor == SENSOR else load_sensor(sensor)
+    order = Order(sequences, scans, seed, images, float(rare), distort, lidar, choose_caster(caster))
     _check(order)
-    open3d()
     root = Path(out)
     _claim(root, order, overwrite)
     tell = advance or (lambda count: None)
@@ -111,26 +135,29 @@ def run_chunk(folder: Path, order: Order, sequence: int, first: int, tell: Advan
     tell(len(indices) - len(missing))
     if not missing:
         return
-    scenario = _scenario(order.seed, sequence, order.scans, order.rare)
+    scenario = _scenario(order, sequence)
     poses = scenario.ego.poses
     if first == 0:
         write_sequence(folder, name, poses, np.arange(order.scans) * PERIOD)
+        if order.sensor is not None:
+            write_sensor(folder, name, scenario.sensor)
     near = poses[indices.start : indices.stop, :2, 3]
-    world = World(scenario.plan, scenario.items, scenario.tracks, near)
+    world = World(scenario.plan, scenario.items, scenario.tracks, near, scene_maker(order.caster))
     for k in missing:
         _one(folder, name, order, scenario, world, sequence, k)
         tell(1)
 
 
 @lru_cache(maxsize=1)
-def _scenario(seed: int, sequence: int, scans: int, rare: float) -> Scenario:
-    return compose(seed, sequence, scans, rare)
+def _scenario(order: Order, sequence: int) -> Scenario:
+    return compose(order.seed, sequence, order.scans, order.rare, order.sensor or load_sensor(SENSOR))
 
 
 def _one(folder: Path, name: str, order: Order, scenario: Scenario, world: World, sequence: int, k: int) -> None:
     poses = scenario.ego.poses
     rng = np.random.default_rng([order.seed, sequence, k, 1])
-    scan = sweep(world, poses, k, rng, scenario.calibration, scenario.surfaces, order.distort)
+    sensor, distort = scenario.sensor, order.distort or not scenario.sensor.compensated
+    scan = sweep(world, poses, k, rng, sensor, scenario.calibration, scenario.surfaces, distort)
     seen = visible(world, poses[k], k, scan.points[:, :3])
     if order.images:
         weather = int(np.random.default_rng([order.seed, sequence, 2]).integers(1 << 31))
@@ -175,7 +202,7 @@ def _check(order: Order) -> None:
 def _claim(root: Path, order: Order, overwrite: bool) -> None:
     """Make ``root`` ours, or refuse; without our settings in its ``simulation.json`` nothing is ever removed."""
     header = root / "simulation.json"
-    wanted = {"generation": GENERATION, **asdict(order)}
+    wanted = order.header()
     if root.exists() and not root.is_dir():
         raise UsageError(f"{root} is a file; give a folder.")
     if root.is_dir() and any(root.iterdir()):
@@ -183,7 +210,7 @@ def _claim(root: Path, order: Order, overwrite: bool) -> None:
         if not isinstance(found, dict) or "generation" not in found:
             raise UsageError(f"{root} holds something that is no simulation of ours; give an empty or new folder.")
         if found != wanted and not overwrite:
-            changed = ", ".join(f"{k} {found.get(k)} -> {v}" for k, v in wanted.items() if found.get(k) != v)
+            changed = ", ".join(f"{k} {found.get(k)} -> {v}" for k, v in (found | wanted).items() if found.get(k) != v)
             raise UsageError(
                 f"{root} holds a simulation of other settings ({changed}); give another folder or --overwrite."
             )

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import yaml
 
 from kd_seg.core.files import write_array, write_arrays, write_bytes
 from kd_seg.core.geometry import Matrix, invert
 from kd_seg.scans.truth import ObjectTruth, truth_folder
-from kd_seg.streets.sensors.lidar import Sweep
+from kd_seg.streets.sensors.lidar import SimulatedScan
 from kd_seg.streets.sensors.rig import PROJECTIONS, TR
+from kd_seg.streets.sensors.settings import Lidar
 
 
 def write_sequence(root: Path, name: str, poses: Matrix, times: npt.NDArray[np.float64]) -> None:
@@ -29,7 +31,13 @@ def write_sequence(root: Path, name: str, poses: Matrix, times: npt.NDArray[np.f
     write_bytes(folder / "poses.txt", "".join(f"{_numbers(p[:3])}\n" for p in camera).encode())
 
 
-def write_scan(root: Path, name: str, index: int, scan: Sweep) -> None:
+def write_sensor(root: Path, name: str, sensor: Lidar) -> None:
+    """The sensor of a sequence beside its truth, as a file that ``kd-seg simulate --sensor`` takes."""
+    text = yaml.safe_dump(sensor.model_dump(mode="json", exclude_none=True), sort_keys=False, width=110)
+    write_bytes(truth_folder(root, name) / "sensor.yaml", text.encode())
+
+
+def write_scan(root: Path, name: str, index: int, scan: SimulatedScan) -> None:
     """velodyne and labels of one scan (labels first: a scan that is listed has its labels)."""
     folder = root / "sequences" / name
     write_bytes(folder / "labels" / f"{index:06d}.label", scan.words.astype("<u4").tobytes())

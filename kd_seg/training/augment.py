@@ -8,10 +8,11 @@ import numpy.typing as npt
 from kd_seg.core.geometry import rotation_z
 from kd_seg.scans import Cloud, Points
 from kd_seg.training.config import AugmentSettings
+from kd_seg.training.intensity import randomise
 
 
 def augment(cloud: Cloud, settings: AugmentSettings, rng: np.random.Generator) -> Cloud:
-    """Drop student points, then rotate, flip, scale, shift and jitter all rows; rows keep their order.
+    """Drop student points, randomise intensities, then rotate, flip, scale, shift and jitter all rows in their order.
 
     The transform is drawn once for the whole cloud; only jitter differs from row to row. How strong it is differs from
     cloud to cloud, so that a sensor's noise on a surface is no sign of its class.
@@ -20,6 +21,9 @@ def augment(cloud: Cloud, settings: AugmentSettings, rng: np.random.Generator) -
         keep = np.ones(len(cloud), dtype=bool)
         keep[: cloud.own] = rng.random(cloud.own) >= rng.uniform(0.0, settings.drop)
         cloud = cloud.take(keep)
+    if settings.intensity is not None:
+        shown = randomise(cloud.points, cloud.words, settings.intensity, rng)
+        cloud = cloud.with_points(np.column_stack([cloud.points[:, :3], shown]))
     matrix = _linear(settings, rng)
     shift = rng.normal(0.0, 1.0, 3) * np.asarray(settings.translation_m)
     points: Points = np.empty_like(cloud.points)

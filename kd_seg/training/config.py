@@ -16,6 +16,7 @@ from kd_seg.instances.settings import FusionSettings
 from kd_seg.networks import Encoding
 from kd_seg.objectives import OBJECTIVES
 from kd_seg.scans import IntensityRange
+from kd_seg.training.intensity import IntensitySettings
 from kd_seg.training.mixing import MixSettings
 from kd_seg.voxels import FEATURE_WIDTHS, CartesianGrid, CylindricalGrid, Grid
 
@@ -141,6 +142,7 @@ class AugmentSettings(Settings):
     jitter_m: float = Field(0.0, ge=0, description="standard deviation per point; each cloud draws its own up to this")
     drop: float = Field(0.0, ge=0, lt=1, description="share of the student's points left out, drawn up to this")
     remission_noise: float = Field(0.0, ge=0, description="standard deviation of a gain and an offset on remission")
+    intensity: IntensitySettings | None = Field(None, description="intensities as other sensors would report them")
     paste: PasteSettings | None = Field(None, description="copy-paste of library instances, before mixing")
     mix: MixSettings | None = Field(None, description="LaserMix or PolarMix with a second scan")
 

@@ -13,7 +13,8 @@ from kd_seg.core.geometry import invert
 from kd_seg.scans import SemanticKitti
 from kd_seg.scans.statistics import ScanStatistics, rings_of, statistics
 from kd_seg.streets import simulate
-from kd_seg.streets.sensors import hdl64
+from kd_seg.streets.sensors.ranges import load_sensor
+from kd_seg.streets.sensors.settings import Lidar, Spinning
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -30,6 +31,13 @@ UPPER, LOWER = (2.46, -7.79), (-8.39, -23.67)
 STEPS = (0.33, 0.50)
 CLASSES = load_classes()
 SHARES = dict(zip(CLASSES.names, CLASSES.shares(), strict=True))
+
+
+def hdl64e() -> Spinning:
+    sensor = load_sensor("hdl64e")
+    assert isinstance(sensor, Lidar)
+    assert isinstance(sensor.pattern, Spinning)
+    return sensor.pattern
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +63,8 @@ def places(streets: Path) -> dict[str, tuple[GroundFigures, GroundFigures, float
 
 def test_rings_lie_where_the_beam_model_has_them(streets: Path) -> None:
     """Each ring is the line z = offset + distance * tan(elevation), to 0.05 degrees."""
-    data = SemanticKitti(streets)
+    data, pattern = SemanticKitti(streets), hdl64e()
+    offset, elevation = np.broadcast_to(pattern.offset_m, 64), pattern.elevations()
     worst = 0.0
     for k in range(0, len(data), SCANS):
         points = data[k].points.astype(np.float64)
@@ -68,8 +77,8 @@ def test_rings_lie_where_the_beam_model_has_them(streets: Path) -> None:
             rows = (ring == number) & side & (flat > 3.0)
             if rows.sum() < 50:
                 continue
-            angle = np.degrees(np.arctan2(points[rows, 2] - hdl64.OFFSET[number], flat[rows]))
-            worst = max(worst, abs(float(np.median(angle)) - hdl64.ELEVATION[number]))
+            angle = np.degrees(np.arctan2(points[rows, 2] - offset[number], flat[rows]))
+            worst = max(worst, abs(float(np.median(angle)) - elevation[number]))
     assert 0.0 < worst < 0.05
 
 
@@ -154,7 +163,7 @@ def test_more_rays_are_missing_far_off_and_at_grazing_angles(streets: Path) -> N
             azimuth = np.arctan2(scan.points[rows, 1], scan.points[rows, 0])
             for number in np.unique(ring[rows]):
                 mine = np.sort(azimuth[ring[rows] == number])
-                step = np.degrees(np.diff(mine)) / (360.0 / hdl64.SHOTS)
+                step = np.degrees(np.diff(mine)) / (360.0 / hdl64e().shots)
                 step = step[step < 4.5]
                 if len(step) > 20:
                     filled[key].append(float(len(step) / step.sum()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from kd_seg.streets.layout.network import Street
-from kd_seg.streets.layout.site import PIECE, Lot, Site, section
+from kd_seg.streets.layout.site import PIECE, Lot, StreetSite, section
 from kd_seg.streets.objects.catalogue import Item
 from kd_seg.streets.objects.materials import Cover
 
@@ -15,7 +15,7 @@ YARDS = {
 }  # fmt: skip
 
 
-def city_lot(site: Site, street: Street, side: int, s: float) -> float:
+def city_lot(site: StreetSite, street: Street, side: int, s: float) -> float:
     """A terraced house, a gap with a car park, or a small park; its width in metres."""
     rng = site.rng
     edge = street.half + section(street, side).width() + 0.1
@@ -45,7 +45,7 @@ def city_lot(site: Site, street: Street, side: int, s: float) -> float:
     return lot.wide
 
 
-def yard_lot(site: Site, street: Street, side: int, s: float) -> float:
+def yard_lot(site: StreetSite, street: Street, side: int, s: float) -> float:
     """A hall behind a forecourt; its width in metres."""
     rng = site.rng
     edge = street.half + section(street, side).width() + 0.2
@@ -73,7 +73,7 @@ def yard_lot(site: Site, street: Street, side: int, s: float) -> float:
     return lot.wide
 
 
-def open_lot(site: Site, street: Street, side: int, s: float) -> float:
+def open_lot(site: StreetSite, street: Street, side: int, s: float) -> float:
     """Wood's edge, trees, a lone house; rails and weeds along country roads and motorways; its width in metres."""
     rng, motorway = site.rng, street.style.name == "motorway"
     edge = street.half + section(street, side).width() + 0.3
@@ -106,13 +106,13 @@ def open_lot(site: Site, street: Street, side: int, s: float) -> float:
     return lot.wide
 
 
-def arterial_lot(site: Site, street: Street, side: int, s: float) -> float:
+def arterial_lot(site: StreetSite, street: Street, side: int, s: float) -> float:
     """Beside a wide road out of town: a yard, green, or a house; its width in metres."""
     use = site.draw("arterial", ("yard", "open", "yard", "open", "house", "house"))
     return {"yard": yard_lot, "open": open_lot, "house": city_lot}[use](site, street, side, s)
 
 
-def background(site: Site, street: Street, side: int) -> None:
+def background(site: StreetSite, street: Street, side: int) -> None:
     """Houses and trees 26 to 80 m from the street, seen between and over what stands at it."""
     rng = site.rng
     town = street.style.name in ("residential", "city", "arterial", "industrial")
@@ -136,7 +136,7 @@ def background(site: Site, street: Street, side: int) -> None:
         s += rng.uniform(3, 8)
 
 
-def median(site: Site, street: Street) -> None:
+def median(site: StreetSite, street: Street) -> None:
     """Rails and bushes between two carriageways, and a sign bridge now and then."""
     for s in np.arange(4.0, street.length() - 8, 8.0):
         (x, y), heading = street.at(s, street.half + 2.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from kd_seg.streets.layout.network import Street
-from kd_seg.streets.layout.site import PIECE, Lot, Site, footprint, section
+from kd_seg.streets.layout.site import PIECE, Lot, StreetSite, footprint, section
 from kd_seg.streets.objects.materials import Cover
 
 USES = ("garden",) * 13 + ("grove", "square")
@@ -15,7 +15,7 @@ DRIVEWAYS = ("PAVED", "PARKING", "PAVED", "SIDEWALK", "PAVED")
 """Decks from which lots, their front boundaries and the covers of their driveways are drawn."""
 
 
-def residential_lot(site: Site, street: Street, side: int, s: float) -> float:
+def residential_lot(site: StreetSite, street: Street, side: int, s: float) -> float:
     """Lay out one lot that begins ``s`` metres along the street; its width in metres."""
     rng = site.rng
     edge = street.half + section(street, side).width()

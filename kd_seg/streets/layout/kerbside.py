@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from kd_seg.streets.layout.network import Street
-from kd_seg.streets.layout.site import Site, section
+from kd_seg.streets.layout.site import StreetSite, section
 from kd_seg.streets.objects.materials import Cover
 
 LAMPS = {"city": 42.0, "arterial": 45.0, "residential": 56.0, "industrial": 58.0, "country": 130.0, "motorway": 100.0}
@@ -16,7 +16,7 @@ FURNITURE = {
 """Mean metres from one to the next of its kind."""
 
 
-def furnish_kerb(site: Site, street: Street, side: int) -> None:
+def furnish_kerb(site: StreetSite, street: Street, side: int) -> None:
     """All that stands at one side of a street before the lots begin."""
     _park(site, street, side)
     _lamps(site, street, side)
@@ -26,7 +26,7 @@ def furnish_kerb(site: Site, street: Street, side: int) -> None:
     _reflectors(site, street, side)
 
 
-def _park(site: Site, street: Street, side: int) -> None:
+def _park(site: StreetSite, street: Street, side: int) -> None:
     rng, strip = site.rng, section(street, side).parking
     against = np.pi if side > 0 else 0.0
     if strip > 0:
@@ -46,7 +46,7 @@ def _park(site: Site, street: Street, side: int) -> None:
             s += rng.uniform(5.6, 20.0)
 
 
-def _lamps(site: Site, street: Street, side: int) -> None:
+def _lamps(site: StreetSite, street: Street, side: int) -> None:
     rng, pitch = site.rng, LAMPS[street.style.name]
     if site.draw("lamps", ("here", "across")) == "across":
         return
@@ -58,7 +58,7 @@ def _lamps(site: Site, street: Street, side: int) -> None:
         s += pitch * rng.uniform(0.85, 1.15)
 
 
-def _scatter(site: Site, street: Street, side: int, kind: str, every: float) -> None:
+def _scatter(site: StreetSite, street: Street, side: int, kind: str, every: float) -> None:
     """Things of one kind now and then; signs and lights face those who drive on their side."""
     rng, own = site.rng, section(street, side)
     if street.style.name in ("country", "motorway"):
@@ -75,7 +75,7 @@ def _scatter(site: Site, street: Street, side: int, kind: str, every: float) -> 
         s += every * rng.uniform(0.5, 1.5)
 
 
-def _trees(site: Site, street: Street, side: int) -> None:
+def _trees(site: StreetSite, street: Street, side: int) -> None:
     rng, own, name = site.rng, section(street, side), street.style.name
     wanted = own.verge > 0.9 or (name == "city" and rng.random() < 0.7)
     if not wanted or name == "motorway":
@@ -89,7 +89,7 @@ def _trees(site: Site, street: Street, side: int) -> None:
         s += every * rng.uniform(0.8, 1.3)
 
 
-def _reflectors(site: Site, street: Street, side: int) -> None:
+def _reflectors(site: StreetSite, street: Street, side: int) -> None:
     pitch = {"country": 40.0, "motorway": 50.0}.get(street.style.name)
     if pitch is None:
         return
@@ -101,10 +101,10 @@ def _reflectors(site: Site, street: Street, side: int) -> None:
         s += pitch
 
 
-def _clear(site: Site, street: Street, s: float) -> bool:
+def _clear(site: StreetSite, street: Street, s: float) -> bool:
     """Whether no other street's road is within 10 m along the street."""
     near = np.array([s - 10.0, s, s + 10.0])
     return not any(
-        np.isin(site.plan.look(street.at(near, side * (street.half + 0.6))[0])[0], (Cover.ROAD, Cover.MARKING)).any()
+        np.isin(site.plan.at(street.at(near, side * (street.half + 0.6))[0]).cover, (Cover.ROAD, Cover.MARKING)).any()
         for side in (1, -1)
     )

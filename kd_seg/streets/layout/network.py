@@ -107,7 +107,7 @@ class Street:
 
 
 @dataclass(frozen=True)
-class Network:
+class StreetNetwork:
     """All streets of a sequence, the driven path [Q, 2] at half-metre steps, and the path's corners (arc lengths)."""
 
     streets: tuple[Street, ...]
@@ -116,7 +116,7 @@ class Network:
     style: Style
 
 
-def lay(rng: np.random.Generator, style: Style, distance: float) -> Network:
+def lay(rng: np.random.Generator, style: Style, distance: float) -> StreetNetwork:
     """Streets and a path of at least ``distance`` metres through them."""
     position, heading = np.zeros(2), float(rng.uniform(-np.pi, np.pi))
     position = position - REACH * np.array([np.cos(heading), np.sin(heading)])
@@ -159,7 +159,7 @@ def lay(rng: np.random.Generator, style: Style, distance: float) -> Network:
         built, driven = _carriageways(built[0], rng), [True, False]
     main = [street for street, on in zip(built, driven, strict=True) if on]
     path, corners = _drive(legs, main)
-    return Network(tuple(built), path, corners, style)
+    return StreetNetwork(tuple(built), path, corners, style)
 
 
 def _extend(

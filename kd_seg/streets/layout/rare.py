@@ -9,8 +9,8 @@ from zlib import crc32
 
 import numpy as np
 
-from kd_seg.streets.layout.network import Network
-from kd_seg.streets.layout.site import Site, footprint
+from kd_seg.streets.layout.network import StreetNetwork
+from kd_seg.streets.layout.site import StreetSite, footprint
 from kd_seg.streets.layout.traffic import PERIOD, Ego, Track, follow
 from kd_seg.streets.objects.catalogue import Item
 from kd_seg.streets.objects.mesh import Floats
@@ -73,7 +73,7 @@ WANTED: tuple[Wanted, ...] = (
 
 
 def populate(
-    site: Site, network: Network, ego: Ego, seed: int, sequence: int, rare: float
+    site: StreetSite, network: StreetNetwork, ego: Ego, seed: int, sequence: int, rare: float
 ) -> tuple[list[Item], list[Track]]:
     """Standing and moving objects of all WANTED classes; their number follows share and ``rare``, spread evenly over
     sequences.
@@ -109,7 +109,7 @@ def expected(ego: Ego, places: Floats, area: float) -> Floats:
     return np.where(gap < 50.0, area * PER_AREA / np.maximum(gap, 3.0) ** 2, 0.0)
 
 
-def seen(site: Site, ego: Ego, places: Floats, points: Floats) -> float:
+def seen(site: StreetSite, ego: Ego, places: Floats, points: Floats) -> float:
     """Share of the expected ``points`` [F] that nothing placed hides, judged on ten of the scans."""
     frames = np.unique(np.linspace(0, len(points) - 1, min(len(points), 10)).astype(int))
     sight = [site.sight(ego.poses[k, :2, 3], places[min(k, len(places) - 1)]) for k in frames]
@@ -120,7 +120,9 @@ def _score(rng: np.random.Generator, points: float, visit: float) -> float:
     return abs(float(np.log(max(points, 1.0) / visit) + rng.normal(0, 0.1)))
 
 
-def _standing(site: Site, network: Network, ego: Ego, wanted: Wanted, word: int, visit: float) -> Item | None:
+def _standing(
+    site: StreetSite, network: StreetNetwork, ego: Ego, wanted: Wanted, word: int, visit: float
+) -> Item | None:
     rng, best, chosen = site.rng, MISFIT, None
     for _ in range(TRIES):
         if best < 0.2:
@@ -155,7 +157,13 @@ def _standing(site: Site, network: Network, ego: Ego, wanted: Wanted, word: int,
 
 
 def _moving(
-    site: Site, network: Network, ego: Ego, wanted: Wanted, word: int, visit: float, lanes: list[tuple[Floats, Floats]]
+    site: StreetSite,
+    network: StreetNetwork,
+    ego: Ego,
+    wanted: Wanted,
+    word: int,
+    visit: float,
+    lanes: list[tuple[Floats, Floats]],
 ) -> Track | None:
     rng, best, chosen = site.rng, MISFIT, None
     frames = np.arange(len(ego.poses))

@@ -7,7 +7,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from kd_seg.streets.layout.ground import LOT, Patch, Plan
+from kd_seg.streets.layout.covers import LOT
+from kd_seg.streets.layout.ground import Patch, Plan
 from kd_seg.streets.layout.network import Side, Street
 from kd_seg.streets.objects.catalogue import Item
 from kd_seg.streets.objects.materials import Cover
@@ -25,7 +26,7 @@ CAR = 10
 
 
 @dataclass
-class Site:
+class StreetSite:
     """Where things may still be put: a set of taken cells, and what has been put; ``path`` are the cells of the
     driven path, taken though nothing stands there.
     """
@@ -54,12 +55,12 @@ class Site:
 
     def cover(self, place: Floats) -> int:
         """Cover at one place [2], lots without patches."""
-        cover = int(self.plan.look(np.asarray(place)[None])[0][0])
+        cover = int(self.plan.at(np.asarray(place)[None]).cover[0])
         return cover - LOT if cover >= LOT else cover
 
     def on_lots(self, places: Floats) -> bool:
         """Whether no street runs over any of the places [K, 2]."""
-        return bool((self.plan.look(places)[0] >= LOT).all())
+        return bool((self.plan.at(places).cover >= LOT).all())
 
     def free(self, places: Floats) -> bool:
         """Whether nothing stands on any of the places [K, 2]."""
@@ -146,7 +147,7 @@ class Lot:
         front: metres from the centre line to the edge of the lot proper.
     """
 
-    site: Site
+    site: StreetSite
     street: Street
     side: int
     first: float

@@ -9,15 +9,13 @@ import numpy.typing as npt
 
 from kd_seg.core.geometry import rigid, rotation_z
 from kd_seg.streets.layout.ground import Plan
-from kd_seg.streets.layout.network import Network
+from kd_seg.streets.layout.network import StreetNetwork
 from kd_seg.streets.objects.mesh import Floats
 
 PERIOD = 0.1036
 """Seconds from scan to scan."""
-SENSOR_HEIGHT = 1.765
-"""Metres from the road to the origin of a scan."""
-MOUNT_PITCH = 0.0110
-"""Radians by which the sensor looks down in front, as on KITTI's car."""
+TILT_SPREAD = 0.002
+"""Radians (1 sigma) by which pitch and roll of the sensor differ from drive to drive."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,16 @@ class Track:
     phase: npt.NDArray[np.int64]
 
 
-def drive(network: Network, plan: Plan, rng: np.random.Generator, scans: int) -> Ego:
+@dataclass(frozen=True)
+class Seat:
+    """Where the sensor sits: metres over the road, and radians by which its front and its left side are lowered."""
+
+    height: float
+    pitch: float
+    roll: float
+
+
+def drive(network: StreetNetwork, plan: Plan, rng: np.random.Generator, scans: int, seat: Seat) -> Ego:
     """Poses along the path: slow in bends, standing now and then, pitching and rolling with the ground."""
     steps = np.linalg.norm(np.diff(network.path, axis=0), axis=1)
     arc = np.concatenate([[0.0], np.cumsum(steps)])
@@ -85,13 +92,13 @@ def drive(network: Network, plan: Plan, rng: np.random.Generator, scans: int) ->
     sway -= np.linspace(0, 1, scans) * sway[:, -1:]
     pitch, roll = pitch + 6e-4 * sway[0], roll + 5e-4 * sway[1]
     height = plan.road(centre)
-    tilt = np.array([MOUNT_PITCH, 0.0]) + rng.normal(0, 0.002, 2)
+    tilt = np.array([seat.pitch, seat.roll]) + rng.normal(0, TILT_SPREAD, 2)
     pitch, roll = pitch - tilt[0], roll + tilt[1]
     poses = np.tile(np.eye(4), (scans, 1, 1))
     for k in range(scans):
         poses[k] = rigid(
             rotation_z(yaw[k]) @ _about_y(-pitch[k]) @ _about_x(roll[k]),
-            [*centre[k], height[k] + SENSOR_HEIGHT],
+            [*centre[k], height[k] + seat.height],
         )
     return Ego(poses, np.array(speeds), at)
 

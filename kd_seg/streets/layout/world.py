@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from kd_seg.core.geometry import yaw_of
 from kd_seg.core.kernels import kernel
-from kd_seg.core.open3d import open3d
-from kd_seg.streets.layout.ground import GroundMap, Plan, pave
+from kd_seg.streets.layout.ground import Plan
+from kd_seg.streets.layout.paving import GroundMap, pave
 from kd_seg.streets.layout.traffic import Track
 from kd_seg.streets.objects.catalogue import Item, shape
 from kd_seg.streets.objects.materials import GROUNDS, Cover, Material
 from kd_seg.streets.objects.mesh import Floats, Mesh, merge
+from kd_seg.streets.raycast import RayScene, SceneMaker, scene_maker
 
 REACH = 88.0
 """Metres about the path within which anything is built."""
@@ -46,7 +46,7 @@ class Hits:
 @dataclass(frozen=True)
 class _Moving:
     track: Track
-    scenes: dict[int, tuple[Any, int]]
+    scenes: dict[int, tuple[RayScene, int]]
     radius: float
     height: float
 
@@ -59,9 +59,17 @@ class World:
         items: what stands.
         tracks: what moves.
         near: places [K, 2] of the path.
+        scene: makes triangles ready for rays.
     """
 
-    def __init__(self, plan: Plan, items: list[Item], tracks: list[Track], near: Floats) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        items: list[Item],
+        tracks: list[Track],
+        near: Floats,
+        scene: SceneMaker = scene_maker("open3d"),
+    ) -> None:
         self.centre = np.array([*near.mean(axis=0), 0.0])
         self.ground: GroundMap = pave(plan, near)
         meshes, words = [self.ground.mesh], [np.zeros(len(self.ground.mesh), dtype=np.uint32)]
@@ -72,7 +80,7 @@ class World:
             meshes.append(mesh)
             words.append(np.full(len(mesh), item.word, dtype=np.uint32) if item.word else mesh.raw.astype(np.uint32))
         whole = merge(meshes)
-        self._scene = _scene(whole.vertices - self.centre.astype(np.float32), whole.triangles)
+        self._scene = scene(whole.vertices - self.centre.astype(np.float32), whole.triangles)
         self._moving: list[_Moving] = []
         tables: list[Mesh] = [whole]
         first = len(whole)
@@ -83,7 +91,7 @@ class World:
             scenes, radius, height = {}, 0.0, 0.0
             for phase in np.unique(track.phase):
                 mesh = shape(track.kind, track.variant, (float(phase) / 8,))
-                scenes[int(phase)] = (_scene(mesh.vertices, mesh.triangles), first)
+                scenes[int(phase)] = (scene(mesh.vertices, mesh.triangles), first)
                 first += len(mesh)
                 tables.append(mesh)
                 words.append(np.full(len(mesh), track.word, dtype=np.uint32))
@@ -104,11 +112,7 @@ class World:
 
     def meet(self, rays: npt.NDArray[np.float32], frame: int) -> Hits:
         """First hits of rays [N, 6] float32: start about ``centre``, unit direction."""
-        answer = self._scene.cast_rays(open3d().core.Tensor(rays), nthreads=1)
-        distance = answer["t_hit"].numpy()
-        triangle = answer["primitive_ids"].numpy().astype(np.int32)
-        triangle[~np.isfinite(distance)] = -1
-        normal = answer["primitive_normals"].numpy()
+        distance, triangle, normal = self._scene.cast(rays)
         for moving in self._moving:
             self._meet(moving, rays, frame, distance, triangle, normal)
         cosine = _straighten(normal, rays)
@@ -135,15 +139,14 @@ class World:
         turn = np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]], dtype=np.float32)
         local = np.concatenate([(rays[rows, :3] - place) @ turn, rays[rows, 3:] @ turn], axis=1)
         scene, first = moving.scenes[int(moving.track.phase[frame])]
-        answer = scene.cast_rays(open3d().core.Tensor(np.ascontiguousarray(local)), nthreads=1)
-        t = answer["t_hit"].numpy()
-        nearer = t < distance[rows]
+        hits = scene.cast(local)
+        nearer = hits.distance < distance[rows]
         where = rows[nearer]
-        distance[where] = t[nearer]
-        triangle[where] = answer["primitive_ids"].numpy()[nearer].astype(np.int32) + first
-        normal[where] = answer["primitive_normals"].numpy()[nearer] @ turn.T
+        distance[where] = hits.distance[nearer]
+        triangle[where] = hits.triangle[nearer] + first
+        normal[where] = hits.normal[nearer] @ turn.T
 
-    def look_up(self, hits: Hits, xy: Floats) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
+    def labels_at(self, hits: Hits, xy: Floats) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
         """Label word [N] and ground cover [N] (only meaningful on ground) of hits at world places [N, 2]; 0 on a
         miss.
         """
@@ -152,17 +155,6 @@ class World:
         cover = self.ground.at(xy[:, 0], xy[:, 1])
         word = np.where(self.material[row] == Material.GROUND, GROUND_RAW[cover], word)
         return np.where(hits.triangle >= 0, word, 0).astype(np.uint32), cover
-
-
-def _scene(vertices: npt.NDArray[np.float32], triangles: npt.NDArray[np.int32]) -> Any:
-    module = open3d()
-    scene = module.t.geometry.RaycastingScene(nthreads=1)
-    tensor = module.core.Tensor
-    scene.add_triangles(
-        tensor(np.ascontiguousarray(vertices, dtype=np.float32)),
-        tensor(np.ascontiguousarray(triangles).astype(np.uint32)),
-    )
-    return scene
 
 
 @kernel

@@ -1,1 +1,1 @@
-"""The simulated LiDAR and cameras."""
+"""The simulated LiDARs and cameras."""

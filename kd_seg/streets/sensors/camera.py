@@ -40,7 +40,7 @@ def picture(
     seen = np.flatnonzero(hits.triangle >= 0)
     distance = hits.distance[seen]
     place = origin + directions[seen].astype(np.float64) * distance[:, None]
-    word, cover = world.look_up(hits.of(seen), place[:, :2])
+    word, cover = world.labels_at(hits.of(seen), place[:, :2])
     material = world.material[hits.triangle[seen]]
     ground = material == Material.GROUND
     colour = np.where(ground[:, None], GROUND_COLOUR[cover], world.colour[hits.triangle[seen]]).astype(np.float32)

@@ -11,10 +11,10 @@ from kd_seg.streets.layout.estates import arterial_lot, background, city_lot, me
 from kd_seg.streets.layout.gardens import residential_lot
 from kd_seg.streets.layout.ground import Plan
 from kd_seg.streets.layout.kerbside import furnish_kerb
-from kd_seg.streets.layout.network import Network, Street
-from kd_seg.streets.layout.site import Site
+from kd_seg.streets.layout.network import Street, StreetNetwork
+from kd_seg.streets.layout.site import StreetSite
 
-LOTS: dict[str, Callable[[Site, Street, int, float], float]] = {
+LOTS: dict[str, Callable[[StreetSite, Street, int, float], float]] = {
     "residential": residential_lot,
     "city": city_lot,
     "industrial": yard_lot,
@@ -25,12 +25,12 @@ LOTS: dict[str, Callable[[Site, Street, int, float], float]] = {
 """Maker of one lot by style: (site, street, side, metres along the street) -> metres used."""
 
 
-def furnish(network: Network, plan: Plan, rng: np.random.Generator, base: int) -> Site:
+def furnish(network: StreetNetwork, plan: Plan, rng: np.random.Generator, base: int) -> StreetSite:
     """A site with all standing stuff and parked cars of a network; its plan holds the ground patches laid with them.
 
     ``base`` numbers the sequence's prototypes of plants and fences.
     """
-    site = Site(plan, rng, base)
+    site = StreetSite(plan, rng, base)
     forward = np.gradient(network.path, axis=0)
     normal = np.stack([-forward[:, 1], forward[:, 0]], 1) / np.linalg.norm(forward, axis=1)[:, None]
     for shift in np.arange(-1.4, 1.5, 0.7):
