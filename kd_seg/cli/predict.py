@@ -128,6 +128,9 @@ def _label_bag(source: Path, out: Path, values: dict[str, Any], asked: tuple[Any
     options = BagOptions(topic, storage, names, copy_all, cloud_settings(values))
     with progress("labelling", count_messages(source, options)) as advance:
         summary = label_bag(source, out, load(), options, advance)
+    if summary["empty"]:
+        told = f"{summary['empty']} of {summary['published']} clouds hold no point"
+        summary["warnings"] = [told, *summary["warnings"]]
     if summary["rejected"]:
         reasons = ", ".join(f"{reason} {count}" for reason, count in summary["reasons"].items())
         summary["warnings"] = [

@@ -96,6 +96,7 @@ class Tally:
     received: int = 0
     published: int = 0
     all_invalid: int = 0
+    empty: int = 0
     points: int = 0
     seconds: float = 0.0
     reasons: Counter[str] = field(default_factory=Counter)
@@ -146,6 +147,7 @@ def summarise(tally: Tally, out: Path) -> dict[str, Any]:
         "rejected": tally.rejected,
         "dropped": 0,
         "all_invalid": tally.all_invalid,
+        "empty": tally.empty,
         "reasons": dict(sorted(tally.reasons.items())),
         "ms": {name: tally.percentile(share) for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))},
         "warnings": tally.warnings,
@@ -365,6 +367,7 @@ class _Work:
         self.tally.published += 1
         self.tally.points += len(labelled.points)
         self.tally.all_invalid += labelled.all_invalid
+        self.tally.empty += len(labelled.points) == 0
         for sentence in self.watch.add(labelled.figures(), settings.sensor):
             if sentence not in self.tally.warnings and len(self.tally.warnings) < 20:
                 self.tally.warnings.append(sentence)

@@ -43,7 +43,7 @@ def expand(names: Iterable[Path]) -> list[Path]:
             raise UsageError(f"{path} {dangling}; check the path.")
         else:
             found.append(path)
-    return found
+    return list(dict.fromkeys(found))
 
 
 def home(path: Path) -> Path:

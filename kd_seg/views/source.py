@@ -73,11 +73,16 @@ def open_shot(path: Path, which: str | None, classes: ClassTable, form: FileForm
     """
     if path.is_dir():
         return _shot_of(find_scan(path, which, form), classes)
+    if which is not None:
+        raise UsageError(f"--scan {which} is for data roots, sequences and bags; {path} holds one scan.")
     if path.suffix == ".bin" and path.parent.name == "velodyne" and _is_number(path.stem):
         return _shot_of(KittiSequence(path.parent.parent, form).scan(int(path.stem)), classes)
     if path.suffix == ".label":
         raise UsageError(f"{path} has no points of its own; name the data with --against, or view the scan itself.")
-    return Shot(path.name, read_points(path, form))
+    points = read_points(path, form)
+    if len(points) == 0:
+        logging.getLogger("kd_seg").warning("%s holds no point", path)
+    return Shot(path.name, points)
 
 
 def _is_number(text: str) -> bool:

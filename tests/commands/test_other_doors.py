@@ -159,6 +159,10 @@ def test_options_of_view_that_do_not_apply(capsys: pytest.CaptureFixture[str], r
     png = tmp_path / "a.png"
     assert "Name what to write" in refused(capsys, "view", root, code=2)
     assert "--topic is for bags" in refused(capsys, "view", root, "--out", png, "--topic", "/a", code=2)
+    scan = root / "sequences" / "00" / "velodyne" / "000000.bin"
+    assert "--scan 3 is for data roots" in refused(capsys, "view", scan, "--out", png, "--scan", "3", code=2)
+    (tmp_path / "empty.bin").write_bytes(b"")
+    assert "empty.bin holds no point" in call(capsys, "view", tmp_path / "empty.bin", "--out", png).err
     assert "--student belongs to --fused" in refused(capsys, "view", root, "--out", png, "--student", png, code=2)
     assert "input.z_offset_m does not apply" in refused(
         capsys, "view", root, "--out", png, "--set", "input.z_offset_m=1.0", code=2

@@ -45,7 +45,8 @@ def test_doors_that_people_try(
     files = sorted(folder.glob("*.bin"))
     monkeypatch.setenv("HOME", str(folder.parent))
     doors = {
-        "folder": [folder], "files": files, "pattern": [folder / "*.bin"], "home": ["~/flat"],
+        "folder": [folder], "files": files, "twice": [*files, *files],
+        "pattern": [folder / "*.bin"], "home": ["~/flat"],
     }  # fmt: skip
     for name, sources in doors.items():
         answer = call(capsys, "predict", *sources, "--out", folder.parent / name, "--checkpoint", student, "--json")

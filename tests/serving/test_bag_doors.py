@@ -58,10 +58,11 @@ def test_rejections_are_told_and_all_of_them_leave_nothing(
     capsys: pytest.CaptureFixture[str], student: Path, tmp_path: Path
 ) -> None:
     good, blind = cloud(made_up_cloud(100, 0)), cloud(made_up_cloud(100, 0), ("x", "y", "up", "intensity"))
-    bag = write(tmp_path / "some", [good, blind, good])
+    bag = write(tmp_path / "some", [good, blind, cloud(made_up_cloud(100, 0)[:0]), good])
     answer = call(capsys, "predict", bag, "--out", tmp_path / "out", "--checkpoint", student)
     assert answer.code == 0
-    assert "warning: 1 of 3 clouds rejected: missing_xyz 1" in answer.err
+    assert "warning: 1 of 4 clouds rejected: missing_xyz 1" in answer.err
+    assert "warning: 1 of 3 clouds hold no point" in answer.err
     said = refused(capsys, "predict", write(tmp_path / "all", [blind] * 2), "--out", tmp_path / "none.mcap")
     assert "All 2 clouds" in said
     assert "missing_xyz 2" in said
