@@ -69,14 +69,13 @@ def transport_finding(given: Input, limits: Thresholds) -> tuple[int, str] | Non
         silence = f"no input on {given.topic} for {given.silent_s:.1f} s"
         if not link.offered:
             return ERROR, f"{silence}: it has no publisher; remap the input to the driver's topic"
-        return ERROR, f"{silence} from {link.text()}; {fix(link)}"
+        known = f": {given.losses.text()} clouds were lost in transport" if given.losses.lost else ""
+        return ERROR, f"{silence}{known} from {link.text()}; {fix(link)}"
     if given.losses.lost:
         level = ERROR if given.losses.share > MOST else WARN
-        lost, expected = given.losses.lost, given.losses.expected
-        return level, f"{lost} of {expected} clouds were lost in transport from {link.text()}; {fix(link)}"
+        return level, f"{given.losses.text()} clouds were lost in transport from {link.text()}; {fix(link)}"
     if given.gaps.share > MANY and link.offered:
-        lost, expected = given.gaps.lost, given.gaps.expected
-        return WARN, f"by their stamps {lost} of {expected} clouds are missing from {link.text()}; {fix(link)}"
+        return WARN, f"by their stamps {given.gaps.text()} clouds are missing from {link.text()}; {fix(link)}"
     return None
 
 

@@ -24,6 +24,10 @@ class Losses:
         """0 to 1."""
         return self.lost / self.expected if self.expected else 0.0
 
+    def text(self) -> str:
+        """Such as "116 of 136"."""
+        return f"{self.lost} of {self.expected}"
+
 
 class LossWatch:
     """Losses of the last ``WINDOW_S`` seconds, from two counters that only grow."""

@@ -134,6 +134,12 @@ def test_diagnostic_levels(task: str, level: int, words: str, changes: dict[str,
             "node share RMW_IMPLEMENTATION and ROS_DOMAIN_ID",
         ),
         (
+            source(2.6, losses=Losses(24, 24)),
+            ERROR,
+            "no input on /points for 2.6 s: 24 of 24 clouds were lost in transport from 1 publisher (best effort) over "
+            "rmw_fastrtps_cpp, clouds of 2.7 MB; give the driver's terminal the profile fastdds.xml",
+        ),
+        (
             source(20.5, Link("rmw_other", (False,))),
             ERROR,
             "no input on /points for 20.5 s from 1 publisher (best effort) over rmw_other; use a reliable driver with "

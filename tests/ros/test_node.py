@@ -55,10 +55,13 @@ def test_scans_at_10_hz_come_back_labelled_in_order(start: Any, peer: Peer, chec
     total_counts = peer.counters()
     assert total_counts["published"] + total_counts["dropped"] == 25
     assert total_counts["rejected"] == 0
-    wait_for(lambda: len(segmentation) == total_counts["published"], 10, "all answers")
+    newest = sent[-1].header.stamp.sec
+    wait_for(lambda: segmentation and segmentation[-1].header.stamp.sec == newest, 10, "the newest cloud's answer")
+    # Outputs keep one cloud, so that a subscriber that is not let run misses some.
+    assert total_counts["published"] // 2 <= len(segmentation) <= total_counts["published"]
     stamps = [answer.header.stamp.sec for answer in segmentation]
     assert stamps == sorted(stamps)
-    assert stamps[-1] == sent[-1].header.stamp.sec, "the newest cloud is always served"
+    assert stamps[-1] == newest, "the newest cloud is always served"
     labeller = Labeller(Segmenter(checkpoint, "cpu", num_threads=1))
     for answer in segmentation:
         cloud = sent[answer.header.stamp.sec - 1000]
@@ -79,7 +82,7 @@ def test_scans_at_10_hz_come_back_labelled_in_order(start: Any, peer: Peer, chec
             24 * cloud.width,
             expected.is_dense,
         )
-    assert min(len(view), len(filtered)) >= len(segmentation) - 1
+    assert min(len(view), len(filtered)) >= len(segmentation) // 2
     assert view[0].fields[3].name == "rgb"
     assert filtered[0].point_step == 22
     assert min(len(total), len(latency), len(cyclic) + 1) >= len(segmentation) // 2
