@@ -64,7 +64,8 @@ test-all: lint
 test-ros:
 	@for rmw in $$(python3 -c 'from ament_index_python import get_resources; print(*get_resources("rmw_typesupport"))'); do
 	  echo "== $$rmw"
-	  RMW_IMPLEMENTATION=$$rmw $(THREADS) python3 -m pytest -n 0 -m ros
+	  PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 RMW_IMPLEMENTATION=$$rmw $(THREADS) \
+	    python3 -m pytest -p xdist -p pytest_timeout -n 0 -m ros
 	done
 
 docs: setup

@@ -234,9 +234,9 @@ def test_launch_of_two_sensors(launched: Any, quick_parameters: Path, tmp_path: 
 @pytest.mark.ros
 @pytest.mark.slow
 def test_launch_of_a_replay(launched: Any, quick_parameters: Path, tmp_path: Path) -> None:
+    from ros_bags import write_bag
     from ros_clouds import street, tiny_checkpoint
     from ros_harness import Peer, wait_for
-    from test_ros_bags import write_bag
 
     checkpoint = tiny_checkpoint(tmp_path / "tiny.safetensors")
     bag = write_bag(tmp_path / "drive", [street(500, k, sec=k + 1) for k in range(10)])

@@ -12,19 +12,17 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from ros_bags import START, packed, write_bag
 from ros_clouds import FakeCloud, answers_of, plain, street, tiny_checkpoint
 
 import kd_seg.serving.bags
 from kd_seg.core.errors import DataError, UsageError
-from kd_seg.serving.bag_io import CLOUD, CLOUD_QOS, PLUGINS, STRING, BagWriter, cloud_message, make_typestore, open_bag
+from kd_seg.serving.bag_io import CLOUD, PLUGINS, BagWriter, cloud_message, make_typestore, open_bag
 from kd_seg.serving.bags import BagOptions, Tally, count_messages, label_bag
 from kd_seg.serving.labeller import Labeller, label_info_json
 from kd_seg.serving.parameters import CloudSettings
-from kd_seg.serving.pointcloud2 import Field, Packed, to_array
 from kd_seg.serving.postprocess import Answers
 from kd_seg.serving.segmenter import Segmenter
-
-START = 1_700_000_000_000_000_000
 
 
 @pytest.fixture(scope="module")
@@ -35,26 +33,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def segmenter(checkpoint: Path) -> Segmenter:
     return Segmenter(checkpoint, "cpu", num_threads=1)
-
-
-def packed(cloud: FakeCloud) -> Packed:
-    fields = tuple(Field(f.name, f.offset, f.datatype, f.count) for f in cloud.fields)
-    data = to_array(bytes(cloud.data))
-    shape = (cloud.height, cloud.width)
-    return Packed(*shape, fields, cloud.is_bigendian, cloud.point_step, cloud.row_step, data, cloud.is_dense)
-
-
-def write_bag(folder: Path, clouds: list[FakeCloud], storage: str = "mcap", others: int = 0) -> Path:
-    """A bag folder with clouds at 10 Hz on /points and ``others`` strings on /chatter; returns the storage file."""
-    store = make_typestore()
-    writer = BagWriter(folder, PLUGINS[storage], store)
-    for number, cloud in enumerate(clouds):
-        stamp = START + number * 10**8
-        writer.write("/points", CLOUD, CLOUD_QOS, stamp, cloud_message(store, cloud.header, packed(cloud)))
-        if number < others:
-            writer.write("/chatter", STRING, CLOUD_QOS, stamp + 5, store.types[STRING](data=f"word {number}"))
-    writer.close()
-    return next(p for p in folder.iterdir() if p.suffix in (".mcap", ".db3"))
 
 
 def streets(count: int, points: int = 300) -> list[FakeCloud]:
