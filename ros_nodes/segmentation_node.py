@@ -12,11 +12,13 @@ from kd_seg.core.imports import import_failure
 
 def main(args: list[str] | None = None) -> int:
     """Run the node. Exit codes: 0 stopped, 1 a library cannot be imported, 2 wrong parameter, 3 autostart failed with
-    exit_on_autostart_failure.
+    exit_on_autostart_failure, 130 interrupted before the node was there or for a second time.
     """
     try:
         from ros_nodes.node import SegmentationNode
         from ros_nodes.process import serve
+    except KeyboardInterrupt:
+        return 130
     except Exception as error:
         failure = import_failure(error)
         if failure is None:

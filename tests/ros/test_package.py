@@ -245,7 +245,7 @@ def test_launch_of_a_replay(launched: Any, quick_parameters: Path, tmp_path: Pat
         f"bag:={bag}",
         f"checkpoint:={checkpoint}",
         f"params_file:={quick_parameters}",
-        "delay_s:=25.0",
+        f"delay_s:={25 * patience():.1f}",
         "exit_at_end:=true",
     )
     peer = Peer()
