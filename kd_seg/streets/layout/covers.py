@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -98,7 +98,7 @@ def classify(points: npt.NDArray[np.floating], network: StreetTables) -> Places:
 
 
 @kernel
-def _classify(points, network):  # type: ignore[no-untyped-def]
+def _classify(points: npt.NDArray[np.float64], network: StreetTables) -> tuple[Any, Any, Any, Any]:
     count, streets = len(points), len(network.roads)
     cover, edge = np.empty(count, np.uint8), np.empty(count, np.float64)
     bank, kerb = np.empty(count, np.float64), np.empty(count, np.float64)
@@ -135,7 +135,9 @@ def _classify(points, network):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _nearest(x, y, network, square, left, along):  # type: ignore[no-untyped-def]
+def _nearest(
+    x: float, y: float, network: StreetTables, square: npt.NDArray[Any], left: npt.NDArray[Any], along: npt.NDArray[Any]
+) -> bool:
     """For every street: squared metres to its centre line, whether the place lies on its left, and the arc length of
     the nearest point; False outside the bins.
     """
@@ -159,7 +161,7 @@ def _nearest(x, y, network, square, left, along):  # type: ignore[no-untyped-def
 
 
 @kernel
-def _strip(road, side, aside, along, street):  # type: ignore[no-untyped-def]
+def _strip(road: Any, side: Any, aside: float, along: float, street: int) -> tuple[Any, Any]:
     """Rank and cover of what a street has ``aside`` metres from its centre line, at arc length ``along``."""
     half = road.half
     if aside < half:
@@ -174,7 +176,7 @@ def _strip(road, side, aside, along, street):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _marked(half, lanes, aside, along):  # type: ignore[no-untyped-def]
+def _marked(half: float, lanes: int, aside: float, along: float) -> bool:
     """Whether paint lies on a road at ``aside`` metres from its centre line."""
     if lanes <= 0:
         return False
@@ -186,7 +188,7 @@ def _marked(half, lanes, aside, along):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _bank(height, beyond, along, street):  # type: ignore[no-untyped-def]
+def _bank(height: float, beyond: float, along: float, street: int) -> float:
     """Height of a bank ``beyond`` metres from the road: a smooth step, higher and lower along the street."""
     rise = min(max(beyond / BANK_OVER, 0.0), 1.0)
     wave = 0.6 + 0.4 * np.sin(along / 23.0 + 2.0 * street)
@@ -194,7 +196,7 @@ def _bank(height, beyond, along, street):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _kerb(height, walk, beyond, along, street):  # type: ignore[no-untyped-def]
+def _kerb(height: float, walk: float, beyond: float, along: float, street: int) -> float:
     """Kerb over the usual one, ``beyond`` metres behind it; beside a walk lowered for a drive every 13 to 21 m."""
     kerb = height / USUAL_KERB
     if walk > 0.0 and (along + 5.0 * street) % (13.0 + (7.0 * street) % 9.0) < DRIVE:
@@ -203,7 +205,7 @@ def _kerb(height, walk, beyond, along, street):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _overgrown(x, y):  # type: ignore[no-untyped-def]
+def _overgrown(x: float, y: float) -> bool:
     """Whether weeds stand on a lot of grass here: patches of some 20 m with frayed edges."""
     wild = np.sin(0.23 * x + 1.7 * np.sin(0.11 * y)) + np.sin(0.29 * y + 1.3 * np.sin(0.13 * x))
     return wild + 0.35 * np.sin(1.9 * x) * np.sin(2.3 * y) > -0.7

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -158,7 +159,7 @@ class World:
 
 
 @kernel
-def _straighten(normal, rays):  # type: ignore[no-untyped-def]
+def _straighten(normal: npt.NDArray[np.float32], rays: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Bring normals to unit length in place; cosines with the rays, always positive."""
     cosine = np.zeros(len(rays), np.float32)
     for n in range(len(rays)):
@@ -170,7 +171,7 @@ def _straighten(normal, rays):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _near(rays, centre, radius):  # type: ignore[no-untyped-def]
+def _near(rays: npt.NDArray[Any], centre: npt.NDArray[Any], radius: np.floating[Any]) -> npt.NDArray[np.int64]:
     """Rows of the rays that pass a ball."""
     found = np.empty(len(rays), np.int64)
     count = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -103,7 +104,17 @@ def _still(shots: Shots) -> npt.NDArray[np.float32]:
 
 
 @kernel
-def _rays(direction, height, time, ring, lift, shift, turn, rotation, place):  # type: ignore[no-untyped-def]
+def _rays(
+    direction: npt.NDArray[Any],
+    height: npt.NDArray[Any],
+    time: npt.NDArray[Any],
+    ring: npt.NDArray[Any],
+    lift: npt.NDArray[Any],
+    shift: npt.NDArray[Any],
+    turn: npt.NDArray[Any],
+    rotation: npt.NDArray[Any],
+    place: npt.NDArray[Any],
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Rays [R, 6] (start, unit direction): as reported, in the LiDAR frame of time 0, and as they truly run, in the
     world about its centre.
     """

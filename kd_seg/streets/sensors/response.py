@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -124,7 +124,15 @@ def optics_table() -> npt.NDArray[np.void]:
 
 
 @kernel
-def respond(local, rays, hidden, ring, returns, scene, receiver):  # type: ignore[no-untyped-def]
+def respond(
+    local: npt.NDArray[Any],
+    rays: npt.NDArray[Any],
+    hidden: npt.NDArray[Any],
+    ring: npt.NDArray[Any],
+    returns: Returns,
+    scene: SceneTables,
+    receiver: Receiver,
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
     """Points [K, 4] (metres, intensity 0-1), label words [K] and shot numbers [K] of the shots that give a return.
 
     Args:
@@ -171,7 +179,9 @@ def respond(local, rays, hidden, ring, returns, scene, receiver):  # type: ignor
 
 
 @kernel
-def _surface(n, rays, returns, scene):  # type: ignore[no-untyped-def]
+def _surface(
+    n: int, rays: npt.NDArray[Any], returns: Returns, scene: SceneTables
+) -> tuple[Any, Any, Any, Any, Any, Any, Any]:
     """What shot ``n`` met: label word, albedo, speckle, roughness in metres, share lost, whether it is ground whose
     roughness is not scattered further, and the share of the albedo at this incidence.
     """
@@ -196,7 +206,7 @@ def _surface(n, rays, returns, scene):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _signal(bright, distance, speckle, noise, receiver):  # type: ignore[no-untyped-def]
+def _signal(bright: float, distance: float, speckle: float, noise: float, receiver: Receiver) -> float:
     """Signal of a return as the HDL-64E's scale has it; may be negative."""
     fade = 1.0
     if distance >= receiver.fade_from:
@@ -206,7 +216,7 @@ def _signal(bright, distance, speckle, noise, receiver):  # type: ignore[no-unty
 
 
 @kernel
-def _weakness(signal, receiver):  # type: ignore[no-untyped-def]
+def _weakness(signal: float, receiver: Receiver) -> float:
     """Share of returns lost because of a weak signal."""
     if signal >= SIGNAL_LOST:
         return 0.0
@@ -214,7 +224,7 @@ def _weakness(signal, receiver):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _mixed(n, ring, distance, luck, receiver):  # type: ignore[no-untyped-def]
+def _mixed(n: int, ring: npt.NDArray[Any], distance: npt.NDArray[Any], luck: float, receiver: Receiver) -> Any:
     """Range of shot ``n``; some of those over an edge fall between the two surfaces."""
     reach = np.float64(distance[n])
     if n + 1 < len(distance) and ring[n + 1] == ring[n]:
@@ -225,7 +235,7 @@ def _mixed(n, ring, distance, luck, receiver):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _error(noise, rough, smooth, receiver):  # type: ignore[no-untyped-def]
+def _error(noise: float, rough: float, smooth: bool, receiver: Receiver) -> np.float64:
     """Metres by which a range is off: the sensor's noise and the surface's roughness, together ``noise`` sigma."""
     if not smooth and abs(noise) > ROUGH_SHOT:
         rough = ROUGH_FACTOR * rough
@@ -233,7 +243,7 @@ def _error(noise, rough, smooth, receiver):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _reported(signal, reach, retro, receiver):  # type: ignore[no-untyped-def]
+def _reported(signal: float, reach: float, retro: bool, receiver: Receiver) -> float:
     """Intensity 0-1 as the sensor reports a signal from ``reach`` metres."""
     limit = receiver.zero_below + min(max(reach - ZERO_FROM, 0.0), ZERO_OVER) * receiver.zero_per_m
     if signal < limit:

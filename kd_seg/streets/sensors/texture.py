@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from kd_seg.core.kernels import kernel
@@ -13,13 +15,13 @@ SCALE = 1.85
 
 
 @kernel
-def texture(x, y):  # type: ignore[no-untyped-def]
+def texture(x: float, y: float) -> float:
     """Relative brightness of the ground at a place of the world (metres): mean 0, standard deviation 1."""
     return SCALE * (_lumps(x * FINE, y * FINE) + _lumps(x * COARSE + 31.0, y * COARSE - 17.0))
 
 
 @kernel
-def _lumps(x, y):  # type: ignore[no-untyped-def]
+def _lumps(x: float, y: float) -> float:
     """Noise between -1 and 1 drawn at whole places and straight in between."""
     i, j = np.floor(x), np.floor(y)
     u, v = x - i, y - j
@@ -30,7 +32,7 @@ def _lumps(x, y):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _chance(i, j):  # type: ignore[no-untyped-def]
+def _chance(i: np.int64, j: np.int64) -> Any:
     """A number between -1 and 1 for a whole place, by its hash (Teschner et al., VMV 2003, section 4.1)."""
     mixed = (i * 73856093) ^ (j * 19349663)
     mixed = (mixed ^ (mixed >> 13)) * 1274126177
