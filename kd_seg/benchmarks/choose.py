@@ -28,6 +28,7 @@ class Request:
             slow rival is interrupted in all of them, a fast one is not, and the ratio flatters.
         threads: of torch, for all rivals.
         checkpoint: for predict; None = the shipped student.
+        size: of the network, for train and convolution; None = the benchmark's own.
         device: cpu, cuda or cuda:N, for train and predict; the others time what is done on the CPU alone.
     """
 
@@ -38,6 +39,7 @@ class Request:
     threads: int = 1
     checkpoint: Path | None = None
     device: str = "cpu"
+    size: str | None = None
 
     def points(self) -> Points:
         """The cloud [N, 4] to time on."""
@@ -111,7 +113,15 @@ def _on_streets(
 def _train(request: Request) -> list[BenchRow]:
     from kd_seg.benchmarks.train import rows
 
-    return rows(request.points(), request.voxel_size or 0.1, request.repeats or 3, device=request.device)
+    return rows(
+        request.points(), request.voxel_size or 0.1, request.repeats or 3, request.size or "small", request.device
+    )
+
+
+def _convolution(request: Request) -> list[BenchRow]:
+    from kd_seg.benchmarks.convolution import rows
+
+    return rows(request.points(), request.voxel_size or 0.2, request.repeats or 10, request.size or "nano")
 
 
 def _predict(request: Request) -> list[BenchRow]:
@@ -129,6 +139,7 @@ BENCHES: dict[str, Callable[[Request], list[BenchRow]]] = {
     "images": _images,
     "train": _train,
     "predict": _predict,
+    "convolution": _convolution,
 }
 
 

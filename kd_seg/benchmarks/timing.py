@@ -18,6 +18,7 @@ class BenchRow:
         ours: whether it is kd_seg's.
         ms: best of the repeats.
         ratio: its ms / our ms in the same run (ours: 1.0).
+        peak_share: of the speed of a large matrix product on the same machine; None where it was not measured.
         gmacs: multiply-adds of the network on this input, in thousands of millions; None where there is no network.
     """
 
@@ -26,6 +27,7 @@ class BenchRow:
     ms: float
     ratio: float
     gmacs: float | None = None
+    peak_share: float | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kd_seg.losses.lovasz import LovaszSoftmax
 from kd_seg.losses.zero import exact_zero
 
 
@@ -34,6 +35,8 @@ def lovasz_softmax(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
         return exact_zero(logits), 0
     probabilities = torch.softmax(logits[rows].float(), dim=1)
     target = labels[rows] - 1
+    if sorts_by_kernel(probabilities):
+        return LovaszSoftmax.apply(probabilities, target), count
     losses = []
     for column in torch.unique(target).tolist():
         truth = (target == column).float()
@@ -41,6 +44,11 @@ def lovasz_softmax(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
         ordered, order = torch.sort(errors, descending=True)
         losses.append(torch.dot(ordered, _jaccard_gradient(truth[order])))
     return torch.stack(losses).mean(), count
+
+
+def sorts_by_kernel(probabilities: Tensor) -> bool:
+    """Whether the compiled form of the Lovasz extension takes them: on the CPU."""
+    return probabilities.device.type == "cpu"
 
 
 def _jaccard_gradient(truth: Tensor) -> Tensor:

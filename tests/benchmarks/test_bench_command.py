@@ -12,11 +12,11 @@ from pretend_cuda import pretend_cuda
 from random_student import write_student
 from tiny_data import tiny_cloud
 
-from kd_seg.benchmarks import predict, train
+from kd_seg.benchmarks import convolution, predict, train
 from kd_seg.benchmarks.choose import BENCHES, Request, bench
 from kd_seg.benchmarks.plain import plain_encode, plain_spconv, same
 from kd_seg.benchmarks.timing import TURN, Rival, compare, wait_for
-from kd_seg.core.errors import MissingDependencyError, UsageError
+from kd_seg.core.errors import DataError, MissingDependencyError, UsageError
 from kd_seg.networks import Encoding, build_network, collate, encode
 from kd_seg.sparse import using
 from kd_seg.voxels import CartesianGrid
@@ -119,3 +119,15 @@ def test_answer_for_a_program(points: np.ndarray, tmp_path: Path) -> None:
     assert answer.keys() == {"machine", "rows"}
     assert all(row.keys() >= {"name", "ours", "ms", "ratio"} for row in answer["rows"])
     assert sum(row["ours"] for row in answer["rows"]) == 1
+
+
+def test_convolutions_are_compared_before_they_are_timed(points: np.ndarray) -> None:
+    found = convolution.rows(points, 0.5, 1)
+    assert len(found) == 4 * (len(convolution.WIDTHS) + 1)
+    for first in range(0, len(found), 4):
+        group = found[first : first + 4]
+        assert [row.ours for row in group] == [True, False, False, False]
+        assert len({row.gmacs for row in group}) == 1
+        assert all(row.peak_share and row.peak_share > 0 for row in group)
+    with pytest.raises(DataError, match="no point inside the grid"):
+        convolution.rows(points + 1000, 0.5, 1)

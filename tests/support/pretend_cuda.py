@@ -24,6 +24,8 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 
+from kd_seg.losses import supervised
+from kd_seg.losses.lovasz import LovaszSoftmax
 from kd_seg.networks import cylinder, minkunet, spv, unet
 from kd_seg.sparse import Down, Submanifold, Up, numba_backend
 
@@ -206,6 +208,10 @@ def pretend_cuda() -> Iterator[PretendCuda]:
             patch.setattr(layer, "forward", _on_the_cpu(mode, layer.forward))
         for network in (unet, cylinder, minkunet, spv):
             patch.setattr(network, "sparse_tensor", _sparse_tensor(mode, network.sparse_tensor))
+        patch.setattr(supervised, "sorts_by_kernel", lambda probabilities: True)
+        apply = _unwatched(LovaszSoftmax.apply)
+        patch.setattr(LovaszSoftmax, "apply", lambda rows, target: _as(mode, rows, apply(rows, target)))
+        patch.setattr(LovaszSoftmax, "backward", staticmethod(_unwatched(LovaszSoftmax.backward)))
         backward = numba_backend._Convolution.backward
         patch.setattr(numba_backend._Convolution, "backward", staticmethod(_unwatched(backward)))
         with mode:
@@ -227,6 +233,11 @@ def _runtime(mode: PretendCuda) -> dict[str, Any]:
         "set_rng_state": lambda state, device=None: mode.generator.set_state(state),
         "manual_seed_all": lambda seed: mode.generator.manual_seed(seed) and None,
     }
+
+
+def _as(mode: PretendCuda, like: Tensor, made: Tensor) -> Tensor:
+    """``made``, on the device that ``like`` is on."""
+    return mode.keep(made) if mode.holds(like) else made
 
 
 def _unwatched(function: Callable[..., Any]) -> Callable[..., Any]:
