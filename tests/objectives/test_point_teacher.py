@@ -182,6 +182,11 @@ def test_other_classes_are_refused(root: Path, tmp_path: Path) -> None:
         trainer(root, tmp_path, f"objectives.1.checkpoint={tmp_path / 'moving.safetensors'}", "objectives.1.mode=live")
 
 
+def test_stored_probabilities_are_of_single_scans(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="sees: fused needs mode: live"):
+        trainer(root, tmp_path, "objectives.1.sees=fused")
+
+
 @given(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 8))
 @settings(max_examples=50, deadline=None)
 def test_stored_and_averaged_as_by_hand(seed: int, top: int, width: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kd_seg.core.config import Settings
 
@@ -32,3 +32,9 @@ class PointTeacherSettings(Settings):
         "right",
         description="rows that teach: all; those without a label or with the teacher's class as label; those without",
     )
+
+    @model_validator(mode="after")
+    def _stored_of_scans(self) -> PointTeacherSettings:
+        if self.mode == "prepared" and self.sees == "fused":
+            raise ValueError("sees: fused needs mode: live; what is prepared are probabilities of single scans")
+        return self
