@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,14 +50,17 @@ def strided_pairs(
 ) -> tuple[Pairs, Sites]:
     """The map of a strided convolution and its output sites, which remember both under ``key`` for the way back."""
     name = ("pairs", "down", key)
-    if name not in sites.maps:
-        found, shape, pairs, counts = strided_map(rows_of(sites.coordinates), sites.shape, size, stride, padding, wraps)
-        coordinates = torch.from_numpy(found).to(sites.coordinates.device)
-        coarse = Sites(coordinates, shape, sites.batch_size, shared=sites.shared)
-        coarse.maps["pairs", "up", key] = (Pairs(pairs, counts), sites)
-        sites.maps[name] = (Pairs(pairs, counts), coarse)
-    made: tuple[Pairs, Sites] = sites.maps[name]
-    return made
+    kept: tuple[Pairs, weakref.ref[Sites]] | None = sites.maps.get(name)
+    coarse = kept[1]() if kept else None
+    if kept and coarse is not None:
+        return kept[0], coarse
+    found, shape, *rows = strided_map(rows_of(sites.coordinates), sites.shape, size, stride, padding, wraps)
+    made = Pairs(*rows)
+    coordinates = torch.from_numpy(found).to(sites.coordinates.device)
+    coarse = Sites(coordinates, shape, sites.batch_size, shared=sites.shared)
+    coarse.maps["pairs", "up", key] = (made, sites)
+    sites.maps[name] = (made, weakref.ref(coarse))  # held weakly, or memory would wait for the collector of circles
+    return made, coarse
 
 
 def inverse_pairs(sites: Sites, key: str) -> tuple[Pairs, Sites]:

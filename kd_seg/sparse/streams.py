@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,16 +87,19 @@ def _halved(fine: Sites) -> Strided:
 def strided_streams(sites: Sites, size: Triple, stride: Triple, padding: Triple, key: str, wraps: Wraps) -> Strided:
     """Streams of a strided convolution; its output sites remember them under ``key`` for the way back."""
     name = ("stream", "down", key)
-    if name not in sites.maps:
-        even = all(side % 2 == 0 for side in sites.shape)
-        if even and size == stride == HALVE and padding == (0, 0, 0):
-            made = _halved(sites)
-        else:
-            made = _made_strided(sites, *strided_pairs(sites, size, stride, padding, key, wraps))
-        made.coarse.maps["stream", "up", key] = made
-        sites.maps[name] = made
-    kept: Strided = sites.maps[name]
-    return kept
+    kept: tuple[Stream, Stream, weakref.ref[Sites]] | None = sites.maps.get(name)
+    coarse = kept[2]() if kept else None
+    if kept and coarse is not None:
+        return Strided(kept[0], kept[1], sites, coarse)
+    even = all(side % 2 == 0 for side in sites.shape)
+    if even and size == stride == HALVE and padding == (0, 0, 0):
+        made = _halved(sites)
+    else:
+        made = _made_strided(sites, *strided_pairs(sites, size, stride, padding, key, wraps))
+    # Coarse sites hold fine ones, not the other way round: without a circle, memory is free as soon as it can be.
+    made.coarse.maps["stream", "up", key] = (made.down, made.up, sites)
+    sites.maps[name] = (made.down, made.up, weakref.ref(made.coarse))
+    return made
 
 
 def _made_strided(fine: Sites, map_: Pairs, coarse: Sites) -> Strided:
@@ -110,7 +114,7 @@ def _made_strided(fine: Sites, map_: Pairs, coarse: Sites) -> Strided:
 
 def inverse_streams(sites: Sites, key: str) -> Strided:
     """Streams of the strided convolution ``key`` that made these sites."""
-    made: Strided | None = sites.maps.get(("stream", "up", key))
+    made: tuple[Stream, Stream, Sites] | None = sites.maps.get(("stream", "up", key))
     if made is None:
         raise UsageError(f"An Up convolution has the key {key!r}, but no Down with that key made its input.")
-    return made
+    return Strided(*made, sites)

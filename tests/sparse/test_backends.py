@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -243,3 +246,23 @@ def test_denormal_numbers_cost_nothing_and_the_thread_keeps_its_mode() -> None:
         found = layer(sparse_tensor(tiny, coordinates, (4, 4, 4), 1)).features
     assert torch.equal(found, torch.zeros(40, 4))
     assert float(np.float32(1e-41) * np.float32(2.0)) > 0, "outside the kernels denormals stay numbers"
+
+
+@pytest.mark.parametrize("backend", ["numba", "torch", "spconv"])
+def test_maps_are_free_with_the_last_tensor(backend: str) -> None:
+    """Sites of several levels hold each other in one direction only, so nothing waits for the garbage collector."""
+    coordinates = random_voxels(0, 300, (8, 8, 8), 1)
+    down, up = Down(2, 3, (2, 2, 2), (2, 2, 2), "d"), Up(3, 2, (2, 2, 2), "d")
+    gc.collect()
+    gc.disable()
+    try:
+        with using(backend), torch.no_grad():
+            fine = sparse_tensor(torch.randn(300, 2), coordinates, (8, 8, 8), 1)
+            coarse = down(fine)
+            assert down(fine).sites is coarse.sites, "and is kept while its tensor is"
+            back = up(coarse)
+        watched = [weakref.ref(tensor.sites) for tensor in (fine, coarse, back)]
+        del fine, coarse, back
+        assert [ref() for ref in watched] == [None, None, None]
+    finally:
+        gc.enable()
