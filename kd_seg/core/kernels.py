@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import stat
 import tempfile
 from collections.abc import Callable
@@ -82,11 +83,31 @@ CACHING = _find_cache()
 
 def kernel(function: F) -> F:
     """Compile a kernel."""
-    compiled: F = numba.njit(cache=CACHING, nogil=True)(function)  # type: ignore[assignment]
+    compiled: F = _outliving(numba.njit(cache=CACHING, nogil=True)(function))
     return compiled
 
 
 def contracting_kernel(function: F) -> F:
     """Compile a kernel in which a product and the sum it goes into may be one instruction (rounded once)."""
-    compiled: F = numba.njit(cache=CACHING, nogil=True, fastmath={"contract"})(function)  # type: ignore[assignment]
+    compiled: F = _outliving(numba.njit(cache=CACHING, nogil=True, fastmath={"contract"})(function))
+    return compiled
+
+
+def _outliving(compiled: Any) -> Any:  # a dispatcher, which Numba does not type
+    """Let a kernel outlive code of an older version on disk: what can no longer be read is compiled anew.
+
+    Numba's index names the classes of arguments (named tuples); one that was renamed since would fail the first call.
+    """
+    if CACHING:
+        index = compiled._cache._cache_file
+        load = index._load_index
+
+        def load_what_is_readable() -> Any:
+            try:
+                return load()
+            except (AttributeError, ImportError, EOFError, pickle.UnpicklingError) as error:
+                logging.getLogger("kd_seg").debug("%s is compiled anew (%s)", compiled.py_func.__qualname__, error)
+                return {}
+
+        index._load_index = load_what_is_readable
     return compiled
