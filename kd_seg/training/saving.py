@@ -101,11 +101,20 @@ def describe(config: TrainingConfig, parts: Parts, init: dict[str, Any] | None) 
 def ancestry(config: TrainingConfig, run: RunFolder, resume: bool) -> dict[str, Any] | None:
     """What ``student.init`` had learned from, teachers included; a resumed run knows it from its own checkpoint."""
     init = config.student.init
-    if resume and run.last.is_file():
-        check_input(run.last, read_spec(run.last))
+    own = _own_spec(run) if resume else None
+    if own is not None:
+        check_input(run.last, own)
+        return own.training.get("init") if init is not None else None
     if init is None:
         return None
-    check_input(resolve(init), read_spec(resolve(init)))
-    if resume and run.last.is_file():  # a kill may come between the first state and the first checkpoint
-        return read_spec(run.last).training.get("init")
-    return read_spec(resolve(init)).training
+    spec = read_spec(resolve(init))
+    check_input(resolve(init), spec)
+    return spec.training
+
+
+def _own_spec(run: RunFolder) -> Spec | None:
+    """What a run's last checkpoint holds; None where there is none, or half of one."""
+    try:
+        return read_spec(run.last) if run.last.is_file() else None
+    except CheckpointError:
+        return None

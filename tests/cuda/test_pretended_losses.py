@@ -68,6 +68,10 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "supervised.cross_entropy": (supervised.cross_entropy, (ONE, LABEL, torch.tensor([1.0, 2.0, 3.0, 4.0]))),
     "supervised.lovasz_softmax": (supervised.lovasz_softmax, (ONE, LABEL)),
     "logit.divergence": (logit.divergence, (ONE, OTHER, 2.0, WEIGHT)),
+    "logit.divergence_from": (
+        lambda s, t, w: logit.divergence_from(s, t.softmax(dim=1), 2.0, w),
+        (ONE, OTHER, WEIGHT),
+    ),
     "logit.corrected": (lambda s, t, y: logit.divergence(s, logit.corrected(t, y)), (ONE, OTHER, LABEL)),
     "logit.jaccard_distance": (logit.jaccard_distance, (ONE, OTHER, LABEL)),
     "logit.released_divergence": (logit.released_divergence, (ONE, OTHER)),

@@ -171,7 +171,7 @@ def test_a_teacher_that_has_faded_does_not_run(world, tmp_path, teacher, monkeyp
         f"objectives.1.teacher={{mode: separate, checkpoint: {teacher}}}",
         "objectives.1.fade=[0.1,0.5]",
     )
-    monkeypatch.setattr(made.objectives[1].teacher, "teacher_output", lambda *_: pytest.fail("the teacher ran"))
+    monkeypatch.setattr(made.objectives[1].teacher, "output", lambda *_: pytest.fail("the teacher ran"))
     assert terms_of(made, step=1)[0] == {}
     with pytest.raises(pytest.fail.Exception):
         terms_of(made, step=0)

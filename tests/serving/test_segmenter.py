@@ -203,7 +203,7 @@ def test_what_cannot_be_meant_is_refused(shipped_segmenter: Segmenter, change: o
 def test_other_ranges_are_told_once() -> None:
     segmenter = Segmenter(device="cpu", num_threads=1)
     points = made_up_cloud(2000, 3)
-    with pytest.warns(UserWarning, match="the checkpoint takes unit"):
+    with pytest.warns(UserWarning, match="the segmenter takes 0 to 1"):
         segmenter.segment(points * [1, 1, 1, 255])
     with pytest.warns(UserWarning, match="no point lies inside"):
         segmenter.segment(points + [0, 0, 500, 0])

@@ -70,7 +70,7 @@ def test_a_direction_has_its_place_in_the_range_view(azimuth: float, elevation: 
     point = [[flat * np.cos(around), flat * np.sin(around), distance * np.sin(np.radians(elevation)), 0]]
     image = range_view(np.array(point, np.float32), np.array([[255, 255, 255]], np.uint8), shape=(280, 720))
     found_rows, found_columns = np.nonzero((image == 255).all(axis=2))
-    assert abs(found_columns.mean() - (360 - 2 * azimuth)) <= 1.0
+    assert abs(found_columns.mean() - (360 - 2 * azimuth)) <= 1.0 + 1e-6
     assert abs(found_rows.min() - (3.0 - elevation) * 10) <= 1.5
 
 
