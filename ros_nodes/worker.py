@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from kd_seg.serving.labeller import Labelled, Labeller, summary
-from kd_seg.serving.parameters import CloudSettings
+from kd_seg.serving.parameters import InputSettings
 from kd_seg.serving.pointcloud2 import CloudRejectedError, Packed
 from kd_seg.serving.sensor_input import FrameFigures, SensorWatch
 from ros_nodes.mailbox import Mailbox, Parcel
@@ -52,7 +52,7 @@ class Log(Protocol):
 class FrameSettings:
     """What a frame needs to know, read once at its start."""
 
-    cloud: CloudSettings
+    cloud: InputSettings
     max_processing_ms: float
 
 

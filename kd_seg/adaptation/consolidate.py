@@ -15,7 +15,7 @@ from kd_seg.adaptation.dataset import begin_drive, words_of, write_scan
 from kd_seg.adaptation.settings import AdaptSettings
 from kd_seg.adaptation.teacher import Distribution, Teacher
 from kd_seg.adaptation.tracks import Tracker, clusters
-from kd_seg.adaptation.trust import Thresholds, score
+from kd_seg.adaptation.trust import TrustThresholds, score
 from kd_seg.adaptation.vote import Codes, Vote, vote, world_codes
 from kd_seg.core.files import write_array
 from kd_seg.core.geometry import transform
@@ -108,7 +108,7 @@ def write_labels(
     """
     classes = teacher.segmenter.classes
     before, after = Agreement(tuple(classes.names)), Agreement(tuple(classes.names))
-    thresholds = Thresholds(settings.trust, len(classes))
+    thresholds = TrustThresholds(settings.trust, len(classes))
     with progress("voting", len(drive.data)) as advance:
         for _, sequence, index, found in _votes(drive, settings):
             codes = places(sequence, index, settings.vote.voxel_m)

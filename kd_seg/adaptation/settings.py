@@ -11,7 +11,7 @@ from kd_seg.core.errors import ConfigError
 from kd_seg.serving.sensor_input import SensorSettings
 
 
-class TeacherSettings(Settings):
+class DriveTeacherSettings(Settings):
     """How the teacher predicts the drive."""
 
     checkpoint: str | None = Field(
@@ -60,7 +60,7 @@ class AdaptSettings(Settings):
     """
 
     purpose: str = ""
-    teacher: TeacherSettings = TeacherSettings()
+    teacher: DriveTeacherSettings = DriveTeacherSettings()
     vote: VoteSettings = VoteSettings()
     trust: TrustSettings = TrustSettings()
     instances: bool = Field(True, description="cluster things and link them over time, so that they can be fused")

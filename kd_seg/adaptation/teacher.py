@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kd_seg.adaptation.settings import TeacherSettings
+from kd_seg.adaptation.settings import DriveTeacherSettings
 from kd_seg.core.geometry import invert, rotation_z, transform
 from kd_seg.scans import Points, Scan
 from kd_seg.serving.pointcloud2 import Decoded
@@ -33,7 +33,7 @@ class Teacher:
     """
 
     segmenter: Segmenter
-    settings: TeacherSettings
+    settings: DriveTeacherSettings
     sensor: SensorSettings
     fuse: bool
 
@@ -75,6 +75,6 @@ def turned(points: Points, view: int, views: int) -> Points:
     return out
 
 
-def fuses(settings: TeacherSettings, points_per_scan: int, has_poses: bool) -> bool:
+def fuses(settings: DriveTeacherSettings, points_per_scan: int, has_poses: bool) -> bool:
     """Whether clouds are fused: as the settings say, for ``auto`` where scans are sparse and poses are known."""
     return has_poses and (settings.fuse == "ego" or (settings.fuse == "auto" and points_per_scan < SPARSE_POINTS))

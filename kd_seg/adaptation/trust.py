@@ -24,7 +24,7 @@ def range_bins(points: Points, settings: TrustSettings) -> npt.NDArray[np.int64]
     return np.searchsorted(np.array(settings.ranges_m), np.hypot(points[:, 0], points[:, 1]), side="right")
 
 
-class Thresholds:
+class TrustThresholds:
     """Scores from which predictions are trusted, by class and range: the surest share of each, over the whole drive.
 
     Balanced by class as in Y. Zou et al., "Unsupervised domain adaptation for semantic segmentation via class-balanced

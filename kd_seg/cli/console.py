@@ -23,7 +23,7 @@ from kd_seg.core.failures import expected
 T = TypeVar("T")
 
 
-class Answers(io.TextIOBase):
+class CleanOutput(io.TextIOBase):
     """Where results go: the standard output that the program was started with, whatever prints to it meanwhile."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Answers(io.TextIOBase):
 
 
 LOG = logging.getLogger("kd_seg")
-answers = Answers()
+answers = CleanOutput()
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(file=answers, highlight=False, soft_wrap=True)  # type: ignore[arg-type]
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from kd_seg.core.errors import DataError, UsageError
 from kd_seg.drives.calibration.figures import SensorFigures, measure
-from kd_seg.drives.calibration.parameters_file import Line, parameter_lines, parameter_text, warnings
-from kd_seg.drives.recording import BagRecording, FolderRecording, Frame, Recording
+from kd_seg.drives.calibration.parameters_file import ParameterLine, parameter_lines, parameter_text, warnings
+from kd_seg.drives.recording import BagRecording, FolderRecording, RecordedCloud, Recording
 from kd_seg.scans import Sensor, is_bag
 from kd_seg.serving.pointcloud2 import DEFAULT_INTENSITY_FIELDS
 
@@ -27,10 +27,10 @@ class Calibrated:
 
     source: Path
     figures: SensorFigures
-    lines: tuple[Line, ...]
+    lines: tuple[ParameterLine, ...]
     text: str
     warnings: tuple[str, ...]
-    frames: tuple[Frame, ...]
+    frames: tuple[RecordedCloud, ...]
 
     def to_json(self) -> dict[str, Any]:
         """As ``kd-seg calibrate --json`` prints it."""

@@ -18,7 +18,7 @@ from kd_seg.drives.folder import DriveFolder
 from kd_seg.drives.frames import FrameTree
 from kd_seg.drives.motion import BagMotion, read_motion, read_odometry
 from kd_seg.drives.odometry import estimate
-from kd_seg.drives.recording import BagRecording, FolderRecording, Frame, Recording
+from kd_seg.drives.recording import BagRecording, FolderRecording, RecordedCloud, Recording
 from kd_seg.drives.trajectory import Times, Trajectory, parse_extrinsic, read_tum
 from kd_seg.scans import is_bag
 from kd_seg.serving.pointcloud2 import DEFAULT_INTENSITY_FIELDS
@@ -191,7 +191,7 @@ def _trajectory(
     if options.kiss_icp:
         advance = stage("estimating poses", len(wanted))
 
-        def counted(frame: Frame) -> Frame:
+        def counted(frame: RecordedCloud) -> RecordedCloud:
             advance(1)
             return frame
 

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from kd_seg.core.errors import DataError, MissingDependencyError
-from kd_seg.drives.recording import Frame
+from kd_seg.drives.recording import RecordedCloud
 from kd_seg.drives.trajectory import Trajectory
 
 LARGEST_STEP_M = 15.0
 """Between two scans: more than a car drives in 0.3 s at 180 km/h."""
 
 
-def estimate(frames: Iterator[Frame], max_range_m: float = 100.0) -> Trajectory:
+def estimate(frames: Iterator[RecordedCloud], max_range_m: float = 100.0) -> Trajectory:
     """Poses of the sensor by LiDAR odometry; the first frame is the world.
 
     Raises MissingDependencyError without the package, DataError where there is no frame or the estimate jumps.
@@ -40,7 +40,7 @@ def estimate(frames: Iterator[Frame], max_range_m: float = 100.0) -> Trajectory:
     return Trajectory(np.array(times)[order], np.array(poses)[order])
 
 
-def _share(frame: Frame) -> Any:
+def _share(frame: RecordedCloud) -> Any:
     """Times of the points as shares of the sweep, 0 to 1, or none where all are equal."""
     if frame.times is None or len(frame.times) == 0 or np.ptp(frame.times) <= 0:
         return np.array([])

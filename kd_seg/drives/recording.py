@@ -17,11 +17,11 @@ from kd_seg.drives.trajectory import Times, Trajectory
 from kd_seg.scans import Points, read_points
 from kd_seg.scans.point_files import READERS
 from kd_seg.serving.bag_io import cloud_connections, open_bag
-from kd_seg.serving.pointcloud2 import CloudRejectedError, Decoded, Decoder, Limits
+from kd_seg.serving.pointcloud2 import CloudDecoder, CloudRejectedError, Decoded, Limits
 
 
 @dataclass(frozen=True)
-class Frame:
+class RecordedCloud:
     """One cloud of a recording.
 
     Attributes:
@@ -53,7 +53,7 @@ class Recording(Protocol):
     def stamps(self) -> Times:
         """Seconds of every cloud, in order; NaN for one that cannot be read or holds no return."""
 
-    def frames(self, wanted: frozenset[int]) -> Iterator[Frame]:
+    def frames(self, wanted: frozenset[int]) -> Iterator[RecordedCloud]:
         """The clouds numbered ``wanted``, in order."""
 
     def rejected(self) -> dict[str, int]:
@@ -72,12 +72,12 @@ def frame_of(
     points: Points,
     times: Times | None = None,
     rings: npt.NDArray[np.int64] | None = None,
-) -> Frame:
+) -> RecordedCloud:
     """A frame without missing returns; an intensity that is not finite becomes 0."""
     keep, rows = returns(points), len(points)
     points = np.ascontiguousarray(points[keep], np.float32)
     points[~np.isfinite(points[:, 3]), 3] = 0.0
-    return Frame(
+    return RecordedCloud(
         number,
         stamp,
         points,
@@ -100,7 +100,7 @@ class BagRecording:
         self, source: Path, topic: str | None, intensity_fields: tuple[str, ...], with_times: bool = False
     ) -> None:
         self.source = source
-        self._decoder, self._with_times = Decoder(intensity_fields), with_times
+        self._decoder, self._with_times = CloudDecoder(intensity_fields), with_times
         self._rejected: dict[str, int] = {}
         with open_bag(source) as reader:
             connections = cloud_connections(reader, topic, source)
@@ -128,7 +128,7 @@ class BagRecording:
         stamps = np.array(found)
         return stamps if np.nan_to_num(stamps).any() else np.array(received)
 
-    def frames(self, wanted: frozenset[int]) -> Iterator[Frame]:
+    def frames(self, wanted: frozenset[int]) -> Iterator[RecordedCloud]:
         """Decoded clouds."""
         for number, message, time_ns in self._messages():
             cloud = self._decode(message) if number in wanted else None
@@ -200,7 +200,7 @@ class FolderRecording:
         readable = np.array([self._read(path) is not None for path in self.paths])
         return np.where(readable, self._named_times(), np.nan)
 
-    def frames(self, wanted: frozenset[int]) -> Iterator[Frame]:
+    def frames(self, wanted: frozenset[int]) -> Iterator[RecordedCloud]:
         """Points of the files."""
         stamps = self._named_times()
         for number, path in enumerate(self.paths):

@@ -3,7 +3,7 @@
 from kd_seg.evaluation.confusion import DISTANCES, confusion, confusion_by_distance
 from kd_seg.evaluation.evaluate import Selection, evaluate, evaluate_scan, select
 from kd_seg.evaluation.metrics import Scores, scores
-from kd_seg.evaluation.predictors import FusedNetwork, LabelFolder, Network, Predicted, Predictor
+from kd_seg.evaluation.predictors import FusedNetwork, LabelFolder, NetworkPredictor, Predicted, Predictor
 from kd_seg.evaluation.result import Evaluation, read_evaluation, write_evaluation
 
 __all__ = [
@@ -11,7 +11,7 @@ __all__ = [
     "Evaluation",
     "FusedNetwork",
     "LabelFolder",
-    "Network",
+    "NetworkPredictor",
     "Predicted",
     "Predictor",
     "Scores",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kd_seg.evaluation.evaluate import evaluate, select
-from kd_seg.evaluation.predictors import Network
+from kd_seg.evaluation.predictors import NetworkPredictor
 from kd_seg.serving.segmenter import Segmenter
 from kd_seg.training.config import TrainingConfig
 from kd_seg.training.setup import file_format
@@ -23,6 +23,6 @@ def score_of(config: TrainingConfig) -> Callable[[Path], float] | None:
 
     def score(checkpoint: Path) -> float:
         segmenter = Segmenter(checkpoint, device=config.run.device, num_threads=config.run.threads)
-        return evaluate(Network(segmenter), scans).scores.miou_present or 0.0
+        return evaluate(NetworkPredictor(segmenter), scans).scores.miou_present or 0.0
 
     return score

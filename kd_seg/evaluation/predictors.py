@@ -101,7 +101,7 @@ class LabelFolder:
         return Predicted(train, unknown=unknown)
 
 
-class Network:
+class NetworkPredictor:
     """Predictions of a student on single scans, at full point resolution."""
 
     def __init__(self, segmenter: Segmenter) -> None:

@@ -16,7 +16,7 @@ from kd_seg.core.errors import DataError, UsageError
 from kd_seg.core.progress import Progress, Track, silent, untracked
 from kd_seg.core.shard import WHOLE, parse_shard
 from kd_seg.evaluation.evaluate import Selection, evaluate, intensity_warnings, select
-from kd_seg.evaluation.predictors import FusedNetwork, LabelFolder, Network, Predictor
+from kd_seg.evaluation.predictors import FusedNetwork, LabelFolder, NetworkPredictor, Predictor
 from kd_seg.evaluation.result import Evaluation, read_evaluation
 from kd_seg.scans import FileFormat, IntensityRange
 
@@ -190,7 +190,7 @@ def _predictor(request: EvaluationRequest, selection: Selection, progress: Progr
 
     segmenter = Segmenter(what, device=request.device, num_threads=request.num_threads)
     if request.input == "own":
-        return Network(segmenter)
+        return NetworkPredictor(segmenter)
     from kd_seg.evaluation.fused import make_fuse, unskipped
     from kd_seg.instances.settings import FusionSettings
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from kd_seg.evaluation.evaluate import Selection, evaluate_scan, select
 from kd_seg.evaluation.metrics import scores
-from kd_seg.evaluation.predictors import Network
+from kd_seg.evaluation.predictors import NetworkPredictor
 from kd_seg.scans import Scan
 from kd_seg.serving.segmenter import Segmenter
 
@@ -29,7 +29,7 @@ DRAWS = 1000
 
 
 @dataclass(frozen=True)
-class Check:
+class PublishedCheck:
     """What labelled scans say of a checkpoint.
 
     Attributes:
@@ -87,14 +87,14 @@ _REASONS: dict[Verdict, str] = {
 }
 
 
-def check(checkpoint: Path, root: Path, sequences: list[str] | None, track: Track) -> Check:
+def check(checkpoint: Path, root: Path, sequences: list[str] | None, track: Track) -> PublishedCheck:
     """Score a checkpoint on the labelled scans of a data root: the named sequences, or the validation split.
 
     Raises DataError for data without labels or with raw ids that the checkpoint's classes do not know.
     """
     segmenter = Segmenter(checkpoint)
     selection = select(root, sequences, None if sequences else "valid")
-    network = Network(segmenter)
+    network = NetworkPredictor(segmenter)
     each = [evaluate_scan(network, scan) for scan in track(selection)]
     record = segmenter.spec.training.get("imported", {})
     matrices = np.stack([one.matrix for one in each])
@@ -102,7 +102,7 @@ def check(checkpoint: Path, root: Path, sequences: list[str] | None, track: Trac
     low, high = _interval(matrices, segmenter)
     found = scores(matrices.sum(axis=0), segmenter.classes)
     published = record.get("published_miou")
-    return Check(
+    return PublishedCheck(
         scans=len(each),
         sequences=tuple(selection.data.sequences),
         trained_on=tuple(name for name in selection.data.sequences if name in record.get("trained_on", ())),

@@ -35,7 +35,7 @@ class Circle:
 
 
 @dataclass(frozen=True)
-class Site:
+class GroundGrid:
     """One scan's ground.
 
     Attributes:
@@ -50,7 +50,7 @@ class Site:
     taken: list[Circle] = field(default_factory=list)
 
     @classmethod
-    def survey(cls, points: Points, on_ground: npt.NDArray[np.bool_]) -> Site:
+    def survey(cls, points: Points, on_ground: npt.NDArray[np.bool_]) -> GroundGrid:
         """From points [N, 4] and which of them [N] are ground that may be stood on; all others are obstacles."""
         cell = np.floor((points[:, :2] + np.float32(REACH)) / np.float32(CELL)).astype(np.int64)
         inside = ((cell >= 0) & (cell < _SIDE)).all(axis=1)

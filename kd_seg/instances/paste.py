@@ -16,7 +16,7 @@ from kd_seg.classes import ClassTable
 from kd_seg.core.config import Settings
 from kd_seg.core.geometry import rotation_z
 from kd_seg.instances.fusion import Fuser
-from kd_seg.instances.ground_grid import Circle, Site
+from kd_seg.instances.ground_grid import Circle, GroundGrid
 from kd_seg.instances.records import Role
 from kd_seg.scans import Cloud, Kind, stack
 
@@ -82,7 +82,7 @@ class Paster:
             return cloud
         pasted = 0
         raw = cloud.words[: cloud.own] & 0xFFFF
-        site = Site.survey(cloud.points[: cloud.own], np.isin(raw, list(self.ground_raw)))
+        site = GroundGrid.survey(cloud.points[: cloud.own], np.isin(raw, list(self.ground_raw)))
         for _ in range(self.settings.draws):
             if pasted >= self.settings.most_points:
                 break
@@ -116,7 +116,7 @@ class Paster:
         scan = self.fuser.library.data.scan(name, int(record["scan"]))
         return stack([own], [self.fuser.appearances(scan, sequence, number, Kind.FUSED, rng)])
 
-    def _place(self, site: Site, guest: Cloud, rng: np.random.Generator) -> tuple[Cloud, Circle] | None:
+    def _place(self, site: GroundGrid, guest: Cloud, rng: np.random.Generator) -> tuple[Cloud, Circle] | None:
         """The guest at a free place of its own range, and what it occupies; None if no try found one."""
         guest = _varied(guest, self.settings, rng)
         own = guest.points[: guest.own, :3]

@@ -30,7 +30,7 @@ class Method(IntEnum):
 
 
 @dataclass(frozen=True)
-class Limits:
+class RegistrationLimits:
     """What a class allows.
 
     Attributes:
@@ -105,7 +105,12 @@ def overlap(source: Xyz, target: Target) -> float:
 
 
 def register(
-    source: Xyz, target: Target, starts: list[Xyz], gap: float, limits: Limits, settings: RegistrationSettings
+    source: Xyz,
+    target: Target,
+    starts: list[Xyz],
+    gap: float,
+    limits: RegistrationLimits,
+    settings: RegistrationSettings,
 ) -> Registration:
     """Align ``source`` to ``target`` by the best method that passes its gates.
 

@@ -21,7 +21,7 @@ from kd_seg.core.geometry import Matrix, invert, transform
 from kd_seg.instances.icp import Motion, Target, Xyz
 from kd_seg.instances.library import LIBRARY, InstanceLibrary, SequenceInstances, read_table
 from kd_seg.instances.records import Role, as_bytes
-from kd_seg.instances.registration import Limits, Method, Registration, box_shift, register, speed_limits
+from kd_seg.instances.registration import Method, Registration, RegistrationLimits, box_shift, register, speed_limits
 from kd_seg.instances.settings import RegistrationSettings
 from kd_seg.scans import Key, KittiSequence
 
@@ -207,11 +207,11 @@ class Chain:
             return None
         return self._pose(t)[:3, :3].T @ last[1]
 
-    def _limits(self, window: npt.NDArray[np.int64], train: int) -> Limits:
+    def _limits(self, window: npt.NDArray[np.int64], train: int) -> RegistrationLimits:
         records = self.instances.records[window]
         largest = np.linalg.norm((records["upper"] - records["lower"])[:, :2], axis=1).max()
         factor, margin = self.settings.extent
-        return Limits(self.speeds[train - 1], factor * float(largest) + margin)
+        return RegistrationLimits(self.speeds[train - 1], factor * float(largest) + margin)
 
     def _pose(self, index: int) -> Matrix:
         poses = self.sequence.poses

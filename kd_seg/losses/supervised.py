@@ -35,7 +35,7 @@ def lovasz_softmax(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
         return exact_zero(logits), 0
     probabilities = torch.softmax(logits[rows].float(), dim=1)
     target = labels[rows] - 1
-    if sorts_by_kernel(probabilities):
+    if _sorts_by_kernel(probabilities):
         return LovaszSoftmax.apply(probabilities, target), count
     losses = []
     for column in torch.unique(target).tolist():
@@ -46,7 +46,7 @@ def lovasz_softmax(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
     return torch.stack(losses).mean(), count
 
 
-def sorts_by_kernel(probabilities: Tensor) -> bool:
+def _sorts_by_kernel(probabilities: Tensor) -> bool:
     """Whether the compiled form of the Lovasz extension takes them: on the CPU."""
     return probabilities.device.type == "cpu"
 

@@ -50,7 +50,7 @@ class Kernels:
 KERNELS = Kernels()
 
 
-class Step(nn.Module):
+class CylinderStep(nn.Module):
     """Submanifold convolution, leaky ReLU (0.01), batch norm: the order of Cylinder3D."""
 
     def __init__(self, width_in: int, width_out: int, kernel: Triple, level: int) -> None:
@@ -75,8 +75,12 @@ class Asymmetric(nn.Module):
     def __init__(self, width_in: int, width_out: int, kernels: tuple[Triple, Triple], level: int) -> None:
         super().__init__()
         first, second = kernels
-        self.one = nn.ModuleList([Step(width_in, width_out, first, level), Step(width_out, width_out, second, level)])
-        self.other = nn.ModuleList([Step(width_in, width_out, second, level), Step(width_out, width_out, first, level)])
+        self.one = nn.ModuleList(
+            [CylinderStep(width_in, width_out, first, level), CylinderStep(width_out, width_out, second, level)]
+        )
+        self.other = nn.ModuleList(
+            [CylinderStep(width_in, width_out, second, level), CylinderStep(width_out, width_out, first, level)]
+        )
 
     def forward(self, x: SparseTensor, wraps: Wraps) -> SparseTensor:
         """Same voxels, ``width_out`` channels."""
@@ -88,7 +92,7 @@ class Asymmetric(nn.Module):
         return one.replace_feature(one.features + other.features)
 
 
-class Encoder(nn.Module):
+class CylinderEncoder(nn.Module):
     """Asymmetric block, then a strided convolution; hands on both."""
 
     def __init__(self, width_in: int, width_out: int, kernels: tuple[Triple, Triple], level: int) -> None:
@@ -102,14 +106,14 @@ class Encoder(nn.Module):
         return skip, self.down(skip, wraps)
 
 
-class Decoder(nn.Module):
+class CylinderDecoder(nn.Module):
     """Submanifold step, inverse of the paired strided convolution, the skip added, three asymmetric steps."""
 
     def __init__(self, width_in: int, width_out: int, kernels: tuple[Triple, Triple, Triple], level: int) -> None:
         super().__init__()
-        self.before = Step(width_in, width_out, CUBE, level + 1)
+        self.before = CylinderStep(width_in, width_out, CUBE, level + 1)
         self.up = Up(width_out, width_out, CUBE, f"down{level + 1}")
-        self.steps = nn.ModuleList(Step(width_out, width_out, kernel, level) for kernel in kernels)
+        self.steps = nn.ModuleList(CylinderStep(width_out, width_out, kernel, level) for kernel in kernels)
 
     def forward(self, x: SparseTensor, skip: SparseTensor, wraps: Wraps) -> SparseTensor:
         """Voxels of ``skip``."""
@@ -120,7 +124,7 @@ class Decoder(nn.Module):
         return x
 
 
-class Context(nn.Module):
+class ContextBlock(nn.Module):
     """Dimension-decomposition context: ``y = x * sum_axis sigmoid(BN(conv_axis x))`` over the three axes."""
 
     def __init__(self, width: int, kernels: tuple[Triple, Triple, Triple]) -> None:
@@ -184,11 +188,13 @@ class Cylinder(nn.Module):
         widths = [width * factor for factor in (1, 2, 4, 8, 16)]
         self.points = PointNet(features, hidden or 8 * width, 16)
         self.stem = Asymmetric(16, width, kernels.stem, 0)
-        self.encoders = nn.ModuleList(Encoder(widths[i], widths[i + 1], kernels.encoder, i + 1) for i in range(4))
+        self.encoders = nn.ModuleList(
+            CylinderEncoder(widths[i], widths[i + 1], kernels.encoder, i + 1) for i in range(4)
+        )
         inputs = (16 * width, 16 * width, 8 * width, 4 * width)
         outputs = (16 * width, 8 * width, 4 * width, 2 * width)
-        self.decoders = nn.ModuleList(Decoder(inputs[i], outputs[i], kernels.decoder, 3 - i) for i in range(4))
-        self.context = Context(2 * width, kernels.context)
+        self.decoders = nn.ModuleList(CylinderDecoder(inputs[i], outputs[i], kernels.decoder, 3 - i) for i in range(4))
+        self.context = ContextBlock(2 * width, kernels.context)
         self.head = Submanifold(4 * width, classes, CUBE, "level0")
         self.bias = nn.Parameter(torch.zeros(classes))
         self.channels = {f"enc{i}": w for i, w in enumerate(widths)}

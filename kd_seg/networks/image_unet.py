@@ -50,7 +50,7 @@ class Pictures:
         return Pictures(*(move(v, device) for v in (self.images, self.picture, self.place, self.labels)))
 
 
-class ResidualBlock(nn.Module):
+class ImageResidualBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut."""
 
     def __init__(self, width_in: int, width_out: int, stride: int = 1) -> None:
@@ -81,11 +81,13 @@ class ImageUNet(nn.Module):
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, widths[0], 5, 2, 2, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU())
         self.encoders = nn.ModuleList(
-            nn.Sequential(ResidualBlock(below, width, 2), *(ResidualBlock(width, width) for _ in range(blocks - 1)))
+            nn.Sequential(
+                ImageResidualBlock(below, width, 2), *(ImageResidualBlock(width, width) for _ in range(blocks - 1))
+            )
             for below, width in pairwise(widths)
         )
         self.decoders = nn.ModuleList(
-            ResidualBlock(above + width, width) for above, width in zip(widths[:0:-1], widths[-2::-1], strict=True)
+            ImageResidualBlock(above + width, width) for above, width in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )
         self.head = nn.Conv2d(widths[0], classes, 1)
         self.channels = {"penultimate": widths[0]}

@@ -28,7 +28,7 @@ OPTIONS = ("stem5", "down", "three", "cut")
 
 
 @dataclass(frozen=True)
-class Layout:
+class MinkUNetLayout:
     """Widths, depths and what else differs between published MinkUNets.
 
     Attributes:
@@ -54,11 +54,11 @@ class Layout:
         return " ".join(["-".join(map(str, self.stem)), *levels, *(o for o in OPTIONS if getattr(self, o))])
 
 
-def _named(stem: int, blocks: tuple[int, int, int, int], scale: float = 1.0, **options: bool) -> Layout:
+def _named(stem: int, blocks: tuple[int, int, int, int], scale: float = 1.0, **options: bool) -> MinkUNetLayout:
     """The usual widths times a factor, cut to whole numbers."""
     encoder = tuple((int(scale * w), b) for w, b in zip((32, 64, 128, 256), blocks, strict=True))
     decoder = tuple((int(scale * w), 2) for w in (256, 128, 96, 96))
-    return Layout((stem,) if options.get("stem5") else (stem, stem), encoder, decoder, **options)
+    return MinkUNetLayout((stem,) if options.get("stem5") else (stem, stem), encoder, decoder, **options)
 
 
 SIZES = {
@@ -75,8 +75,8 @@ SIZES = {
 _SIZE = re.compile(r"(\d+(?:-\d+)*) (\d+x\d+(?:-\d+x\d+)*) (\d+x\d+(?:-\d+x\d+)*)((?: [a-z0-9]+)*)")
 
 
-def read_layout(size: str) -> Layout:
-    """The layout of a named size or of a text as ``Layout.text`` gives it; ConfigError says what a size looks like."""
+def read_layout(size: str) -> MinkUNetLayout:
+    """The layout of a named size, or of a text as ``MinkUNetLayout.text`` gives it; ConfigError shows what it is."""
     if size in SIZES:
         return SIZES[size]
     found = _SIZE.fullmatch(size)
@@ -94,7 +94,7 @@ def read_layout(size: str) -> Layout:
             f"minkunet cannot have size {size!r}: as many decoder as encoder levels, four of them for a head of three, "
             f"and options out of {', '.join(OPTIONS)}."
         )
-    return Layout(stem, encoder, decoder, **dict.fromkeys(options, True))
+    return MinkUNetLayout(stem, encoder, decoder, **dict.fromkeys(options, True))
 
 
 def _pair(text: str) -> tuple[int, int]:
@@ -115,7 +115,7 @@ class StemBlock(nn.Module):
         return normalised(self.convolution(x), self.norm)
 
 
-class Encoder(nn.Module):
+class MinkUNetEncoder(nn.Module):
     """Halve the resolution, then residual blocks; ``width_down`` channels between the two."""
 
     def __init__(self, width_in: int, width_down: int, width_out: int, blocks: int, level: int) -> None:
@@ -145,14 +145,14 @@ class MinkUNet(nn.Module):
     the classes of the coarser two are interpolated instead of their features, which is the same as it is linear.
     """
 
-    def __init__(self, layout: Layout, features: int, classes: int) -> None:
+    def __init__(self, layout: MinkUNetLayout, features: int, classes: int) -> None:
         super().__init__()
         self.layout = layout
         stem = (features, *layout.stem)
         self.stem = nn.ModuleList(StemBlock(a, b, 5 if layout.stem5 else CUBE[0]) for a, b in pairwise(stem))
         widths = [layout.stem[-1]] + [width for width, _ in layout.encoder]
         self.encoders = nn.ModuleList(
-            Encoder(widths[i], width if layout.down else widths[i], width, blocks, i + 1)
+            MinkUNetEncoder(widths[i], width if layout.down else widths[i], width, blocks, i + 1)
             for i, (width, blocks) in enumerate(layout.encoder)
         )
         inputs = [widths[-1]] + [width for width, _ in layout.decoder]

@@ -156,7 +156,7 @@ class PointEncoder(nn.Module):
         return logits
 
 
-class Block(nn.Module):
+class ScaleBlock(nn.Module):
     """Voxel and point encoder at one scale, pooled over the points to the next."""
 
     def __init__(self, width: int, number: int) -> None:
@@ -192,7 +192,7 @@ class SPV(nn.Module):
         self.size = size
         self.box = BOXES[size.box]
         self.points = nn.ModuleList([nn.Linear(features + 6, size.width), nn.Linear(size.width, size.width)])
-        self.blocks = nn.ModuleList(Block(size.width, number) for number in range(len(size.scales)))
+        self.blocks = nn.ModuleList(ScaleBlock(size.width, number) for number in range(len(size.scales)))
         # one layer on the scales side by side, kept as a layer per scale: rows are fewer before they go to the points
         self.hidden = nn.ModuleList(nn.Linear(size.width, HIDDEN, bias=i == 0) for i in range(len(size.scales)))
         self.head = nn.Linear(HIDDEN, classes)

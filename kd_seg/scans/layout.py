@@ -40,7 +40,7 @@ _TEXT = frozenset(b"0123456789+-.,;eEnaifNAIF \t\r\n#xyz")
 
 
 @dataclass(frozen=True)
-class Layout:
+class PointLayout:
     """Columns and type of a .bin file.
 
     Attributes:
@@ -65,10 +65,10 @@ class Doubt:
     """Why a file's content is not believed, and the layout that it seems to have, if any."""
 
     reason: str
-    better: Layout | None = None
+    better: PointLayout | None = None
 
 
-def doubt(content: bytes, layout: Layout, judge_columns: bool = True) -> Doubt | None:
+def doubt(content: bytes, layout: PointLayout, judge_columns: bool = True) -> Doubt | None:
     """Why a file's content is not believed to lie as ``layout`` has it, or None.
 
     Args:
@@ -92,37 +92,37 @@ def doubt(content: bytes, layout: Layout, judge_columns: bool = True) -> Doubt |
     return None
 
 
-def _better(content: bytes, layout: Layout) -> Layout | None:
+def _better(content: bytes, layout: PointLayout) -> PointLayout | None:
     """The most plausible other layout whose points divide the size and whose values are possible, or None."""
-    known: dict[Layout, float] = {}
+    known: dict[PointLayout, float] = {}
     for dtype in DTYPES:
-        fits = [each for count in COLUMNS if len(content) % (each := Layout(count, dtype)).point_bytes == 0]
+        fits = [each for count in COLUMNS if len(content) % (each := PointLayout(count, dtype)).point_bytes == 0]
         if fits and _absurd(values := _sample(content, dtype)) <= _ABSURD:
             known.update({each: information(values, each.columns) for each in fits if each != layout})
     return _most_telling(known)
 
 
-def _most_telling(known: dict[Layout, float]) -> Layout | None:
+def _most_telling(known: dict[PointLayout, float]) -> PointLayout | None:
     """The layout of most information; the first, which is the commonest, of those that chance could part."""
     best = max(known.values(), default=0.0)
     return next((each for each, bits in known.items() if bits >= 0.8 * best - 0.02), None)
 
 
-def _better_columns(content: bytes, layout: Layout) -> Layout | None:
+def _better_columns(content: bytes, layout: PointLayout) -> PointLayout | None:
     values = _sample(content, layout.dtype)
     if len(values) < _FEWEST:
         return None
     own = information(values, layout.columns)
     rivals = [
-        Layout(count, layout.dtype)
+        PointLayout(count, layout.dtype)
         for count in COLUMNS
-        if count != layout.columns and len(content) % Layout(count, layout.dtype).point_bytes == 0
+        if count != layout.columns and len(content) % PointLayout(count, layout.dtype).point_bytes == 0
     ]
     known = {rival: information(values, rival.columns) for rival in rivals}
     best = max(known.values(), default=0.0)
     if best >= min(2.0 * own + 0.1, own + 0.6):
         return _most_telling(known)
-    double = Layout(2 * layout.columns, layout.dtype)
+    double = PointLayout(2 * layout.columns, layout.dtype)
     return double if double in rivals and _every_other_row_is_no_point(values, layout.columns) else None
 
 

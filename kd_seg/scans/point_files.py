@@ -11,7 +11,7 @@ import numpy as np
 from kd_seg.core.errors import DataError, UsageError
 from kd_seg.scans.arrays import Points
 from kd_seg.scans.content import LARGEST_SCAN, read_content
-from kd_seg.scans.layout import DTYPES, Doubt, Layout, doubt
+from kd_seg.scans.layout import DTYPES, Doubt, PointLayout, doubt
 from kd_seg.scans.npy import read_npy
 from kd_seg.scans.pcd import read_pcd
 from kd_seg.scans.ply import read_ply
@@ -44,9 +44,9 @@ class FileFormat:
     intensity_range: str = "unit"
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> PointLayout:
         """How .bin files are read."""
-        return Layout(self.columns or 4, "float32" if self.dtype == "auto" else self.dtype)
+        return PointLayout(self.columns or 4, "float32" if self.dtype == "auto" else self.dtype)
 
     @property
     def names_layout(self) -> bool:
@@ -118,7 +118,7 @@ def point_count(path: Path, form: FileFormat = FileFormat()) -> int:
         raise DataError(f"{path} cannot be read ({error.strerror or error}); check the data set.") from None
 
 
-def _told(doubted: Doubt, layout: Layout) -> str:
+def _told(doubted: Doubt, layout: PointLayout) -> str:
     better = doubted.better
     if better is None:
         return doubted.reason

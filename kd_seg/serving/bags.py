@@ -40,7 +40,7 @@ from kd_seg.serving.bag_io import (
     settle,
 )
 from kd_seg.serving.labeller import Labelled, Labeller, label_info_json, label_pairs
-from kd_seg.serving.parameters import CloudSettings
+from kd_seg.serving.parameters import InputSettings
 from kd_seg.serving.pointcloud2 import CloudRejectedError
 from kd_seg.serving.segmenter import Segmenter
 from kd_seg.serving.sensor_input import SensorWatch
@@ -69,7 +69,7 @@ class BagOptions:
     storage: str | None = None
     outputs: tuple[str, ...] = ("segmentation",)
     copy_all: bool = False
-    settings: CloudSettings = field(default_factory=CloudSettings)
+    settings: InputSettings = field(default_factory=InputSettings)
 
     def __post_init__(self) -> None:
         for name in self.outputs:

@@ -153,7 +153,7 @@ def _label(
     points = file.points
     cloud = Decoded(points[:, :3], np.ascontiguousarray(points[:, 3]), 1, len(points), None)
     prepared = prepare(cloud, settings)
-    class_id = segmenter.answer(prepared)[0].spread()[0]
+    class_id = segmenter.predict_voxels(prepared)[0].spread()[0]
     return class_id, frame_figures(cloud, prepared, class_id)
 
 

@@ -16,7 +16,7 @@ from kd_seg.core.environment import version
 from kd_seg.core.errors import ConfigError
 from kd_seg.scans import Points
 from kd_seg.serving import pointcloud2, sensor_input
-from kd_seg.serving.pointcloud2 import CloudLike, CloudRejectedError, Decoded, Decoder, Field, Limits, Packed
+from kd_seg.serving.pointcloud2 import CloudDecoder, CloudLike, CloudRejectedError, Decoded, Field, Limits, Packed
 from kd_seg.serving.segmenter import Segmenter
 from kd_seg.serving.sensor_input import FrameFigures, SensorSettings
 
@@ -56,14 +56,14 @@ class Labeller:
 
     Args:
         segmenter: the loaded student.
-        intensity_fields: see ``Decoder``.
+        intensity_fields: see ``CloudDecoder``.
     """
 
     def __init__(
         self, segmenter: Segmenter, intensity_fields: Sequence[str] = pointcloud2.DEFAULT_INTENSITY_FIELDS
     ) -> None:
         self.segmenter = segmenter
-        self.decoder = Decoder(intensity_fields)
+        self.decoder = CloudDecoder(intensity_fields)
         self._palette = segmenter.classes.palette()
 
     def label(
@@ -86,7 +86,7 @@ class Labeller:
     def _label(self, cloud: Decoded, settings: SensorSettings, started: float) -> Labelled:
         points = sensor_input.prepare(cloud, settings)
         decoded = time.perf_counter()
-        answers, timings = self.segmenter.answer(points)
+        answers, timings = self.segmenter.predict_voxels(points)
         segmented = time.perf_counter()
         packed, class_id = pointcloud2.encode_segmentation(cloud, answers)
         timings["decode"] = 1e3 * (decoded - started)

@@ -203,7 +203,7 @@ OFFLINE: dict[str, Parameter] = {**BY_NAME, **{parameter.name: parameter for par
 
 
 @dataclass(frozen=True)
-class CloudSettings:
+class InputSettings:
     """The parameters that decide what becomes of one cloud."""
 
     sensor: SensorSettings = field(default_factory=SensorSettings)
@@ -213,13 +213,13 @@ class CloudSettings:
     intensity_fields: tuple[str, ...] = DEFAULT_INTENSITY_FIELDS
 
 
-def cloud_settings(values: Mapping[str, Any]) -> CloudSettings:
+def cloud_settings(values: Mapping[str, Any]) -> InputSettings:
     """Settings from parameter values by name; a name left out has its default. Values are taken as valid."""
 
     def value(name: str) -> Any:
         return values.get(name, BY_NAME[name].default)
 
-    return CloudSettings(
+    return InputSettings(
         sensor=SensorSettings(
             str(value("input.intensity_range")),
             float(value("input.z_offset_m")),

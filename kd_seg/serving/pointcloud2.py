@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from kd_seg.core.errors import DataError
 from kd_seg.serving.pointcloud2_kernels import kept_are_finite, pack_segmentation, pack_visualization, take_words
-from kd_seg.serving.postprocess import Answers
+from kd_seg.serving.postprocess import PointPredictions
 
 Float32 = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -85,7 +85,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Layout:
+class CloudLayout:
     """Where the used fields of a cloud lie: byte offset and NumPy dtype (endianness included) of each."""
 
     x: tuple[int, np.dtype[Any]]
@@ -133,7 +133,7 @@ class Decoded:
     intensity: Float32
     height: int
     width: int
-    layout: Layout | None
+    layout: CloudLayout | None
 
     @property
     def has_intensity(self) -> bool:
@@ -141,7 +141,7 @@ class Decoded:
         return self.layout is None or self.layout.intensity is not None
 
 
-class Decoder:
+class CloudDecoder:
     """Turns clouds into arrays; keeps the layout of the last cloud, because a sensor's never changes in practice.
 
     Args:
@@ -151,7 +151,7 @@ class Decoder:
     def __init__(self, intensity_fields: Sequence[str] = DEFAULT_INTENSITY_FIELDS) -> None:
         self.intensity_fields = tuple(intensity_fields)
         self._key: object = None
-        self._layout: Layout | None = None
+        self._layout: CloudLayout | None = None
 
     def decode(self, message: CloudLike, limits: Limits = Limits(), age_s: float = 0.0) -> Decoded:
         """Check a cloud and copy its numbers out.
@@ -192,7 +192,7 @@ class Decoder:
                 intensity[:] = _column(data, layout.intensity, height, width, row_step, layout.point_step)
         return Decoded(xyz.reshape(-1, 3), intensity.reshape(-1), height, width, layout)
 
-    def _layout_of(self, message: CloudLike) -> Layout:
+    def _layout_of(self, message: CloudLike) -> CloudLayout:
         key = (
             tuple((field.name, field.offset, field.datatype) for field in message.fields),
             message.point_step,
@@ -204,7 +204,7 @@ class Decoder:
         return self._layout
 
 
-def find_layout(message: CloudLike, intensity_fields: Sequence[str]) -> Layout:
+def find_layout(message: CloudLike, intensity_fields: Sequence[str]) -> CloudLayout:
     """Where x, y, z and the intensity lie in a cloud's points; CloudRejectedError where they cannot be read."""
     if len(message.fields) == 0:
         raise CloudRejectedError("no_fields", "cloud has no fields")
@@ -231,7 +231,7 @@ def find_layout(message: CloudLike, intensity_fields: Sequence[str]) -> Layout:
     end = places[last][0] + places[last][1].itemsize
     if step == 0 or end > step:
         raise CloudRejectedError("bad_point_step", f"field {last!r} ends at byte {end}, point_step is {step}")
-    return Layout(places["x"], places["y"], places["z"], places.get(chosen), chosen, step)
+    return CloudLayout(places["x"], places["y"], places["z"], places.get(chosen), chosen, step)
 
 
 def _row_step(message: CloudLike, height: int, width: int, point_step: int) -> int:
@@ -273,7 +273,7 @@ def _column(
     return np.ndarray((height, width), dtype, data.data, offset, (row_step, point_step))
 
 
-def _take_words(data: Bytes, layout: Layout, count: int) -> tuple[Float32, Float32]:
+def _take_words(data: Bytes, layout: CloudLayout, count: int) -> tuple[Float32, Float32]:
     """x, y, z [N, 3] and intensity [N] of points side by side whose fields are whole words; bits as they are."""
     assert layout.words is not None
     xyz, intensity = np.empty((count, 3), np.float32), np.empty(count, np.float32)
@@ -301,7 +301,7 @@ VISUALIZATION_FIELDS = (
 )
 
 
-def encode_segmentation(cloud: Decoded, answers: Answers) -> tuple[Packed, npt.NDArray[np.uint8]]:
+def encode_segmentation(cloud: Decoded, answers: PointPredictions) -> tuple[Packed, npt.NDArray[np.uint8]]:
     """The labelled cloud, 24 bytes a point, point i being the input's point i (memory layout of PointXYZCPE).
 
     Also the class of every point [N].

@@ -43,7 +43,7 @@ def pack_segmentation(
 
     Args:
         xyz: [3 N] bits of the coordinates.
-        inverse: [N] voxel of each point. answers: [2 (V + 1)] uint64, ``Answers.words`` two by two.
+        inverse: [N] voxel of each point. answers: [2 (V + 1)] uint64, ``PointPredictions.words`` two by two.
     """
     broken = False
     last = np.uint64(len(answers) - 2)

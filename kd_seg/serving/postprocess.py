@@ -24,7 +24,7 @@ TILE = 128
 
 
 @dataclass(frozen=True)
-class Answers:
+class PointPredictions:
     """What a network predicts for one cloud.
 
     Attributes:
@@ -44,8 +44,8 @@ class Answers:
         return class_id, probability.view(np.float32), entropy.view(np.float32)
 
 
-def answers(logits: Float32, inverse: npt.NDArray[np.int32]) -> Answers:
-    """Answers for points whose voxels have ``logits`` [V, C]; ``inverse`` [N], -1 = without a voxel."""
+def point_predictions(logits: Float32, inverse: npt.NDArray[np.int32]) -> PointPredictions:
+    """Predictions for points whose voxels have ``logits`` [V, C]; ``inverse`` [N], -1 = without a voxel."""
     voxels, classes = logits.shape
     words = np.zeros((voxels + 1, 4), np.uint32)
     figures = words.view(np.float32)
@@ -55,7 +55,7 @@ def answers(logits: Float32, inverse: npt.NDArray[np.int32]) -> Answers:
     scale = np.float32(1.0 / math.log(max(classes, 2)))
     fill_figures(total, np.log(total), weighted, scale, figures[:voxels].reshape(-1))
     words[voxels, 0], figures[voxels, 2] = INVALID, 1.0
-    return Answers(inverse, words)
+    return PointPredictions(inverse, words)
 
 
 # Numba looks out for negative places; unsigned ones, with a constant distance from row to row, are twice as quick.

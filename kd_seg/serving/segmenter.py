@@ -22,7 +22,7 @@ from kd_seg.networks import Batch, collate, encode
 from kd_seg.scans import Points
 from kd_seg.scans.intensity import fitting_range
 from kd_seg.scans.point_table import PointTable, choose
-from kd_seg.serving.postprocess import Answers, answers
+from kd_seg.serving.postprocess import PointPredictions, point_predictions
 from kd_seg.sparse.fused import reusing_buffers
 
 Float32 = npt.NDArray[np.float32]
@@ -43,7 +43,7 @@ class Prediction:
         class_id: [N] uint8 logit column, 255 = invalid.
         probability: [N] float32, largest softmax value; 0 where invalid.
         entropy: [N] float32, softmax entropy / ln C; 1 where invalid.
-        timings: as ``Segmenter.answer`` gives them.
+        timings: as ``Segmenter.predict_voxels`` gives them.
     """
 
     class_id: npt.NDArray[np.uint8]
@@ -96,7 +96,7 @@ class Segmenter:
         """
         rows = as_points(points)
         check_metres(rows)
-        found, timings = self.answer(rows)
+        found, timings = self.predict_voxels(rows)
         prediction = Prediction(*found.spread(), timings)
         self._warn(rows, prediction)
         return prediction
@@ -120,7 +120,7 @@ class Segmenter:
                     stacklevel=3,
                 )
 
-    def answer(self, points: Points) -> tuple[Answers, dict[str, float]]:
+    def predict_voxels(self, points: Points) -> tuple[PointPredictions, dict[str, float]]:
         """What ``segment`` predicts for points [N, 4], by voxel, for callers that need other arrays.
 
         Also the milliseconds of "voxelize", "inference" and, within the latter, "network" (the forward pass alone).
@@ -135,7 +135,7 @@ class Segmenter:
             found_logits, rows = self._logits(batch, rows)
             logits = found_logits.cpu().numpy()
             computed = time.perf_counter()
-        found = answers(logits, rows)
+        found = point_predictions(logits, rows)
         done = time.perf_counter()
         timings = {
             "voxelize": 1e3 * (voxelized - started),

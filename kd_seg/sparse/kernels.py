@@ -1,7 +1,7 @@
 """The convolution over a stream of row pairs and the gradient of its weights: compiled, without threads of their own.
 
-What a call needs lies in a row of integers, a job (see ``Job``): addresses, strides in bytes and counts. Threads that
-run the same job take tiles of it from a common counter, so a helper that comes late, or never, costs nothing.
+What a call needs lies in a row of integers, a job (see ``TileJob``): addresses, strides in bytes and counts. Threads
+that run the same job take tiles of it from a common counter, so a helper that comes late, or never, costs nothing.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _OUTER = OUTER_ROWS
 _TALL = TALL
 
 
-class Job(IntEnum):
+class TileJob(IntEnum):
     """Places in a job; addresses point to float32 unless said otherwise, strides are in bytes."""
 
     X = 0
@@ -92,11 +92,11 @@ class Job(IntEnum):
     """int64: the next tile."""
 
 
-X, STRIDE_X, WIDTH_IN, WEIGHTS, BLOCK_COUNT = (int(Job(i)) for i in range(5))
-RIN, ROUT, STARTS, STREAM_CELLS, CELLS, CELL_COUNT = (int(Job(i)) for i in range(5, 11))
-SHORTCUT, STRIDE_SHORTCUT, WIDTH_SHORTCUT, WEIGHTS_SHORTCUT, CENTRE = (int(Job(i)) for i in range(11, 16))
-BIAS, ROWS_OUT, WIDTH_OUT, OUT, STRIDE_OUT = (int(Job(i)) for i in range(16, 21))
-BEFORE, STRIDE_BEFORE, AFTER, STRIDE_AFTER, SCALE, SHIFT, SLOPE, COUNTER = (int(Job(i)) for i in range(21, 29))
+X, STRIDE_X, WIDTH_IN, WEIGHTS, BLOCK_COUNT = (int(TileJob(i)) for i in range(5))
+RIN, ROUT, STARTS, STREAM_CELLS, CELLS, CELL_COUNT = (int(TileJob(i)) for i in range(5, 11))
+SHORTCUT, STRIDE_SHORTCUT, WIDTH_SHORTCUT, WEIGHTS_SHORTCUT, CENTRE = (int(TileJob(i)) for i in range(11, 16))
+BIAS, ROWS_OUT, WIDTH_OUT, OUT, STRIDE_OUT = (int(TileJob(i)) for i in range(16, 21))
+BEFORE, STRIDE_BEFORE, AFTER, STRIDE_AFTER, SCALE, SHIFT, SLOPE, COUNTER = (int(TileJob(i)) for i in range(21, 29))
 
 
 @versioned_kernel

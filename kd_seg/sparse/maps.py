@@ -15,7 +15,7 @@ from kd_seg.sparse.tensor import Sites, Triple, Wraps
 
 
 @dataclass(frozen=True)
-class Pairs:
+class KernelPairs:
     """A kernel map: ``pairs`` [2, K, N] (input rows, output rows), of which counts [K] are used.
 
     Of a submanifold map the counts of the centre and of the mirrored half are 0, as spconv has it.
@@ -36,26 +36,26 @@ class Pairs:
         return pairs, counts
 
 
-def submanifold_pairs(sites: Sites, size: Triple, wraps: Wraps) -> Pairs:
+def submanifold_pairs(sites: Sites, size: Triple, wraps: Wraps) -> KernelPairs:
     """The map of a submanifold convolution on sites; DataError where they are not sorted and unique."""
     key = ("pairs", size, wraps)
     if key not in sites.maps:
-        sites.maps[key] = Pairs(*submanifold_map(rows_of(sites.coordinates), sites.shape, size, wraps))
-    made: Pairs = sites.maps[key]
+        sites.maps[key] = KernelPairs(*submanifold_map(rows_of(sites.coordinates), sites.shape, size, wraps))
+    made: KernelPairs = sites.maps[key]
     return made
 
 
 def strided_pairs(
     sites: Sites, size: Triple, stride: Triple, padding: Triple, key: str, wraps: Wraps
-) -> tuple[Pairs, Sites]:
+) -> tuple[KernelPairs, Sites]:
     """The map of a strided convolution and its output sites, which remember both under ``key`` for the way back."""
     name = ("pairs", "down", key)
-    kept: tuple[Pairs, weakref.ref[Sites]] | None = sites.maps.get(name)
+    kept: tuple[KernelPairs, weakref.ref[Sites]] | None = sites.maps.get(name)
     coarse = kept[1]() if kept else None
     if kept and coarse is not None:
         return kept[0], coarse
     found, shape, *rows = strided_map(rows_of(sites.coordinates), sites.shape, size, stride, padding, wraps)
-    made = Pairs(*rows)
+    made = KernelPairs(*rows)
     coordinates = torch.from_numpy(found).to(sites.coordinates.device)
     coarse = Sites(coordinates, shape, sites.batch_size, shared=sites.shared)
     coarse.maps["pairs", "up", key] = (made, sites)
@@ -63,9 +63,9 @@ def strided_pairs(
     return made, coarse
 
 
-def inverse_pairs(sites: Sites, key: str) -> tuple[Pairs, Sites]:
+def inverse_pairs(sites: Sites, key: str) -> tuple[KernelPairs, Sites]:
     """The map of the strided convolution ``key`` that made these sites, and its input sites."""
-    made: tuple[Pairs, Sites] | None = sites.maps.get(("pairs", "up", key))
+    made: tuple[KernelPairs, Sites] | None = sites.maps.get(("pairs", "up", key))
     if made is None:
         raise UsageError(f"An Up convolution has the key {key!r}, but no Down with that key made its input.")
     return made

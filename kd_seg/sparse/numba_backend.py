@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from kd_seg.sparse.kernels import Job, convolve, pack, weight_gradient
+from kd_seg.sparse.kernels import TileJob, convolve, pack, weight_gradient
 from kd_seg.sparse.stream import TILE, Stream, address
 from kd_seg.sparse.streams import inverse_streams, strided_streams, submanifold_stream
 from kd_seg.sparse.tensor import SparseTensor, Wraps
@@ -110,7 +110,7 @@ def _forward(features: Tensor, weight: Tensor, stream: Stream, cells: npt.NDArra
 
 def run(job: npt.NDArray[np.int64]) -> None:
     """Work at a job with this thread's scratch."""
-    convolve(job, address(scratch(int(job[Job.BLOCKS]))))
+    convolve(job, address(scratch(int(job[TileJob.BLOCKS]))))
 
 
 def _weight_gradient(features: Tensor, dy: Tensor, route: Route) -> Tensor:

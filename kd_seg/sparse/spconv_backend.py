@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kd_seg.core.errors import UsageError
 from kd_seg.sparse.backend import spconv
-from kd_seg.sparse.maps import Pairs, inverse_pairs, strided_pairs, submanifold_pairs
+from kd_seg.sparse.maps import KernelPairs, inverse_pairs, strided_pairs, submanifold_pairs
 from kd_seg.sparse.tensor import Sites, SparseTensor, Wraps
 
 
@@ -56,7 +56,7 @@ def _nothing(features: Tensor, weight: Tensor) -> Tensor:
     return features.new_zeros(0, len(weight)) + weight[:0].sum() + features[:0].sum()
 
 
-def _native(name: str, features: Tensor, weight: Tensor, pairs: Pairs, rows: int) -> Tensor:
+def _native(name: str, features: Tensor, weight: Tensor, pairs: KernelPairs, rows: int) -> Tensor:
     module = spconv()
     device = features.device
     made: Tensor = getattr(module.functional, name)(

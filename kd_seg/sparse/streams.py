@@ -12,7 +12,7 @@ import torch
 from kd_seg.core.errors import UsageError
 from kd_seg.sparse.halving import halve, single_lists
 from kd_seg.sparse.kernel_maps import Rows, check_rows, check_wraps
-from kd_seg.sparse.maps import Pairs, rows_of, strided_pairs, submanifold_pairs
+from kd_seg.sparse.maps import KernelPairs, rows_of, strided_pairs, submanifold_pairs
 from kd_seg.sparse.occupancy import is_sorted, submanifold_lists
 from kd_seg.sparse.stream import SPARE, TILE, Stream, stream_of
 from kd_seg.sparse.tensor import Sites, Triple, Wraps
@@ -102,7 +102,7 @@ def strided_streams(sites: Sites, size: Triple, stride: Triple, padding: Triple,
     return made
 
 
-def _made_strided(fine: Sites, map_: Pairs, coarse: Sites) -> Strided:
+def _made_strided(fine: Sites, map_: KernelPairs, coarse: Sites) -> Strided:
     pairs, counts = map_.pairs, map_.counts
     return Strided(
         stream_of(pairs, counts, len(fine), len(coarse)),

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kd_seg.sparse.maps import Pairs, inverse_pairs, strided_pairs, submanifold_pairs
+from kd_seg.sparse.maps import KernelPairs, inverse_pairs, strided_pairs, submanifold_pairs
 from kd_seg.sparse.tensor import SparseTensor, Wraps
 
 
@@ -35,7 +35,7 @@ def up(x: SparseTensor, window: Any, weight: Tensor, wraps: Wraps) -> SparseTens
     return SparseTensor(_convolve(x.features, weight, lists, len(fine)), fine)
 
 
-def _lists(x: SparseTensor, pairs: Pairs, key: Any, mirrored: bool) -> list[tuple[Tensor, Tensor]]:
+def _lists(x: SparseTensor, pairs: KernelPairs, key: Any, mirrored: bool) -> list[tuple[Tensor, Tensor]]:
     """(input rows, output rows) of each kernel cell on x's device."""
     if key not in x.sites.maps:
         rows, counts = pairs.by_cell(mirrored)

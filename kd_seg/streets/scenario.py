@@ -13,7 +13,7 @@ from kd_seg.streets.layout.ground import Plan, survey
 from kd_seg.streets.layout.network import STYLES, StreetNetwork, lay
 from kd_seg.streets.layout.rare import populate
 from kd_seg.streets.layout.surfaces import Surfaces, draw_surfaces
-from kd_seg.streets.layout.traffic import PERIOD, Ego, Seat, Track, drive
+from kd_seg.streets.layout.traffic import PERIOD, Ego, Seat, TrafficTrack, drive
 from kd_seg.streets.objects.catalogue import Item
 from kd_seg.streets.objects.mesh import Floats
 from kd_seg.streets.sensors.errors import BeamErrors, draw_errors
@@ -44,7 +44,7 @@ class Scenario:
     plan: Plan
     ego: Ego
     items: list[Item]
-    tracks: list[Track]
+    tracks: list[TrafficTrack]
     surfaces: Surfaces
     sensor: Lidar
     calibration: BeamErrors

@@ -49,7 +49,7 @@ def measure(
         train = classes.to_train(scan.labels, scan.name)
         answers = {name: classes.class_to_train(s.segment(scan.points).class_id) for name, s in segmenters.items()}
         for view in views:
-            answer = teacher.answer(view.shot)
+            answer = teacher.predict(view.shot)
             if answer is None or answer.semantic is None:
                 continue
             rows = view.pairs.rows

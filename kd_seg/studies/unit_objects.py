@@ -36,7 +36,7 @@ SEEN = 10
 
 
 @dataclass
-class Tally:
+class UnitTally:
     """Counts over scans: one entry per unit of things, and per object that a camera sees."""
 
     size: list[int] = field(default_factory=list)
@@ -83,7 +83,7 @@ def measure(
         lift = source.lift.model_copy(update={"objects": objects})
         asked = source.model_copy(update={"lift": lift})
         make = UnitMaker(asked, data, classes, tools(data, classes, "cpu", class_map.vocabulary))
-        tally = Tally()
+        tally = UnitTally()
         for key in keys:
             words = data.scan(*key).labels
             if words is None:
@@ -103,7 +103,7 @@ def _seen(source: UnitSource, data: SemanticKitti, key: tuple[str, int]) -> npt.
 
 
 def _count(
-    tally: Tally,
+    tally: UnitTally,
     units: Units,
     words: Words,
     seen: npt.NDArray[np.int64],

@@ -30,7 +30,7 @@ FINE = ("vegetation", "terrain")
 
 
 @dataclass
-class Counts:
+class VisibilityCounts:
     """Points by depth bin: really seen and passed, passed but hidden, seen but refused, hidden and refused."""
 
     table: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((4, len(EDGES) - 1), dtype=np.int64))
@@ -64,10 +64,10 @@ def _share(part: int, whole: int) -> float | None:
 
 def measure(
     data: SemanticKitti, keys: Iterable[tuple[str, int]], classes: ClassTable, settings: VisibilitySettings
-) -> dict[str, Counts]:
+) -> dict[str, VisibilityCounts]:
     """Counts over all points in the pictures, over solid classes, and over fine ones (leaves and grass)."""
     fine = {classes.names.index(name) + 1 for name in FINE if name in classes.names}
-    counts = {"all": Counts(), "solid": Counts(), "fine": Counts()}
+    counts = {"all": VisibilityCounts(), "solid": VisibilityCounts(), "fine": VisibilityCounts()}
     for key in keys:
         scan = data.scan(*key)
         for shot in shots(scan, ProjectionSettings()):

@@ -25,7 +25,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Line:
+class TableLine:
     """One row of the table and one of its scorings."""
 
     row: str
@@ -44,7 +44,7 @@ class Table:
     purpose: str
     baseline: str
     columns: tuple[str, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[TableLine, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; intervals as {mean, half, count}."""
@@ -96,7 +96,7 @@ def _line(
     columns: tuple[str, ...],
     mine: dict[str, dict[int, float]],
     theirs: dict[str, dict[int, float]] | None,
-) -> Line:
+) -> TableLine:
     cells = {
         column: Cell(
             interval(list(mine[column].values())),
@@ -105,7 +105,7 @@ def _line(
         for column in columns
     }
     done = tuple(sorted(mine[columns[0]]))
-    return Line(row.name, evaluation, done, tuple(sweep.seeds_of(row)), cells, row.note)
+    return TableLine(row.name, evaluation, done, tuple(sweep.seeds_of(row)), cells, row.note)
 
 
 def markdown(table: Table, picture: str | None = None) -> str:

@@ -103,7 +103,7 @@ class TrainingScans:
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelParts:
     """What is trained: the student on its device, and its objectives.
 
     Attributes:
@@ -116,7 +116,7 @@ class Model:
     fuser: Fuser | None
 
     @classmethod
-    def build(cls, config: TrainingConfig, scans: TrainingScans, rank: int, place: Place) -> Model:
+    def build(cls, config: TrainingConfig, scans: TrainingScans, rank: int, place: Place) -> ModelParts:
         """Student, fuser and objectives, each from its section."""
         device = choose_device(config.run.device, rank)
         if device.type == "cuda":
@@ -170,7 +170,7 @@ class Parts:
         scans = TrainingScans.read(config)
         if needs_labels(config):
             check_labels(scans.labelled_data)
-        model = Model.build(config, scans, rank, place or Place())
+        model = ModelParts.build(config, scans, rank, place or Place())
         pipeline = build_pipeline(config, scans, model)
         labelled = needs_labels(config)
         drawn = [key for key in pipeline.keys if not labelled or key in scans.chosen]
@@ -179,7 +179,7 @@ class Parts:
         return cls(model.device, pipeline.keys, model.student, model.objectives, pipeline, warnings)
 
 
-def build_pipeline(config: TrainingConfig, scans: TrainingScans, model: Model) -> Pipeline:
+def build_pipeline(config: TrainingConfig, scans: TrainingScans, model: ModelParts) -> Pipeline:
     """How the samples of a run are made."""
     views = tuple(view for objective in model.objectives for view in objective.views())
     fused_input = config.student.input != "own"

@@ -10,11 +10,11 @@ import numpy as np
 from kd_seg.classes import ClassTable
 from kd_seg.core.errors import DataError, UsageError
 from kd_seg.serving.bag_io import COMPRESSED, cloud_connections, decoded, messages_of, open_bag
-from kd_seg.serving.pointcloud2 import DEFAULT_INTENSITY_FIELDS, CloudRejectedError, Decoder
-from kd_seg.views.source import Shot
+from kd_seg.serving.pointcloud2 import DEFAULT_INTENSITY_FIELDS, CloudDecoder, CloudRejectedError
+from kd_seg.views.source import ShownScan
 
 
-def open_bag_shot(path: Path, which: str | None, topic: str | None, classes: ClassTable) -> Shot:
+def open_bag_shot(path: Path, which: str | None, topic: str | None, classes: ClassTable) -> ShownScan:
     """The ``which``-th cloud (from 0) of a topic; a field ``class_id`` becomes its classes.
 
     Raises:
@@ -32,20 +32,20 @@ def open_bag_shot(path: Path, which: str | None, topic: str | None, classes: Cla
         connection, _, raw = found
         try:
             message = decoded(reader, connection, raw)
-            cloud = Decoder().decode(message)
+            cloud = CloudDecoder().decode(message)
         except CloudRejectedError as rejection:
             hint = f"; {COMPRESSED}" if rejection.reason == "unreadable" and path.is_file() else ""
             raise DataError(f"{path}, cloud {number} of {connection.topic}: {rejection}{hint}.") from None
     name = f"{path.name} {connection.topic} #{number}"
     if any(field.name == "class_id" for field in message.fields):
-        class_id = Decoder(("class_id",)).decode(message).intensity.astype(np.uint8)
+        class_id = CloudDecoder(("class_id",)).decode(message).intensity.astype(np.uint8)
         points = np.column_stack([cloud.xyz, np.zeros(len(cloud.xyz), np.float32)])
         too_large = (class_id >= len(classes)) & (class_id != 255)
         if too_large.any():
             raise UsageError(
                 f"{name} has class {class_id[too_large][0]}, {classes.name} has {len(classes)}; name --classes."
             )
-        return Shot(name, points, classes.class_to_train(class_id))
+        return ShownScan(name, points, classes.class_to_train(class_id))
     if not cloud.has_intensity:
         name += f" (no intensity among {', '.join(DEFAULT_INTENSITY_FIELDS)})"
-    return Shot(name, np.column_stack([cloud.xyz, cloud.intensity]))
+    return ShownScan(name, np.column_stack([cloud.xyz, cloud.intensity]))

@@ -21,7 +21,7 @@ from kd_seg.instances.settings import CloudSettings, FusionSettings, LibrarySett
 from kd_seg.scans import Cloud, Kind, Points, Scan, SemanticKitti
 from kd_seg.views.colours import MUTED, Colours, class_colours, scalar_colours
 from kd_seg.views.sheet import Sheet
-from kd_seg.views.source import Shot, find_scan, segmented
+from kd_seg.views.source import ShownScan, find_scan, segmented
 
 CELL, MARGIN, TOP = 3.3, 0.3, 1.5
 LIBRARY = LibrarySettings(decoy_cars=0.0, decoy_clutter=0.0)
@@ -33,7 +33,7 @@ OWN_COLOUR = np.array([[255, 255, 255]], dtype=np.uint8)
 def view_fused(source: Path, which: str | None, students: list[Path], classes: ClassTable) -> Sheet:
     """``fused_sheet`` of a scan of a data root or sequence, with the predictions of checkpoints or runs."""
     scan = find_scan(source, which)
-    shot = Shot(scan.name, scan.points, scan=scan)
+    shot = ShownScan(scan.name, scan.points, scan=scan)
     names = _names(students)
     predictions = [(names[i], segmented(path, shot, classes, "unit")) for i, path in enumerate(students)]
     return fused_sheet(scan, classes, predictions)

@@ -16,7 +16,7 @@ from kd_seg.views.bag_source import open_bag_shot
 from kd_seg.views.coloured import ColouredCloud, coloured
 from kd_seg.views.sheet import Sheet
 from kd_seg.views.sheets import comparison_sheet, scan_sheet
-from kd_seg.views.source import Shot, is_network, is_prediction, open_shot, predicted, segmented
+from kd_seg.views.source import ShownScan, is_network, is_prediction, open_shot, predicted, segmented
 
 MEASURED = 24
 """Most scans that statistics are taken over."""
@@ -92,7 +92,7 @@ def make_sheet(request: ViewRequest, track: Track) -> Sheet:
     if is_prediction(against) or is_network(against):
         prediction = _prediction(against, shot, classes, _range_of(source, request) if is_network(against) else "unit")
         if shot.train is None:
-            labelled = Shot(f"{shot.name}: {against.name}", shot.points, prediction, None, shot.cameras, shot.scan)
+            labelled = ShownScan(f"{shot.name}: {against.name}", shot.points, prediction, None, shot.cameras, shot.scan)
             return scan_sheet(labelled, classes, request.extent)
         return comparison_sheet(shot, prediction, classes, against.name, request.extent)
     from kd_seg.views.side_by_side import side_by_side_sheet
@@ -123,7 +123,7 @@ def spread(count: int) -> list[int]:
     return list(range(0, count, step))
 
 
-def _open(path: Path, which: str | None, request: ViewRequest, classes: ClassTable) -> Shot:
+def _open(path: Path, which: str | None, request: ViewRequest, classes: ClassTable) -> ShownScan:
     if is_prediction(path) or is_network(path):
         raise UsageError(f"{path} holds no points; one of the two must be a scan or its data.")
     if is_bag(path):
@@ -141,7 +141,7 @@ def _range_of(source: Path, request: ViewRequest) -> str:
     return "byte" if is_bag(source) else "unit"
 
 
-def _prediction(path: Path, shot: Shot, classes: ClassTable, intensity_range: str) -> TrainIds:
+def _prediction(path: Path, shot: ShownScan, classes: ClassTable, intensity_range: str) -> TrainIds:
     if is_network(path):
         return segmented(path, shot, classes, intensity_range)
     return predicted(path, shot, classes)

@@ -19,12 +19,12 @@ from kd_seg.views.colours import (
 )
 from kd_seg.views.raster import birds_eye, camera_overlay, range_view
 from kd_seg.views.sheet import Sheet
-from kd_seg.views.source import Shot
+from kd_seg.views.source import ShownScan
 
 MARGIN = 0.3
 
 
-def scan_sheet(shot: Shot, classes: ClassTable, extent: float = 50.0) -> Sheet:
+def scan_sheet(shot: ShownScan, classes: ClassTable, extent: float = 50.0) -> Sheet:
     """One scan: bird's-eye view, range view, camera overlay, and the share of each class."""
     colours = class_colours(shot.train, classes) if shot.train is not None else height_colours(shot.points)
     sheet = Sheet(16.0, 11.0)
@@ -52,7 +52,9 @@ def scan_sheet(shot: Shot, classes: ClassTable, extent: float = 50.0) -> Sheet:
     return sheet
 
 
-def comparison_sheet(shot: Shot, prediction: TrainIds, classes: ClassTable, what: str, extent: float = 50.0) -> Sheet:
+def comparison_sheet(
+    shot: ShownScan, prediction: TrainIds, classes: ClassTable, what: str, extent: float = 50.0
+) -> Sheet:
     """A scan's truth, a prediction, and the errors marked red; the IoU of each class on this scan."""
     truth = shot.train if shot.train is not None else np.zeros(len(prediction), dtype=np.uint8)
     wrong = (prediction != truth) & (truth > 0)

@@ -6,7 +6,7 @@ from kd_seg.classes import ClassTable
 from kd_seg.views.colours import class_colours, height_colours
 from kd_seg.views.raster import birds_eye, camera_overlay, range_view
 from kd_seg.views.sheet import Sheet
-from kd_seg.views.source import Shot
+from kd_seg.views.source import ShownScan
 from kd_seg.views.statistics_panels import HEIGHT, Pair, draw_statistics
 
 MARGIN = 0.3
@@ -14,7 +14,7 @@ WIDTH = 7.55
 
 
 def side_by_side_sheet(
-    shots: tuple[Shot, Shot],
+    shots: tuple[ShownScan, ShownScan],
     names: tuple[str, str],
     classes: ClassTable,
     extent: float = 50.0,

@@ -25,7 +25,7 @@ from kd_seg.serving.sources import sequences_of
 
 
 @dataclass(frozen=True)
-class Shot:
+class ShownScan:
     """One scan as a picture needs it.
 
     Attributes:
@@ -62,7 +62,7 @@ def is_network(path: Path) -> bool:
     return path.suffix == ".safetensors" or (path / "checkpoints").is_dir()
 
 
-def open_shot(path: Path, which: str | None, classes: ClassTable, form: FileFormat = FileFormat()) -> Shot:
+def open_shot(path: Path, which: str | None, classes: ClassTable, form: FileFormat = FileFormat()) -> ShownScan:
     """The scan at ``path``.
 
     Args:
@@ -82,7 +82,7 @@ def open_shot(path: Path, which: str | None, classes: ClassTable, form: FileForm
     points = read_points(path, form)
     if len(points) == 0:
         logging.getLogger("kd_seg").warning("%s holds no point", path)
-    return Shot(path.name, points)
+    return ShownScan(path.name, points)
 
 
 def _is_number(text: str) -> bool:
@@ -121,10 +121,10 @@ def _split_name(which: str | None) -> tuple[str | None, int | None]:
     return (sequence if slash else None), int(number)
 
 
-def _shot_of(scan: Scan, classes: ClassTable) -> Shot:
+def _shot_of(scan: Scan, classes: ClassTable) -> ShownScan:
     words = scan.labels if scan.labels_path is not None and scan.labels_path.is_file() else None
     train = classes.to_train_lenient(words)[0] if words is not None else None
-    return Shot(scan.name, scan.points, train, words, cameras_of(scan), scan)
+    return ShownScan(scan.name, scan.points, train, words, cameras_of(scan), scan)
 
 
 def cameras_of(scan: Scan) -> tuple[Camera, ...]:
@@ -136,7 +136,7 @@ def cameras_of(scan: Scan) -> tuple[Camera, ...]:
         return ()
 
 
-def predicted(path: Path, shot: Shot, classes: ClassTable) -> TrainIds:
+def predicted(path: Path, shot: ShownScan, classes: ClassTable) -> TrainIds:
     """What a .label file or a folder of them holds for a shot's points; DataError if it does not fit."""
     file = path
     if path.is_dir():
@@ -154,7 +154,7 @@ def predicted(path: Path, shot: Shot, classes: ClassTable) -> TrainIds:
     return classes.to_train_lenient(words)[0]
 
 
-def segmented(path: Path, shot: Shot, classes: ClassTable, intensity_range: str) -> TrainIds:
+def segmented(path: Path, shot: ShownScan, classes: ClassTable, intensity_range: str) -> TrainIds:
     """What a checkpoint or run predicts for a shot's points."""
     from kd_seg.serving.segmenter import Segmenter
 

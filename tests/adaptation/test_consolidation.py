@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kd_seg.adaptation.agreement import Agreement
-from kd_seg.adaptation.settings import TeacherSettings, TrustSettings
+from kd_seg.adaptation.settings import DriveTeacherSettings, TrustSettings
 from kd_seg.adaptation.teacher import fuses, turned
 from kd_seg.adaptation.tracks import Tracker, clusters
-from kd_seg.adaptation.trust import Thresholds, score
+from kd_seg.adaptation.trust import TrustThresholds, score
 from kd_seg.adaptation.vote import Vote, vote, world_codes
 
 
@@ -69,7 +69,7 @@ def test_the_surest_share_of_each_class_and_range_is_trusted() -> None:
     probability = np.where(class_id == 0, rng.uniform(0.9, 1.0, count), rng.uniform(0.5, 0.7, count))
     probability = np.where(points[:, 0] > 30, probability * 0.9, probability)
     found = make_vote(class_id, probability, np.ones(count))
-    thresholds = Thresholds(TrustSettings(share=0.3, least=0.2), 3)
+    thresholds = TrustThresholds(TrustSettings(share=0.3, least=0.2), 3)
     thresholds.add(class_id, score(found), points)
     trusted = thresholds.trusted(class_id, score(found), points)
     for own in (0, 1):
@@ -83,7 +83,7 @@ def test_the_surest_share_of_each_class_and_range_is_trusted() -> None:
 def test_nothing_below_the_floor_is_trusted_and_disagreement_lowers_trust() -> None:
     class_id, points = np.zeros(4, np.int64), np.ones((4, 4), np.float32)
     found = make_vote(class_id, np.array([0.9, 0.9, 0.45, 0.0]), np.array([1.0, 0.0, 1.0, 0.0]))
-    thresholds = Thresholds(TrustSettings(share=1.0, least=0.5), 3)
+    thresholds = TrustThresholds(TrustSettings(share=1.0, least=0.5), 3)
     thresholds.add(class_id, score(found), points)
     assert thresholds.trusted(class_id, score(found), points).tolist() == [True, False, False, False]
 
@@ -147,8 +147,8 @@ def test_views_turn_and_mirror() -> None:
 
 
 def test_clouds_are_fused_where_scans_are_sparse() -> None:
-    assert fuses(TeacherSettings(), 20_000, True)
-    assert not fuses(TeacherSettings(), 120_000, True)
-    assert not fuses(TeacherSettings(), 20_000, False)
-    assert fuses(TeacherSettings(fuse="ego"), 120_000, True)
-    assert not fuses(TeacherSettings(fuse="off"), 20_000, True)
+    assert fuses(DriveTeacherSettings(), 20_000, True)
+    assert not fuses(DriveTeacherSettings(), 120_000, True)
+    assert not fuses(DriveTeacherSettings(), 20_000, False)
+    assert fuses(DriveTeacherSettings(fuse="ego"), 120_000, True)
+    assert not fuses(DriveTeacherSettings(fuse="off"), 20_000, True)

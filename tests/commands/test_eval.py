@@ -13,7 +13,7 @@ from evaluation_inputs import write_case
 
 from kd_seg.classes import load_classes
 from kd_seg.core.errors import UsageError
-from kd_seg.evaluation import LabelFolder, Network, evaluate, select
+from kd_seg.evaluation import LabelFolder, NetworkPredictor, evaluate, select
 from kd_seg.evaluation.request import EvaluationRequest, evaluate_request, kind_of, own_record
 from kd_seg.scans import SemanticKitti
 from kd_seg.serving.segmenter import Segmenter
@@ -59,7 +59,7 @@ def test_predictions_written_and_read_back_score_like_the_checkpoint(tmp_path: P
     selection = select(data, ["00", "01"], None)
     folder = LabelFolder(tmp_path, table)
     folder.check(selection.stems())
-    direct = evaluate(Network(Segmenter(student, device="cpu", num_threads=1)), selection)
+    direct = evaluate(NetworkPredictor(Segmenter(student, device="cpu", num_threads=1)), selection)
     written = evaluate(folder, selection)
     assert np.array_equal(written.matrix, direct.matrix)
     assert direct.outside == summary["invalid"] > 0

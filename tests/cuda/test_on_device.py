@@ -269,7 +269,7 @@ def test_an_image_network_says_there_what_it_says_here(world: World, tmp_path: P
     shot = shots(SemanticKitti(world[0]).scan("00", 0), ProjectionSettings())[0]
     settings = teacher_settings({"kind": "trained", "checkpoints": [str(tmp_path / "run")], "allow_seen": True})
     expected, found = (
-        build_teacher(settings, Tools(world[0], load_network=load_image_network, device=device)).answer(shot)
+        build_teacher(settings, Tools(world[0], load_network=load_image_network, device=device)).predict(shot)
         for device in ("cpu", "cuda")
     )
     assert expected is not None

@@ -18,13 +18,13 @@ from kd_seg.drives.calibration.figures import count_rings, is_moving, measure, m
 from kd_seg.drives.calibration.ground import find_ground, tilt
 from kd_seg.drives.calibration.own_vehicle import find_own_vehicle
 from kd_seg.drives.calibration.parameters_file import parameter_lines, parameter_text, warnings
-from kd_seg.drives.recording import Frame, frame_of
+from kd_seg.drives.recording import RecordedCloud, frame_of
 from kd_seg.scans import Points, Sensor
 from kd_seg.serving.parameters import cloud_settings, read_parameters
 from kd_seg.serving.sensor_input import SensorSettings
 
 
-def frames(made: list[Points]) -> list[Frame]:
+def frames(made: list[Points]) -> list[RecordedCloud]:
     return [frame_of(number, 0.1 * number, points) for number, points in enumerate(made)]
 
 

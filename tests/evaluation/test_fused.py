@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from kd_seg.caches import Work
 from kd_seg.classes import load_classes
 from kd_seg.core.errors import DataError, UsageError
-from kd_seg.evaluation import FusedNetwork, Network, evaluate_scan
+from kd_seg.evaluation import FusedNetwork, NetworkPredictor, evaluate_scan
 from kd_seg.evaluation.fused import make_fuse, unskipped
 from kd_seg.evaluation.request import EvaluationRequest, evaluate_request
 from kd_seg.instances.settings import FusionSettings
@@ -63,7 +63,7 @@ def test_rows_of_other_scans_are_seen_but_not_scored(data: Path, segmenter: Segm
     fused = FusedNetwork(segmenter, fuse).predict(scan)
     whole = segmenter.segment(np.concatenate([own, extra])).class_id
     assert np.array_equal(fused.train, segmenter.classes.class_to_train(whole[: len(own)]))
-    plain = Network(segmenter).predict(scan)
+    plain = NetworkPredictor(segmenter).predict(scan)
     assert not np.array_equal(fused.train, plain.train)
     alone = FusedNetwork(segmenter, Cloud.of_scan).predict(scan)
     assert np.array_equal(alone.train, plain.train)
@@ -77,7 +77,7 @@ def test_rows_that_are_not_finite_stay_in_place_as_0(data: Path, segmenter: Segm
     points.tofile(path)
     scan = SemanticKitti(data)[0]
     fused = FusedNetwork(segmenter, Cloud.of_scan).predict(scan)
-    plain = Network(segmenter).predict(scan)
+    plain = NetworkPredictor(segmenter).predict(scan)
     assert fused.train[3] == 0
     assert np.array_equal(fused.train, plain.train)
     assert fused.outside == plain.outside > 0

@@ -91,20 +91,20 @@ def test_map_errors(tmp_path: Path) -> None:
     path = maps / "sequences/00/class/000000.png"
     Image.new("L", (WIDTH, HEIGHT), 77).save(path)
     with pytest.raises(DataError, match=r"class 77.*19 classes"):
-        teacher.answer(shot)
+        teacher.predict(shot)
     Image.new("L", (WIDTH, HEIGHT - 1)).save(path)
     with pytest.raises(DataError, match=f"{WIDTH}x{HEIGHT - 1}"):
-        teacher.answer(shot)
+        teacher.predict(shot)
     Image.new("RGB", (WIDTH, HEIGHT)).save(path)
     with pytest.raises(DataError, match="8-bit grey"):
-        teacher.answer(shot)
+        teacher.predict(shot)
     path.write_bytes(b"no png")
     with pytest.raises(DataError, match="not a readable picture"):
-        teacher.answer(shot)
+        teacher.predict(shot)
     path.unlink()
     np.save(maps / "sequences/00/features/000000.npy", np.full((2, 3, 4), np.nan, np.float32))
     with pytest.raises(DataError, match="NaN"):
-        teacher.answer(shot)
+        teacher.predict(shot)
     with pytest.raises(ConfigError, match="'root'"):
         teacher_settings({"kind": "maps", "roots": "x"})
     with pytest.raises(ConfigError, match="maps"):

@@ -17,7 +17,7 @@ from kd_seg.core.config import validate
 from kd_seg.images.regions.partitions import components
 from kd_seg.images.teachers import SemanticMap
 from kd_seg.images.units.cache import UnitSource
-from kd_seg.images.units.lifting import Frame, LiftSettings, lift_semantic
+from kd_seg.images.units.lifting import LiftSettings, PictureFrame, lift_semantic
 from kd_seg.images.units.noise import Noise, NoiseSettings
 from kd_seg.images.units.objects import ObjectSettings, split_objects
 from kd_seg.images.units.units import Claim, Spoilt
@@ -117,7 +117,9 @@ def row_of_cars() -> Scene:
     )
 
 
-def lift(scene: Scene, name: str, noise: Noise | None = None, **options: Any) -> tuple[list[Claim], np.ndarray, Frame]:
+def lift(
+    scene: Scene, name: str, noise: Noise | None = None, **options: Any
+) -> tuple[list[Claim], np.ndarray, PictureFrame]:
     """Claims of one class, the label word of every point, and the view."""
     made, _ = frame(scene)
     checked = validate(LiftSettings, {"min_pixels": 20, **options}, "test")
@@ -226,7 +228,7 @@ def test_the_measure_tells_both_ways_apart(tmp_path: Path) -> None:
 
 
 def test_units_of_several_objects_are_counted() -> None:
-    tally = unit_objects.Tally(
+    tally = unit_objects.UnitTally(
         size=[100, 10, 50],
         largest=[60, 10, 25],
         right=[100, 10, 40],
@@ -242,4 +244,4 @@ def test_units_of_several_objects_are_counted() -> None:
     assert row["points_covered"] == pytest.approx(94 / 139, abs=1e-4)
     assert row["objects_found"] == pytest.approx(2 / 3, abs=1e-4)  # of three with ten points
     assert row["units_per_object"] == 1.5
-    assert unit_objects.Tally().row()["units"] == 0
+    assert unit_objects.UnitTally().row()["units"] == 0

@@ -15,7 +15,7 @@ from kd_seg.caches import Work
 from kd_seg.classes import load_classes
 from kd_seg.core.errors import DataError
 from kd_seg.images.projection.cameras import ProjectionSettings, Shot, shots
-from kd_seg.images.teachers import Answer, Provenance, Tools, TrainedNetwork, build_teacher, teacher_settings
+from kd_seg.images.teachers import Provenance, TeacherOutput, Tools, TrainedNetwork, build_teacher, teacher_settings
 from kd_seg.images.teachers.interface import IMAGE_TEACHERS
 from kd_seg.images.units.cache import UnitSource, build_units, open_units, read_units
 from kd_seg.images.units.class_maps import load_class_map
@@ -34,16 +34,16 @@ def shot_of(root: Path, sequence: str = "00") -> Shot:
     return shots(SemanticKitti(root).scan(sequence, 0), ProjectionSettings())[0]
 
 
-def ask(folder: Path, root: Path, **settings: Any) -> Answer:
+def ask(folder: Path, root: Path, **settings: Any) -> TeacherOutput:
     """The answer of a folder's model, which must be the same from a (pretended) CUDA device."""
     checked = teacher_settings({"kind": "huggingface", "folder": str(folder), **settings})
     teacher = build_teacher(checked, Tools(root, CLASSES, PROMPTS))
-    answer = teacher.answer(shot_of(root))
+    answer = teacher.predict(shot_of(root))
     assert answer is not None
     with pretend_cuda() as mode:
         there = build_teacher(checked, Tools(root, CLASSES, PROMPTS, device="cuda"))
         assert all(mode.holds(p) for p in there.model.parameters())  # type: ignore[attr-defined]
-        same(there.answer(shot_of(root)), answer)
+        same(there.predict(shot_of(root)), answer)
     if answer.semantic is not None:
         said = answer.semantic
         assert said.classes.shape == said.confidence.shape == (HEIGHT, WIDTH)
@@ -106,7 +106,7 @@ def test_dino_features(root: Path, tmp_path: Path) -> None:
     rgb = shot_of(root).camera.read()
     with torch.no_grad():
         output = two(teacher._tensor(rgb, (42, 70)), output_hidden_states=True)
-    found = teacher.answer(shot_of(root)).features
+    found = teacher.predict(shot_of(root)).features
     np.testing.assert_allclose(found[:, 1, 3], output.last_hidden_state[0, 1 + 1 * 5 + 3], atol=5e-3)
     before = ask(tmp_path / "two", root, size=[42, 70], before_norm=True).features
     assert before is not None
@@ -250,12 +250,12 @@ def test_folds_label_each_other(root: Path) -> None:
 
     both = teacher("0", "1")
     for sequence, other in (("00", 1), ("01", 0)):
-        said = both.answer(shot_of(root, sequence)).semantic
+        said = both.predict(shot_of(root, sequence)).semantic
         assert (said.classes == other).all()
         assert said.classes.shape == (HEIGHT, WIDTH)
     assert both.provenance() == Provenance("projected_3d", ("data",), (f"{root.name}/00", f"{root.name}/01"))
     with pytest.raises(DataError, match=f"{root.name}/01"):
-        teacher("1").answer(shot_of(root, "01"))
+        teacher("1").predict(shot_of(root, "01"))
 
 
 def test_kinds_are_registered() -> None:

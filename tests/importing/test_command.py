@@ -14,11 +14,11 @@ from tiny_data import write_tiny
 
 from kd_seg.core.errors import CheckpointError, UsageError
 from kd_seg.importing import import_file
-from kd_seg.importing.check import Check, check
+from kd_seg.importing.check import PublishedCheck, check
 from kd_seg.serving.bag_io import CLOUD, CLOUD_QOS, PLUGINS, BagWriter, cloud_message, make_typestore
 from kd_seg.serving.bags import label_bag
 from kd_seg.serving.labeller import Labeller
-from kd_seg.serving.parameters import CloudSettings
+from kd_seg.serving.parameters import InputSettings
 from kd_seg.serving.pointcloud2 import Field, Packed, to_array
 from kd_seg.serving.segmenter import Segmenter
 
@@ -81,12 +81,12 @@ def test_check_of_random_weights(tmp_path: Path, data: Path) -> None:
     assert 0 <= result.low <= result.miou <= result.high <= 1
 
 
-def judged(**values: object) -> Check:
+def judged(**values: object) -> PublishedCheck:
     usual = {
         "scans": 20, "sequences": ("08",), "trained_on": (), "accuracy": 0.9, "miou": 0.6, "low": 0.55, "high": 0.64,
         "classes": 15, "published": 0.687, "outside": 0.01,
     }  # fmt: skip
-    return Check(**{**usual, **values})  # type: ignore[arg-type]
+    return PublishedCheck(**{**usual, **values})  # type: ignore[arg-type]
 
 
 def test_verdicts() -> None:
@@ -113,5 +113,5 @@ def test_a_bag_is_labelled_as_the_node_would(tmp_path: Path) -> None:
     source = next(path for path in (tmp_path / "in").iterdir() if path.suffix == ".mcap")
     summary = label_bag(source, tmp_path / "out.mcap", segmenter)
     assert (summary["received"], summary["published"], summary["points"]) == (2, 2, 800)
-    labelled = Labeller(segmenter).label(clouds[0], CloudSettings().sensor)
+    labelled = Labeller(segmenter).label(clouds[0], InputSettings().sensor)
     assert len(labelled.segmentation.data.tobytes()) == 400 * 24

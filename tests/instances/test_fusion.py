@@ -18,7 +18,7 @@ from kd_seg.core.geometry import invert, rotation_z, transform
 from kd_seg.instances.fusion import Fuser, prepare_fusion
 from kd_seg.instances.icp import Motion, Target, _plane_step, _point_step, icp
 from kd_seg.instances.nearness import keep_fused
-from kd_seg.instances.registration import Limits, Method, box_shift, diagonal, register, speed_limits
+from kd_seg.instances.registration import Method, RegistrationLimits, box_shift, diagonal, register, speed_limits
 from kd_seg.instances.settings import CloudSettings, FusionSettings, LibrarySettings, RegistrationSettings
 from kd_seg.instances.table import RegistrationTable, relative
 from kd_seg.scans import Cloud, Kind
@@ -112,16 +112,18 @@ def test_gates_fall_back_in_steps() -> None:
     target = Target(shape + np.array([2.0, 0.0, 0.0]))
     near, far = box_shift(shape, target.xyz), np.array([30.0, 0.0, 0.0])
     assert np.allclose(near, [2.0, 0.0, 0.0], atol=1e-9)
-    free = Limits(40.0, 1.3 * diagonal(shape) + 0.5)
+    free = RegistrationLimits(40.0, 1.3 * diagonal(shape) + 0.5)
     best = register(shape, target, [near], 0.1, free, REGISTRATION)
     assert (best.method, best.rms < 0.05, best.inliers > 0.9) == (Method.ICP, True, True)
     strict = REGISTRATION.model_copy(update={"inliers": 1.1})
     assert register(shape, target, [near], 0.1, free, strict).method == Method.TRANSLATION
-    few = register(shape[:4], target, [box_shift(shape[:4], target.xyz)], 0.1, Limits(400.0, 100.0), REGISTRATION)
+    few = register(
+        shape[:4], target, [box_shift(shape[:4], target.xyz)], 0.1, RegistrationLimits(400.0, 100.0), REGISTRATION
+    )
     assert few.method == Method.SHIFT
     # too fast for the class: only standing still passes, unless the object would then be too long
-    assert register(shape, target, [near], 0.1, Limits(4.0, 14.0), REGISTRATION).method == Method.EGO
-    assert register(shape, target, [far], 0.1, Limits(4.0, 5.0), REGISTRATION).method == Method.DROPPED
+    assert register(shape, target, [near], 0.1, RegistrationLimits(4.0, 14.0), REGISTRATION).method == Method.EGO
+    assert register(shape, target, [far], 0.1, RegistrationLimits(4.0, 5.0), REGISTRATION).method == Method.DROPPED
 
 
 def test_speed_limits_follow_the_class_names() -> None:

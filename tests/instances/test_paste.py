@@ -11,7 +11,7 @@ from instances_world import World, make_world, work
 
 from kd_seg.classes import load_classes
 from kd_seg.instances.fusion import Fuser, prepare_fusion
-from kd_seg.instances.ground_grid import Circle, Site
+from kd_seg.instances.ground_grid import Circle, GroundGrid
 from kd_seg.instances.paste import CELL_DEG, Paster, PasteSettings, _cells, _same_direction, insert
 from kd_seg.instances.settings import CloudSettings, FusionSettings
 from kd_seg.scans import Cloud, Kind
@@ -127,7 +127,7 @@ def test_a_site_knows_its_ground_and_its_gaps() -> None:
     wall = np.c_[np.full(500, 10.0), rng.uniform(-5, 5, 500), rng.uniform(-1, 2, 500), np.zeros(500)].astype(np.float32)
     bridge = wall + np.array([-20.0, 0.0, 5.0, 0.0], dtype=np.float32)
     points = np.concatenate([ground, wall, bridge])
-    site = Site.survey(points, np.arange(len(points)) < len(ground))
+    site = GroundGrid.survey(points, np.arange(len(points)) < len(ground))
     assert site.ground_height(Circle(-20.0, 3.0, 2.0)) == pytest.approx(-1.7 - 0.4, abs=0.05)
     assert site.ground_height(Circle(60.0, 60.0, 2.0)) is None
     assert site.is_free(Circle(-10.0, 0.0, 2.0), 1.0)  # the bridge is above everyone's head

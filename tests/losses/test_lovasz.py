@@ -19,7 +19,7 @@ def both(logits: Tensor, labels: Tensor) -> list[tuple[float, Tensor]]:
     for kernel in (True, False):
         given = logits.clone().requires_grad_()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(supervised, "sorts_by_kernel", lambda probabilities, kernel=kernel: kernel)
+            patch.setattr(supervised, "_sorts_by_kernel", lambda probabilities, kernel=kernel: kernel)
             loss, _ = lovasz_softmax(given, labels)
         (3 * loss).backward()
         assert given.grad is not None

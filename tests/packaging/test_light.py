@@ -12,7 +12,19 @@ from packaging.markers import Marker
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
-HEAVY = ("open3d", "embreex", "tensorboard", "matplotlib", "skimage", "scipy", "spconv", "cumm", "PIL", "pandas", "transformers")
+HEAVY = (
+    "open3d",
+    "embreex",
+    "tensorboard",
+    "matplotlib",
+    "skimage",
+    "scipy",
+    "spconv",
+    "cumm",
+    "PIL",
+    "pandas",
+    "transformers",
+)
 RUN = "from kd_seg.cli.main import main; main()"
 
 

@@ -12,7 +12,7 @@ from patience import patience
 from ros_clouds import FakeCloud, build, plain, street, street_points, tiny_checkpoint, vendor_fields
 
 from kd_seg.serving.labeller import Labeller
-from kd_seg.serving.parameters import CloudSettings
+from kd_seg.serving.parameters import InputSettings
 from kd_seg.serving.segmenter import Segmenter
 from ros_nodes.mailbox import Counts, Mailbox
 from ros_nodes.stopwatch import Stopwatch
@@ -141,7 +141,7 @@ def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Segmenter:
 def run(labeller: Any, messages: list[FakeCloud], broken: bool = False) -> tuple[Recorder, Counts]:
     box, recorder = Mailbox(), Recorder()
     recorder.broken = broken
-    settings = FrameSettings(CloudSettings(filter_classes=("car",)), 100.0)
+    settings = FrameSettings(InputSettings(filter_classes=("car",)), 100.0)
     worker = Worker(box, labeller, Stopwatch(), recorder, lambda: settings, recorder)
     box.activate()
     worker.start()
@@ -199,12 +199,12 @@ def test_worker_counts_every_rejection_and_says_each_once(segmenter: Segmenter) 
 
 def test_inference_and_publish_errors_are_rejections(segmenter: Segmenter) -> None:
     labeller = Labeller(segmenter)
-    fine = segmenter.answer
+    fine = segmenter.predict_voxels
     try:
-        segmenter.answer = lambda points: (_ for _ in ()).throw(MemoryError("no\nroom"))  # type: ignore[method-assign]
+        segmenter.predict_voxels = lambda points: (_ for _ in ()).throw(MemoryError("no\nroom"))  # type: ignore[method-assign]
         recorder, counts = run(labeller, [street(2000)] * 6)
     finally:
-        segmenter.answer = fine  # type: ignore[method-assign]
+        segmenter.predict_voxels = fine  # type: ignore[method-assign]
     assert dict(counts.reasons) == {"inference_error": 6}
     assert counts.consecutive_errors == 6
     assert recorder.lines == ["inference failed: MemoryError: no"]
@@ -218,7 +218,7 @@ def test_worker_lets_go_of_the_message_before_it_waits(segmenter: Segmenter) -> 
         pass
 
     box, recorder = Mailbox(), Recorder()
-    settings = FrameSettings(CloudSettings(), 100.0)
+    settings = FrameSettings(InputSettings(), 100.0)
     worker = Worker(box, Labeller(segmenter), Stopwatch(), recorder, lambda: settings, recorder)
     box.activate()
     worker.start()

@@ -18,7 +18,7 @@ from ros_clouds import plain, street  # noqa: E402
 from ros_harness import OK, REMAP, ROOT, WARN, Peer, to_message, wait_for  # noqa: E402
 
 from kd_seg.serving.labeller import Labeller  # noqa: E402
-from kd_seg.serving.parameters import CloudSettings  # noqa: E402
+from kd_seg.serving.parameters import InputSettings  # noqa: E402
 from kd_seg.serving.segmenter import Segmenter  # noqa: E402
 
 
@@ -65,7 +65,7 @@ def test_scans_at_10_hz_come_back_labelled_in_order(start: Any, peer: Peer, chec
     labeller = Labeller(Segmenter(checkpoint, "cpu", num_threads=1))
     for answer in segmentation:
         cloud = sent[answer.header.stamp.sec - 1000]
-        expected = labeller.label(cloud, CloudSettings().sensor).segmentation
+        expected = labeller.label(cloud, InputSettings().sensor).segmentation
         assert bytes(answer.data) == expected.data.tobytes()
         assert (answer.header.stamp.sec, answer.header.stamp.nanosec) == (
             cloud.header.stamp.sec,

@@ -10,7 +10,7 @@ from made_files import columns_of, one_sentence, street
 
 from kd_seg.core.errors import DataError, UsageError
 from kd_seg.scans import FileFormat, read_points
-from kd_seg.scans.layout import Layout, doubt, information
+from kd_seg.scans.layout import PointLayout, doubt, information
 from kd_seg.scans.npy import parse_npy
 from kd_seg.scans.point_files import read_point_file
 from kd_seg.scans.point_table import choose
@@ -122,7 +122,7 @@ def test_mixing_columns_never_adds_information(values: list[float], columns: int
 def test_a_doubt_names_no_layout_that_does_not_divide_the_size() -> None:
     for count in range(1, 40):
         content = FIVE.tobytes()[: 4 * count]
-        found = doubt(content, Layout())
+        found = doubt(content, PointLayout())
         if found is not None and found.better is not None:
             assert len(content) % found.better.point_bytes == 0
 

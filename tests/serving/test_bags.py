@@ -20,8 +20,8 @@ from kd_seg.core.errors import DataError, UsageError
 from kd_seg.serving.bag_io import CLOUD, PLUGINS, BagWriter, cloud_message, make_typestore, open_bag
 from kd_seg.serving.bags import BagOptions, Tally, count_messages, label_bag
 from kd_seg.serving.labeller import Labeller, label_info_json
-from kd_seg.serving.parameters import CloudSettings
-from kd_seg.serving.postprocess import Answers
+from kd_seg.serving.parameters import InputSettings
+from kd_seg.serving.postprocess import PointPredictions
 from kd_seg.serving.segmenter import Segmenter
 
 
@@ -50,7 +50,7 @@ def read_mcap(path: Path) -> list[tuple[str, int, Any, bytes]]:
 
 
 def expected_data(segmenter: Segmenter, cloud: FakeCloud) -> bytes:
-    labelled = Labeller(segmenter).label(cloud, CloudSettings().sensor)
+    labelled = Labeller(segmenter).label(cloud, InputSettings().sensor)
     return labelled.segmentation.data.tobytes()
 
 
@@ -58,7 +58,7 @@ def expected_data(segmenter: Segmenter, cloud: FakeCloud) -> bytes:
 def test_label_and_read_back_with_an_independent_reader(tmp_path: Path, segmenter: Segmenter, storage: str) -> None:
     clouds = streets(4)
     source = write_bag(tmp_path / "in", clouds, storage)
-    options = BagOptions(outputs=kd_seg.serving.bags.OUTPUTS, settings=CloudSettings(filter_classes=("car",)))
+    options = BagOptions(outputs=kd_seg.serving.bags.OUTPUTS, settings=InputSettings(filter_classes=("car",)))
     done: list[int] = []
     summary = label_bag(source, tmp_path / "out.mcap", segmenter, options, done.append)
     assert (summary["received"], summary["published"], summary["rejected"], summary["dropped"]) == (4, 4, 0, 0)
@@ -255,11 +255,11 @@ def test_cut_off_and_scrambled_bags_give_errors_not_tracebacks(tmp_path: Path, s
 def test_memory_stays_constant(tmp_path: Path, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
     """150 clouds of 1.1 MB each pass through; the network is left out, because its memory is not in question."""
 
-    def quick(points: np.ndarray) -> tuple[Answers, dict[str, float]]:
+    def quick(points: np.ndarray) -> tuple[PointPredictions, dict[str, float]]:
         return answers_of(*np.zeros((3, len(points)))), {"voxelize": 0.0, "inference": 0.0}
 
     source = write_bag(tmp_path / "in", [plain(50_000, k % 3) for k in range(150)])
-    monkeypatch.setattr(segmenter, "answer", quick)
+    monkeypatch.setattr(segmenter, "predict_voxels", quick)
     monkeypatch.setattr(kd_seg.serving.bags, "SEGMENT", 40)
     process, sizes = psutil.Process(), []
     label_bag(source, tmp_path / "out.mcap", segmenter, advance=lambda _: sizes.append(process.memory_info().rss))

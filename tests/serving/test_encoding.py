@@ -7,8 +7,8 @@ import pytest
 from ros_clouds import FakeCloud, answers_of, build, plain, random_columns, vendor_fields
 
 from kd_seg.serving.pointcloud2 import (
+    CloudDecoder,
     Decoded,
-    Decoder,
     bytes_of,
     encode_filtered,
     encode_segmentation,
@@ -18,7 +18,7 @@ from kd_seg.serving.pointcloud2 import (
 
 
 def labelled(cloud: FakeCloud) -> tuple[Decoded, np.ndarray, np.ndarray, np.ndarray]:
-    decoded = Decoder().decode(cloud)
+    decoded = CloudDecoder().decode(cloud)
     rng = np.random.default_rng(0)
     count = len(decoded.xyz)
     class_id = rng.choice(np.array([0, 3, 18, 255], np.uint8), count)

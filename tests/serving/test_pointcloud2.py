@@ -22,9 +22,9 @@ from ros_clouds import (
 )
 
 from kd_seg.serving.pointcloud2 import (
+    CloudDecoder,
     CloudRejectedError,
     Decoded,
-    Decoder,
     Limits,
     encode_filtered,
     encode_segmentation,
@@ -33,7 +33,7 @@ from kd_seg.serving.pointcloud2 import (
 
 def reason(cloud: FakeCloud, limits: Limits = Limits(), age_s: float = 0.0) -> tuple[str, str]:
     with pytest.raises(CloudRejectedError) as caught:
-        Decoder().decode(cloud, limits, age_s)
+        CloudDecoder().decode(cloud, limits, age_s)
     return caught.value.reason, str(caught.value)
 
 
@@ -43,7 +43,7 @@ def test_vendor_layouts(vendor: str, organised: bool) -> None:
     fields, step = vendor_fields(vendor)
     columns = random_columns(96)
     cloud = build(columns, fields, step, (8, 12) if organised else None)
-    decoded = Decoder().decode(cloud)
+    decoded = CloudDecoder().decode(cloud)
     np.testing.assert_array_equal(decoded.xyz, np.stack([columns[a] for a in "xyz"], axis=1))
     np.testing.assert_array_equal(decoded.intensity, columns["intensity"])
     assert decoded.xyz.flags.c_contiguous
@@ -107,7 +107,7 @@ def test_every_layout_decodes_to_its_columns(
     elif container == "readonly":
         cloud.data.flags.writeable = False
     cloud.is_dense = bool(seed % 2)
-    decoded = Decoder().decode(cloud)
+    decoded = CloudDecoder().decode(cloud)
     by_name = {name.rstrip("\0"): values for name, values in columns.items()}
     for column, axis in enumerate("xyz"):
         np.testing.assert_array_equal(decoded.xyz[:, column], by_name[axis].astype(np.float32))
@@ -126,14 +126,14 @@ def test_float32_coordinates_keep_their_bits() -> None:
         for k in range(3):
             rows[:, 4 * k : 4 * k + 4] = words.astype(">u4" if big else "<u4").view(np.uint8).reshape(6, 4)
         cloud = FakeCloud(fields, rows.tobytes(), 1, 6, step, 6 * step, big)
-        decoded = Decoder().decode(cloud)
+        decoded = CloudDecoder().decode(cloud)
         np.testing.assert_array_equal(decoded.xyz.view(np.uint32), np.stack([words] * 3, axis=1))
 
 
 def test_float64_is_rounded_and_overflow_becomes_infinite() -> None:
     fields = [FakeField(a, 8 * k, 8) for k, a in enumerate("xyz")]
     values = np.array([1 / 3, 1e300, -1e300, np.nan])
-    decoded = Decoder().decode(build(dict.fromkeys("xyz", values), fields, 24))
+    decoded = CloudDecoder().decode(build(dict.fromkeys("xyz", values), fields, 24))
     np.testing.assert_array_equal(decoded.xyz[:, 0], np.array([1 / 3, np.inf, -np.inf, np.nan], np.float32))
 
 
@@ -141,8 +141,8 @@ def test_intensity_names_are_tried_in_order_and_may_be_absent() -> None:
     fields, step = vendor_fields("ouster")
     columns = random_columns(10) | {"reflectivity": np.arange(10.0)}
     cloud = build(columns, fields, step)
-    np.testing.assert_array_equal(Decoder(("reflectivity",)).decode(cloud).intensity, np.arange(10.0))
-    decoded = Decoder(("nothing",)).decode(cloud)
+    np.testing.assert_array_equal(CloudDecoder(("reflectivity",)).decode(cloud).intensity, np.arange(10.0))
+    decoded = CloudDecoder(("nothing",)).decode(cloud)
     assert not decoded.has_intensity
     assert not decoded.intensity.any()
 
@@ -150,22 +150,22 @@ def test_intensity_names_are_tried_in_order_and_may_be_absent() -> None:
 def test_unused_fields_may_repeat_overlap_and_have_any_type() -> None:
     cloud = plain(5)
     cloud.fields += [FakeField("rgb", 0, 99, 0), FakeField("rgb", 4_000_000_000, 0, 7), FakeField("", 1, 7)]
-    assert len(Decoder().decode(cloud).xyz) == 5
+    assert len(CloudDecoder().decode(cloud).xyz) == 5
 
 
 def test_single_row_needs_no_row_step_and_single_column_does() -> None:
     cloud = plain(6)
     cloud.row_step = 0
-    assert len(Decoder().decode(cloud).xyz) == 6
+    assert len(CloudDecoder().decode(cloud).xyz) == 6
     cloud.height, cloud.width, cloud.row_step = 6, 1, 22
-    decoded = Decoder().decode(cloud)
+    decoded = CloudDecoder().decode(cloud)
     assert (decoded.height, decoded.width) == (6, 1)
 
 
 @pytest.mark.parametrize("shape", [(0, 0), (1, 0), (0, 7)])
 def test_empty_clouds_are_legal_whatever_else_is_wrong(shape: tuple[int, int]) -> None:
     cloud = FakeCloud([], b"", *shape, 0, 0)
-    decoded = Decoder().decode(cloud)
+    decoded = CloudDecoder().decode(cloud)
     assert len(decoded.xyz) == 0
     nothing = np.empty(0, np.float32)
     packed, _ = encode_segmentation(decoded, answers_of(nothing, nothing, nothing))
@@ -212,7 +212,7 @@ def test_bad_input_table_row_by_row() -> None:
     cloud.header = header(frame_id="")
     assert reason(cloud, Limits(require_frame_id=True)) == ("empty_frame_id", "cloud has no frame_id")
     assert reason(plain(), Limits(max_age_s=1.0), 3.2) == ("stale", "cloud is 3.2 s old, limit 1.0 s")
-    assert len(Decoder().decode(plain(), Limits(max_age_s=1.0), 0.9).xyz) == 100
+    assert len(CloudDecoder().decode(plain(), Limits(max_age_s=1.0), 0.9).xyz) == 100
 
 
 def test_sizes_do_not_wrap() -> None:
@@ -311,7 +311,7 @@ def by_hand(cloud: FakeCloud, point: int, name: str) -> float:
         return float(np.frombuffer(bytes(cloud.data[start : start + dtype.itemsize]), dtype)[0].astype(np.float32))
 
 
-def attempt(decoder: Decoder, cloud: FakeCloud, limits: Limits, age_s: float) -> tuple[Decoded | None, str | None]:
+def attempt(decoder: CloudDecoder, cloud: FakeCloud, limits: Limits, age_s: float) -> tuple[Decoded | None, str | None]:
     try:
         return decoder.decode(cloud, limits, age_s), None
     except CloudRejectedError as rejection:
@@ -333,7 +333,7 @@ def check_filtered(cloud: FakeCloud, decoded: Decoded, keep: np.ndarray) -> None
 def test_ten_thousand_mutated_messages() -> None:
     """No crash, no wrong point, the right reason; one decoder for all, so that its cache is tried too."""
     rng = np.random.default_rng(20261121)
-    decoder = Decoder()
+    decoder = CloudDecoder()
     vendors, seen, decoded_count = list(VENDORS), dict.fromkeys(ORDER, 0), 0
     for number in range(10_000):
         fields, step = vendor_fields(vendors[number % len(vendors)])
@@ -370,7 +370,7 @@ def test_whole_words_are_read_the_same_wherever_they_lie(name: str) -> None:
     columns = random_columns(24)
     columns["z"][5], columns["x"][7] = np.nan, -np.inf
     cloud = build(columns, fields, step, (4, 6))
-    assert Decoder().decode(cloud).layout.words is not None  # type: ignore[union-attr]
+    assert CloudDecoder().decode(cloud).layout.words is not None  # type: ignore[union-attr]
     odd = np.empty(len(cloud.data) + 1, np.uint8)[1:]
     odd[:] = cloud.data
     others = [
@@ -380,14 +380,14 @@ def test_whole_words_are_read_the_same_wherever_they_lie(name: str) -> None:
     ]
     others.append(build(columns, [*fields[:3], FakeField("ring", 12, 2)], step, (4, 6)))
     for other in others:
-        first, second = Decoder().decode(cloud), Decoder().decode(other)
+        first, second = CloudDecoder().decode(cloud), CloudDecoder().decode(other)
         np.testing.assert_array_equal(first.xyz.view(np.uint32), second.xyz.view(np.uint32))
         expected = first.intensity if second.has_intensity else np.zeros(24, np.float32)
         np.testing.assert_array_equal(expected.view(np.uint32), second.intensity.view(np.uint32))
 
 
 def test_layout_is_kept_until_it_changes() -> None:
-    decoder = Decoder()
+    decoder = CloudDecoder()
     first = decoder.decode(plain(5)).layout
     assert decoder.decode(plain(7)).layout is first
     other = plain(5)

@@ -14,7 +14,7 @@ from kd_seg.checkpoint import Spec, save_checkpoint
 from kd_seg.classes import load_classes
 from kd_seg.core.errors import CheckpointError, KdSegError, MissingDependencyError
 from kd_seg.networks import Encoding, build_network
-from kd_seg.serving.postprocess import TILE, answers
+from kd_seg.serving.postprocess import TILE, point_predictions
 from kd_seg.serving.segmenter import Segmenter, all_within, made_up_cloud
 from kd_seg.voxels import CartesianGrid
 
@@ -105,7 +105,7 @@ def reference_answers(logits, inverse):
 )
 def test_answers_are_those_of_plain_numpy(logits, seed):
     inverse = np.random.default_rng(seed).integers(-1, len(logits), 50).astype(np.int32)
-    class_id, probability, entropy = answers(logits, inverse).spread()
+    class_id, probability, entropy = point_predictions(logits, inverse).spread()
     expected = reference_answers(logits, inverse)
     np.testing.assert_array_equal(class_id, expected[0])
     np.testing.assert_allclose(probability, expected[1], atol=1e-6)
@@ -119,14 +119,16 @@ def test_answers_of_every_tile(voxels):
     rng = np.random.default_rng(voxels)
     logits = np.asfortranarray(rng.normal(0, 5, (voxels, 19)).astype(np.float32))
     inverse = rng.permutation(np.arange(-1, voxels)).astype(np.int32)
-    for found, expected in zip(answers(logits, inverse).spread(), reference_answers(logits, inverse), strict=True):
+    for found, expected in zip(
+        point_predictions(logits, inverse).spread(), reference_answers(logits, inverse), strict=True
+    ):
         np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
 def test_a_broken_network_does_not_look_sure():
     logits = np.zeros((3, 19), np.float32)
     logits[1, 4] = np.nan
-    _, probability, entropy = answers(logits, np.arange(3, dtype=np.int32)).spread()
+    _, probability, entropy = point_predictions(logits, np.arange(3, dtype=np.int32)).spread()
     np.testing.assert_allclose(probability, [1 / 19, np.nan, 1 / 19], rtol=1e-6)
     np.testing.assert_allclose(entropy[::2], 1.0, rtol=1e-6)
 

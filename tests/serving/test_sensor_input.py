@@ -11,14 +11,16 @@ from kd_seg.core.errors import ConfigError
 from kd_seg.scans import Sensor
 from kd_seg.serving.labeller import Labeller, filter_ids, label_info_json, label_pairs
 from kd_seg.serving.parameters import PARAMETERS, cloud_settings, read_parameters
-from kd_seg.serving.pointcloud2 import Decoder
+from kd_seg.serving.pointcloud2 import CloudDecoder
 from kd_seg.serving.segmenter import Segmenter
 from kd_seg.serving.sensor_input import FrameFigures, SensorSettings, SensorWatch, frame_figures, mismatches, prepare
 
 
 def decode(points: np.ndarray) -> Any:
     fields, step = vendor_fields("velodyne")
-    return Decoder().decode(build({n: points[:, k] for k, n in enumerate(("x", "y", "z", "intensity"))}, fields, step))
+    return CloudDecoder().decode(
+        build({n: points[:, k] for k, n in enumerate(("x", "y", "z", "intensity"))}, fields, step)
+    )
 
 
 @pytest.mark.parametrize(("live", "largest"), [("unit", 1.0), ("byte", 255.0), ("uint16", 65535.0)])

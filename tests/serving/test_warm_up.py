@@ -11,7 +11,7 @@ import numpy as np
 from ros_clouds import VENDORS, answers_of, build, plain, random_columns, street, tiny_checkpoint, vendor_fields
 
 from kd_seg.serving.labeller import Labeller
-from kd_seg.serving.pointcloud2 import Decoder, encode_segmentation
+from kd_seg.serving.pointcloud2 import CloudDecoder, encode_segmentation
 from kd_seg.serving.segmenter import Segmenter
 from kd_seg.serving.sensor_input import SensorSettings
 
@@ -51,7 +51,7 @@ def test_no_kernel_gains_a_signature_after_the_warm_up(tmp_path: Path) -> None:
 def test_decoding_and_encoding_a_whole_scan_is_quick() -> None:
     """A generous bound on CPU time, so that a step back to loops over points shows and a busy machine does not."""
     cloud = plain(125_000)
-    decoder, spent = Decoder(), []
+    decoder, spent = CloudDecoder(), []
     for _ in range(7):
         started = time.thread_time()
         decoded = decoder.decode(cloud)

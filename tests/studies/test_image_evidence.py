@@ -48,7 +48,7 @@ def test_visibility_table(world: tuple[Path, Path]) -> None:
     assert on["precision"] > off["precision"]
     assert on["recall"] > 0.99
     assert on["hidden_found"] > 0.5
-    counted = visibility.Counts()
+    counted = visibility.VisibilityCounts()
     depth = np.array([5, 5, 15, 15, 15, 200], dtype=np.float32)
     counted.add(depth, np.array([1, 1, 1, 1, 0, 0], bool), np.array([1, 0, 1, 1, 1, 0], bool))
     near, middle = counted.rows()[:2]

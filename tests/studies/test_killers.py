@@ -14,7 +14,7 @@ from kd_seg.core.config import find_config, read_yaml
 from kd_seg.core.errors import ConfigError, DataError, KdSegError
 from kd_seg.evaluation.result import read_evaluation
 from kd_seg.scans.pictures import read_picture
-from kd_seg.serving.pointcloud2 import CloudRejectedError, Decoder
+from kd_seg.serving.pointcloud2 import CloudDecoder, CloudRejectedError
 from kd_seg.studies.mutations import seeds
 from kd_seg.studies.mutations.readers import READERS, cloud_of
 from kd_seg.training import RunFolder
@@ -101,7 +101,7 @@ def test_topics_without_a_name(tmp_path: Path, column: str) -> None:
 def test_names_that_no_terminal_shows() -> None:
     message = cloud_of(seeds.clouds()[0].replace(b"field z ", b"field \x00\x1b[1m\x85 "))
     with pytest.raises(CloudRejectedError) as caught:
-        Decoder().decode(message)
+        CloudDecoder().decode(message)
     assert str(caught.value).isprintable()
 
 

@@ -17,7 +17,7 @@ from kd_seg.classes import load_classes
 from kd_seg.images.units.class_maps import load_class_map
 from kd_seg.images.units.units import Claim, UnitKind, gather
 from kd_seg.studies import image_teacher, unit_objects, unit_scores
-from kd_seg.studies.unit_objects import Tally
+from kd_seg.studies.unit_objects import UnitTally
 
 CLASSES = load_classes()
 MAP = load_class_map("cityscapes_19", CLASSES)
@@ -32,7 +32,7 @@ def claim(rows: list[int], teacher_class: int) -> Claim:
 
 
 def count(words: list[int], claims: list[Claim], seen: list[int] | None = None) -> dict[str, float]:
-    tally = Tally()
+    tally = UnitTally()
     units = gather(claims, [0] * len(claims), 0)
     rows = np.array(range(len(words)) if seen is None else seen, np.int64)
     unit_objects._count(tally, units, np.array(words, np.uint32), rows, MAP, CLASSES)
@@ -78,7 +78,7 @@ def test_two_units_on_one_car_are_both_counted() -> None:
 
 
 def test_nothing_gives_zeros() -> None:
-    assert set(Tally().row().values()) == {0.0}
+    assert set(UnitTally().row().values()) == {0.0}
 
 
 @given(st.lists(st.tuples(st.integers(1, 50), st.floats(0, 1), st.sampled_from([0.0, 0.5, 1.0])), min_size=1))

@@ -11,7 +11,7 @@ from kd_seg.images.projection.project import Optics
 from kd_seg.images.projection.visibility import VisibilitySettings, see
 from kd_seg.images.teachers import SemanticMap
 from kd_seg.images.units.class_maps import ClassMap, load_class_map
-from kd_seg.images.units.lifting import Frame
+from kd_seg.images.units.lifting import PictureFrame
 from kd_seg.images.units.noise import Noise, NoiseSettings
 
 CLASSES = load_classes()
@@ -19,11 +19,11 @@ SAME = load_class_map("same", CLASSES)
 OPTICS = Optics(P2, TR, WIDTH, HEIGHT)
 
 
-def frame(scene: Scene, class_map: ClassMap = SAME) -> tuple[Frame, np.ndarray]:
+def frame(scene: Scene, class_map: ClassMap = SAME) -> tuple[PictureFrame, np.ndarray]:
     points, words = scene.scan(poses(1)[0])
     projected, mask = see(points, OPTICS, VisibilitySettings())
     found = pairs(projected, mask)
-    made = Frame(
+    made = PictureFrame(
         points,
         found,
         found,

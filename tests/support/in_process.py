@@ -12,7 +12,7 @@ from kd_seg.cli.main import app
 
 
 @dataclass(frozen=True)
-class Answer:
+class TeacherOutput:
     code: int
     out: str
     err: str
@@ -23,7 +23,7 @@ class Answer:
         return json.loads(self.out)
 
 
-def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> Answer:
+def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> TeacherOutput:
     """Run a command; its failures must be one sentence."""
     capsys.readouterr()
     try:
@@ -33,7 +33,7 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> Answer:
         code = int(stop.code or 0)
     out, err = capsys.readouterr()
     assert "Traceback" not in err
-    return Answer(code, out, err)
+    return TeacherOutput(code, out, err)
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 1) -> str:

@@ -208,7 +208,7 @@ def pretend_cuda() -> Iterator[PretendCuda]:
             patch.setattr(layer, "forward", _on_the_cpu(mode, layer.forward))
         for network in (unet, cylinder, minkunet, spv):
             patch.setattr(network, "sparse_tensor", _sparse_tensor(mode, network.sparse_tensor))
-        patch.setattr(supervised, "sorts_by_kernel", lambda probabilities: True)
+        patch.setattr(supervised, "_sorts_by_kernel", lambda probabilities: True)
         apply = _unwatched(LovaszSoftmax.apply)
         patch.setattr(LovaszSoftmax, "apply", lambda rows, target: _as(mode, rows, apply(rows, target)))
         patch.setattr(LovaszSoftmax, "backward", staticmethod(_unwatched(LovaszSoftmax.backward)))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kd_seg.serving.postprocess import Answers
+from kd_seg.serving.postprocess import PointPredictions
 
 TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
 CODES = {name: code for code, name in TYPES.items()}
@@ -22,13 +22,13 @@ class FakeField:
     count: int = 1
 
 
-def answers_of(class_id: np.ndarray, probability: np.ndarray, entropy: np.ndarray) -> Answers:
-    """Answers as if each point were alone in its voxel."""
+def answers_of(class_id: np.ndarray, probability: np.ndarray, entropy: np.ndarray) -> PointPredictions:
+    """Predictions as if each point were alone in its voxel."""
     words = np.zeros((len(class_id) + 1, 4), np.uint32)
     words[:-1, 0] = class_id
     words.view(np.float32)[:-1, 1], words.view(np.float32)[:-1, 2] = probability, entropy
     words[-1, 0], words.view(np.float32)[-1, 2] = 255, 1.0
-    return Answers(np.arange(len(class_id), dtype=np.int32), words)
+    return PointPredictions(np.arange(len(class_id), dtype=np.int32), words)
 
 
 def header(sec: int = 1, nanosec: int = 2, frame_id: str = "lidar") -> Any:

@@ -18,7 +18,7 @@ from kd_seg.sweeps.plan import EvaluationSettings, Job, RowSettings, _fill, _tex
 from kd_seg.sweeps.results import commands
 from kd_seg.sweeps.slurm import array_script, stages
 from kd_seg.sweeps.statistics import Interval
-from kd_seg.sweeps.table import Cell, Line, Table, markdown
+from kd_seg.sweeps.table import Cell, Table, TableLine, markdown
 
 scores = st.floats(0.0, 100.0, allow_nan=False)
 
@@ -61,13 +61,13 @@ def test_pairing_removes_what_seeds_have_in_common() -> None:
     assert mean.half > 30.0
 
 
-def line(row: str, mean: float, gap: float | None, half: float | None = 1.0, **changes: Any) -> Line:
+def line(row: str, mean: float, gap: float | None, half: float | None = 1.0, **changes: Any) -> TableLine:
     difference = None if gap is None else Interval(gap, half, 3)
     cells = {"mIoU": Cell(Interval(mean, half, 3), difference), "truck": Cell(None, None)}
-    return replace(Line(row, "valid", (0, 1), (0, 1), cells, ""), **changes)
+    return replace(TableLine(row, "valid", (0, 1), (0, 1), cells, ""), **changes)
 
 
-def table(*lines: Line) -> Table:
+def table(*lines: TableLine) -> Table:
     return Table("small", "Does it help?", "plain", ("mIoU", "truck"), lines)
 
 

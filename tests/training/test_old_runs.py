@@ -67,7 +67,8 @@ def test_all_weights_but_the_bias_of_the_head_started_at_zero_and_moved_alike(ru
     place = config.run.model_copy(update={"folder": str(tmp_path / "today")})
     Trainer(config.model_copy(update={"student": student, "run": place})).fit()
     ours, theirs = read_tensors(run.last), read_tensors(tmp_path / "today/checkpoints/last.safetensors")
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    for name in theirs:  # sums of today may round otherwise than those of 0.1.0 did
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-4, atol=1e-6, msg=name)
     assert not torch.equal(before["head.bias"], ours["head.bias"])
 
 

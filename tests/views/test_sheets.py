@@ -19,7 +19,7 @@ from kd_seg.views.colours import css, legend_colours
 from kd_seg.views.sheet import Sheet
 from kd_seg.views.sheets import comparison_sheet, scan_sheet, share_rows
 from kd_seg.views.side_by_side import side_by_side_sheet
-from kd_seg.views.source import Shot, open_shot, predicted, segmented
+from kd_seg.views.source import ShownScan, open_shot, predicted, segmented
 from kd_seg.views.statistics_panels import PAIR, draw_statistics
 
 TABLE = load_classes()
@@ -30,7 +30,7 @@ def texts(sheet: Sheet) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def shot(tiny_root: Path) -> Shot:
+def shot(tiny_root: Path) -> ShownScan:
     return open_shot(tiny_root, "00/0", TABLE)
 
 
@@ -70,7 +70,7 @@ def test_shares_of_a_legend_add_up() -> None:
     assert {name: value for _, name, value in share_rows(rare, TABLE)}["bicycle"] == "70 ppm"
 
 
-def test_a_comparison_counts_errors_among_labelled_points_only(shot: Shot) -> None:
+def test_a_comparison_counts_errors_among_labelled_points_only(shot: ShownScan) -> None:
     assert shot.train is not None
     wrong = shot.train.copy()
     labelled = np.flatnonzero(shot.train > 0)
@@ -83,19 +83,19 @@ def test_a_comparison_counts_errors_among_labelled_points_only(shot: Shot) -> No
     assert perfect.count("100.0") == len(set(shot.train[labelled].tolist()))
 
 
-def test_a_scan_without_truth_is_compared_with_nothing_labelled(shot: Shot) -> None:
+def test_a_scan_without_truth_is_compared_with_nothing_labelled(shot: ShownScan) -> None:
     below = texts(comparison_sheet(replace(shot, train=None), np.ones(len(shot.points), np.uint8), TABLE, "run"))
     assert any("0 labelled, 0.0 % of these wrong; mIoU present -" in text for text in below)
 
 
-def test_a_scan_alone_is_coloured_by_height_where_it_has_no_classes(shot: Shot) -> None:
+def test_a_scan_alone_is_coloured_by_height_where_it_has_no_classes(shot: ShownScan) -> None:
     assert any("coloured by class" in text for text in texts(scan_sheet(shot, TABLE)))
     bare = texts(scan_sheet(replace(shot, train=None, words=None), TABLE))
     assert not any("coloured by class" in text for text in bare)
     assert any(f"{len(shot.points):,} points" in text for text in bare)
 
 
-def test_two_scans_stand_beside_each_other_with_their_figures(tiny_root: Path, shot: Shot) -> None:
+def test_two_scans_stand_beside_each_other_with_their_figures(tiny_root: Path, shot: ShownScan) -> None:
     scans = list(SemanticKitti(tiny_root))[:2]
     pair = statistics(scans[:1], TABLE.name), statistics(scans, TABLE.name)
     alone = side_by_side_sheet((shot, shot), ("left", "right"), TABLE)
@@ -120,7 +120,7 @@ def test_bars_have_the_heights_of_the_shares(tiny_root: Path) -> None:
     assert texts(sheet)[row + 1 : row + 3] == [f"{np.median(each.points):,.0f}" for each in pair]
 
 
-def test_predictions_that_do_not_fit_are_refused(shot: Shot, tmp_path: Path) -> None:
+def test_predictions_that_do_not_fit_are_refused(shot: ShownScan, tmp_path: Path) -> None:
     short = tmp_path / "000000.label"
     np.zeros(5, "<u4").tofile(short)
     with pytest.raises(DataError, match=rf"has 5 predictions, .* has {len(shot.points)} points"):
@@ -132,7 +132,7 @@ def test_predictions_that_do_not_fit_are_refused(shot: Shot, tmp_path: Path) -> 
     assert set(predicted(whole, shot, TABLE).tolist()) == {1}
 
 
-def test_a_student_of_other_classes_is_refused(shot: Shot, random_checkpoint: Path) -> None:
+def test_a_student_of_other_classes_is_refused(shot: ShownScan, random_checkpoint: Path) -> None:
     found = segmented(random_checkpoint, shot, TABLE, "unit")
     assert found.shape == (len(shot.points),)
     with pytest.raises(UsageError, match="view it with --classes semantic_kitti_19"):
@@ -187,7 +187,7 @@ def test_a_scan_without_moving_hard_objects_is_refused(tmp_path: Path) -> None:
         fused_instances.view_fused(world.root, "00/2", [], TABLE)
 
 
-def test_colours_of_the_sheet_are_those_of_the_legend(shot: Shot) -> None:
+def test_colours_of_the_sheet_are_those_of_the_legend(shot: ShownScan) -> None:
     sheet = scan_sheet(shot, TABLE)
     swatches = {to_hex(axes.get_facecolor()) for axes in sheet.figure.axes}
     assert {css(colour) for colour in legend_colours(TABLE)} <= swatches

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kd_seg.drives.calibration.ground import Ground, find_ground
+from kd_seg.drives.calibration.ground import GroundPlane, find_ground
 from kd_seg.drives.calibration.own_vehicle import OwnVehicle, find_own_vehicle
-from kd_seg.drives.recording import Frame
+from kd_seg.drives.recording import RecordedCloud
 from kd_seg.scans import Points
 
 REFERENCE_MEDIAN = 0.28
@@ -68,11 +68,11 @@ class SensorFigures:
     sweep_s: float
     moving: bool
     intensity: Intensity
-    ground: Ground | None
+    ground: GroundPlane | None
     own_vehicle: OwnVehicle | None
 
 
-def measure(frames: list[Frame], reference_median: float = REFERENCE_MEDIAN) -> SensorFigures:
+def measure(frames: list[RecordedCloud], reference_median: float = REFERENCE_MEDIAN) -> SensorFigures:
     """Figures of clouds (at least one, none empty), in order of time."""
     clouds = [frame.points for frame in frames]
     sample = np.concatenate([_sampled(points) for points in clouds])
@@ -133,7 +133,7 @@ def is_moving(clouds: list[Points]) -> bool:
     return bool(change > MOVED_M)
 
 
-def count_rings(frames: list[Frame]) -> int:
+def count_rings(frames: list[RecordedCloud]) -> int:
     """Beams of the sensor: different values of the ring field, else peaks in the histogram of elevation.
 
     Peaks are counted on one cloud, at 0.05 degrees; fewer than four, or more than 256, count as none.
@@ -155,7 +155,7 @@ def _sampled(points: Points) -> Points:
     return points[:: max(1, len(points) // SAMPLE)]
 
 
-def _rate(frames: list[Frame]) -> float:
+def _rate(frames: list[RecordedCloud]) -> float:
     if len(frames) < 2:
         return 0.0
     steps = np.diff([frame.stamp for frame in frames]) / np.maximum(np.diff([frame.number for frame in frames]), 1)

@@ -18,7 +18,7 @@ STEEPEST = 0.35
 
 
 @dataclass(frozen=True)
-class Ground:
+class GroundPlane:
     """The ground plane in the sensor's frame, as the median over clouds.
 
     Attributes:
@@ -98,7 +98,7 @@ def tilt(normal: npt.NDArray[np.float64]) -> tuple[float, float]:
     return float(np.degrees(roll)), float(np.degrees(pitch))
 
 
-def find_ground(clouds: list[Points], seed: int = 0) -> Ground | None:
+def find_ground(clouds: list[Points], seed: int = 0) -> GroundPlane | None:
     """The ground of many clouds; None where fewer than half of them show one."""
     rng = np.random.default_rng(seed)
     rows = []
@@ -112,7 +112,7 @@ def find_ground(clouds: list[Points], seed: int = 0) -> Ground | None:
     table = np.array(rows)
     middle = np.median(table, axis=0)
     spread = np.median(np.abs(table - middle), axis=0)
-    return Ground(
+    return GroundPlane(
         float(middle[0]),
         float(middle[1]),
         float(middle[2]),

@@ -15,7 +15,7 @@ UNSTEADY_DEG = 1.0
 
 
 @dataclass(frozen=True)
-class Line:
+class ParameterLine:
     """One parameter of the file: its name below ``input``, its value, and why."""
 
     name: str
@@ -23,7 +23,7 @@ class Line:
     reason: str
 
 
-def parameter_lines(figures: SensorFigures, sensor: Sensor, intensity_field: str = "") -> list[Line]:
+def parameter_lines(figures: SensorFigures, sensor: Sensor, intensity_field: str = "") -> list[ParameterLine]:
     """The parameters that the figures ask for, each with its reason.
 
     Args:
@@ -33,9 +33,9 @@ def parameter_lines(figures: SensorFigures, sensor: Sensor, intensity_field: str
     intensity, ground = figures.intensity, figures.ground
     lines = []
     if intensity_field:
-        lines.append(Line("intensity_fields", [intensity_field], "the field that was read"))
+        lines.append(ParameterLine("intensity_fields", [intensity_field], "the field that was read"))
     lines.append(
-        Line(
+        ParameterLine(
             "intensity_range",
             intensity.range,
             f"99 % of the intensities are below {intensity.quantiles[4]:.4g}, the largest {intensity.quantiles[5]:.4g}",
@@ -43,25 +43,25 @@ def parameter_lines(figures: SensorFigures, sensor: Sensor, intensity_field: str
     )
     if not intensity.constant:
         reason = f"their median {intensity.quantiles[2]:.4g} becomes that of the data the shipped students know"
-        lines.append(Line("intensity_gain", round(intensity.gain, 3), reason))
+        lines.append(ParameterLine("intensity_gain", round(intensity.gain, 3), reason))
     if ground is not None:
         offset = ground.height_m - sensor.sensor_height_m
         if max(abs(ground.roll_deg), abs(ground.pitch_deg)) >= SMALL_TILT_DEG:
             reason = f"the ground is tilted so in {ground.clouds} clouds (spread {ground.spread_deg:.2f} deg)"
-            lines.append(Line("roll_deg", round(ground.roll_deg, 2), reason))
-            lines.append(Line("pitch_deg", round(ground.pitch_deg, 2), reason))
+            lines.append(ParameterLine("roll_deg", round(ground.roll_deg, 2), reason))
+            lines.append(ParameterLine("pitch_deg", round(ground.pitch_deg, 2), reason))
         if abs(offset) >= SMALL_OFFSET_M:
             expected = f"the checkpoint expects {sensor.sensor_height_m:.2f} m"
             reason = f"the sensor is {ground.height_m:.2f} m above the ground, {expected}"
-            lines.append(Line("z_offset_m", round(offset, 2), reason))
+            lines.append(ParameterLine("z_offset_m", round(offset, 2), reason))
     if figures.own_vehicle is not None:
         box = figures.own_vehicle
         reason = f"{100 * box.share:.1f} % of the returns come from the vehicle itself and get no class"
-        lines.append(Line("own_vehicle", [*box.lowest, *box.highest], reason))
+        lines.append(ParameterLine("own_vehicle", [*box.lowest, *box.highest], reason))
     return lines
 
 
-def parameter_text(lines: list[Line], source: str) -> str:
+def parameter_text(lines: list[ParameterLine], source: str) -> str:
     """The YAML file for the node and for ``kd-seg predict --params``."""
     rows = [
         f"# Measured by kd-seg calibrate on {source}.",

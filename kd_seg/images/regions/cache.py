@@ -19,7 +19,7 @@ from kd_seg.images.fingerprint import fingerprint
 from kd_seg.images.projection.cameras import ProjectionSettings, SeenView, seen_views, shots
 from kd_seg.images.regions.partitions import PartMap, SuperpixelSettings, components, erode, tiles, whole
 from kd_seg.images.regions.sampling import over_parts
-from kd_seg.images.teachers import IMAGE_TEACHERS, Answer, Tools, build_teacher, teacher_settings
+from kd_seg.images.teachers import IMAGE_TEACHERS, TeacherOutput, Tools, build_teacher, teacher_settings
 from kd_seg.images.teachers.memory import Remembering
 from kd_seg.scans import Key, SemanticKitti
 
@@ -107,7 +107,7 @@ class RegionMaker:
     def __init__(self, source: RegionSource, data: SemanticKitti, tools: Tools) -> None:
         self.source, self.data = source, data
         self.teacher = build_teacher(source.teacher, tools)
-        self._answer: Callable[[Any], Answer | None] = Remembering(self.teacher.answer, 4)
+        self._predict: Callable[[Any], TeacherOutput | None] = Remembering(self.teacher.predict, 4)
         self._width: int | None = None
 
     def __call__(self, keys: Sequence[Key]) -> Iterator[Record]:
@@ -121,7 +121,7 @@ class RegionMaker:
         views = seen_views(scan, sequence, self.source.projection)
         parts: list[Record] = []
         for view in views:
-            answer = self._answer(view.shot)
+            answer = self._predict(view.shot)
             if answer is not None:
                 parts.append(self._view(view, answer))
         record: Record = {
@@ -143,13 +143,13 @@ class RegionMaker:
             self._width = 1
             for key in self.data.keys():  # noqa: SIM118 - not a mapping
                 for shot in shots(self.data.scan(*key), self.source.projection):
-                    answer = self._answer(shot)
+                    answer = self._predict(shot)
                     if answer is not None and answer.features is not None:
                         self._width = answer.features.shape[0]
                         return self._width
         return self._width
 
-    def _view(self, view: SeenView, answer: Answer) -> Record:
+    def _view(self, view: SeenView, answer: TeacherOutput) -> Record:
         if answer.features is None:
             raise DataError(
                 f"The teacher {self.source.teacher.kind} gives no features for {view.shot.camera.image}; "
@@ -183,7 +183,7 @@ class RegionMaker:
             ),
         }
 
-    def _parts(self, view: SeenView, answer: Answer) -> PartMap:
+    def _parts(self, view: SeenView, answer: TeacherOutput) -> PartMap:
         settings = self.source.regions
         height, width = view.shot.optics.height, view.shot.optics.width
         if settings.kind == "view":

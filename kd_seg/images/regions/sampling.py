@@ -15,7 +15,7 @@ from kd_seg.images.regions.partitions import PartMap
 
 
 @dataclass(frozen=True)
-class Weights:
+class CellWeights:
     """A sparse matrix from cells to targets, COO; the weights of each target sum to 1.
 
     Attributes:
@@ -27,7 +27,7 @@ class Weights:
     weight: npt.NDArray[np.float32]
 
 
-def at_pixels(pixels: npt.NDArray[np.float32], picture: tuple[int, int], grid: tuple[int, int]) -> Weights:
+def at_pixels(pixels: npt.NDArray[np.float32], picture: tuple[int, int], grid: tuple[int, int]) -> CellWeights:
     """Bilinear weights of places [n, 2] (column, row): four cells each.
 
     Args:
@@ -40,7 +40,7 @@ def at_pixels(pixels: npt.NDArray[np.float32], picture: tuple[int, int], grid: t
     cell = rows[:, :, None] * grid[1] + columns[:, None, :]
     weight = row_share[:, :, None] * column_share[:, None, :]
     target = np.repeat(np.arange(len(pixels), dtype=np.int32), 4)
-    return Weights(target, cell.reshape(-1).astype(np.int32), weight.reshape(-1).astype(np.float32))
+    return CellWeights(target, cell.reshape(-1).astype(np.int32), weight.reshape(-1).astype(np.float32))
 
 
 def _taps(
@@ -53,7 +53,7 @@ def _taps(
     return np.stack([first, np.minimum(first + 1, cells - 1)], axis=1), np.stack([1.0 - share, share], axis=1)
 
 
-def over_parts(parts: PartMap, count: int, grid: tuple[int, int]) -> Weights:
+def over_parts(parts: PartMap, count: int, grid: tuple[int, int]) -> CellWeights:
     """Mean of the bilinearly enlarged map over the pixels of each part 0..count-1; an empty part has no rows."""
     height, width = parts.shape
     rows, row_share = _taps(np.arange(height) + 0.5, height, grid[0])
@@ -69,6 +69,6 @@ def over_parts(parts: PartMap, count: int, grid: tuple[int, int]) -> Weights:
     code = np.flatnonzero(total > 0)
     sizes = np.bincount(part, minlength=count)
     target = code // cells
-    return Weights(
+    return CellWeights(
         target.astype(np.int32), (code % cells).astype(np.int32), (total[code] / sizes[target]).astype(np.float32)
     )

@@ -13,7 +13,7 @@ from pydantic import Field
 from kd_seg.core.config import Settings
 from kd_seg.core.errors import DataError
 from kd_seg.images.projection.cameras import Shot
-from kd_seg.images.teachers.interface import IMAGE_TEACHERS, NO_ANSWER, Answer, Provenance, SemanticMap, Tools
+from kd_seg.images.teachers.interface import IMAGE_TEACHERS, NO_ANSWER, Provenance, SemanticMap, TeacherOutput, Tools
 from kd_seg.scans.truth import read_class_image
 
 
@@ -45,7 +45,7 @@ class ClassImagesTeacher:
         """Nothing beyond the settings and the data itself."""
         return {}
 
-    def answer(self, shot: Shot) -> Answer:
+    def predict(self, shot: Shot) -> TeacherOutput:
         """The class image; DataError where the data has none (it is real, or was simulated without --images)."""
         raw = read_class_image(self.root, shot.sequence, shot.index, shot.camera.name)
         if raw.shape != (shot.optics.height, shot.optics.width):
@@ -54,4 +54,4 @@ class ClassImagesTeacher:
         classes = self.classes.train_to_class(train)
         classes[raw == 65535] = NO_ANSWER
         confidence = np.full(classes.shape, self.settings.confidence, dtype=np.float32)
-        return Answer(semantic=SemanticMap(classes, confidence))
+        return TeacherOutput(semantic=SemanticMap(classes, confidence))

@@ -21,7 +21,7 @@ from kd_seg.core.config import Settings
 from kd_seg.core.errors import DataError, MissingDependencyError
 from kd_seg.images.projection.cameras import Shot
 from kd_seg.images.teachers.detections import merge_tiles, suppress
-from kd_seg.images.teachers.interface import IMAGE_TEACHERS, Answer, Detections, Provenance, SemanticMap, Tools
+from kd_seg.images.teachers.interface import IMAGE_TEACHERS, Detections, Provenance, SemanticMap, TeacherOutput, Tools
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
@@ -111,12 +111,12 @@ class HuggingFaceTeacher:
         names = sorted(p.name for p in folder.glob("*") if p.suffix in {".json", ".safetensors", ".bin", ".txt"})
         return {name: file_digest(folder / name) for name in names}
 
-    def answer(self, shot: Shot) -> Answer:
+    def predict(self, shot: Shot) -> TeacherOutput:
         """The model's output for one picture."""
         import torch
 
         rgb = shot.camera.read()
-        answers: dict[str, Callable[[Picture], Answer]] = {
+        answers: dict[str, Callable[[Picture], TeacherOutput]] = {
             "features": self._features,
             "semantic": self._semantic,
             "queries": self._queries,
@@ -128,7 +128,7 @@ class HuggingFaceTeacher:
 
     # ------------------------------------------------------------------ by family
 
-    def _features(self, rgb: Picture) -> Answer:
+    def _features(self, rgb: Picture) -> TeacherOutput:
         """Patch tokens [D, H', W']; the picture is brought to whole patches."""
         config = self.model.config
         patch = int(config.patch_size)
@@ -138,15 +138,15 @@ class HuggingFaceTeacher:
         tokens = output.hidden_states[-1] if self.settings.before_norm else output.last_hidden_state
         extra = 1 + int(getattr(config, "num_register_tokens", 0) or 0)
         grid = tokens[0, extra:].float().reshape(rows, columns, -1).permute(2, 0, 1)
-        return Answer(features=_half(grid))
+        return TeacherOutput(features=_half(grid))
 
-    def _semantic(self, rgb: Picture) -> Answer:
+    def _semantic(self, rgb: Picture) -> TeacherOutput:
         import torch
 
         logits = self.model(self._tensor(rgb, self.settings.size or rgb.shape[:2])).logits
-        return Answer(semantic=_semantic_map(torch.softmax(logits[0].float(), dim=0), rgb.shape[:2]))
+        return TeacherOutput(semantic=_semantic_map(torch.softmax(logits[0].float(), dim=0), rgb.shape[:2]))
 
-    def _queries(self, rgb: Picture) -> Answer:
+    def _queries(self, rgb: Picture) -> TeacherOutput:
         """Mask2Former: the masks of all queries, weighted by their class probabilities, summed per class."""
         import torch
 
@@ -154,9 +154,9 @@ class HuggingFaceTeacher:
         classes = torch.softmax(output.class_queries_logits[0].float(), dim=-1)[:, :-1]
         masks = torch.sigmoid(output.masks_queries_logits[0].float())
         score = torch.einsum("qc,qhw->chw", classes, masks)
-        return Answer(semantic=_semantic_map(score / score.sum(dim=0).clamp_min(1e-6), rgb.shape[:2]))
+        return TeacherOutput(semantic=_semantic_map(score / score.sum(dim=0).clamp_min(1e-6), rgb.shape[:2]))
 
-    def _prompted(self, rgb: Picture) -> Answer:
+    def _prompted(self, rgb: Picture) -> TeacherOutput:
         """CLIPSeg: one sigmoid map per prompt; the best prompt's value is the confidence."""
         import torch
 
@@ -166,9 +166,9 @@ class HuggingFaceTeacher:
             tensor = self._tensor(rgb[:, left:right], (side, side)).expand(len(self.prompts), -1, -1, -1)
             logits = self.model(pixel_values=tensor, **self.tokens).logits.reshape(len(self.prompts), side, side)
             parts.append(_resize(torch.sigmoid(logits.float()), (rgb.shape[0], right - left)))
-        return Answer(semantic=_semantic_map(torch.cat(parts, dim=2), rgb.shape[:2]))
+        return TeacherOutput(semantic=_semantic_map(torch.cat(parts, dim=2), rgb.shape[:2]))
 
-    def _boxes(self, rgb: Picture) -> Answer:
+    def _boxes(self, rgb: Picture) -> TeacherOutput:
         """OWL-ViT and OWLv2: every patch proposes a box; each takes its best prompt, then weaker overlaps go."""
         import torch
 
@@ -190,7 +190,7 @@ class HuggingFaceTeacher:
             boxes = np.clip(corners, [left, 0, left, 0], bound).astype(np.float32)
             found = Detections(boxes, teacher_class.cpu().numpy().astype(np.int16), confidence.cpu().numpy())
             parts.append(suppress(found, self.settings.least))
-        return Answer(detections=merge_tiles(parts))
+        return TeacherOutput(detections=merge_tiles(parts))
 
     def _tensor(self, rgb: Picture, size: tuple[int, ...]) -> Any:
         """Picture [H, W, 3] as the model's input [1, 3, h, w]."""

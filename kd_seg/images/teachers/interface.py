@@ -52,7 +52,7 @@ class Detections:
 
 
 @dataclass(frozen=True)
-class Answer:
+class TeacherOutput:
     """A teacher's output for one picture; what it does not give is None.
 
     Attributes:
@@ -93,7 +93,7 @@ class ImageTeacher(Protocol):
         """What it was trained on."""
         ...
 
-    def answer(self, shot: Shot) -> Answer | None:
+    def predict(self, shot: Shot) -> TeacherOutput | None:
         """Its output for a picture; None where it has none (an export that lacks the file)."""
         ...
 

@@ -19,7 +19,7 @@ from pydantic import Field
 from kd_seg.core.config import Settings
 from kd_seg.core.errors import DataError
 from kd_seg.images.projection.cameras import Shot
-from kd_seg.images.teachers.interface import IMAGE_TEACHERS, NO_ANSWER, Answer, Provenance, SemanticMap, Tools
+from kd_seg.images.teachers.interface import IMAGE_TEACHERS, NO_ANSWER, Provenance, SemanticMap, TeacherOutput, Tools
 from kd_seg.scans.npy import read_array
 from kd_seg.scans.pictures import read_picture
 
@@ -63,7 +63,7 @@ class MapsTeacher:
             listing.update(f"{path.relative_to(root)} {path.stat().st_size}\n".encode())
         return {"files": listing.hexdigest()[:16]}
 
-    def answer(self, shot: Shot) -> Answer | None:
+    def predict(self, shot: Shot) -> TeacherOutput | None:
         """The maps of a picture; DataError if one does not fit the picture or the vocabulary."""
         folder = self.root / "sequences" / shot.sequence
         suffix = "" if shot.camera.name == "image_2" else f"_{shot.camera.name}"
@@ -73,7 +73,7 @@ class MapsTeacher:
         features = folder / f"features{suffix}" / f"{stem}.npy"
         semantic = self._semantic(classes, confidence, shot) if classes.is_file() else None
         array = _read_features(features) if features.is_file() else None
-        return Answer(features=array, semantic=semantic) if semantic is not None or array is not None else None
+        return TeacherOutput(features=array, semantic=semantic) if semantic is not None or array is not None else None
 
     def _semantic(self, classes: Path, confidence: Path, shot: Shot) -> SemanticMap:
         ids = _read_grey(classes, shot)

@@ -18,9 +18,9 @@ from kd_seg.core.errors import DataError
 from kd_seg.images.projection.cameras import Shot
 from kd_seg.images.teachers.interface import (
     IMAGE_TEACHERS,
-    Answer,
     Provenance,
     SemanticMap,
+    TeacherOutput,
     Tools,
     TrainedNetwork,
 )
@@ -73,7 +73,7 @@ class TrainedTeacher:
         paths = [p / "checkpoints" / "last.safetensors" if p.is_dir() else p for p in paths]
         return {str(n): file_digest(p) for n, p in enumerate(paths)} if all(p.is_file() for p in paths) else {}
 
-    def answer(self, shot: Shot) -> Answer:
+    def predict(self, shot: Shot) -> TeacherOutput:
         """The output of the first network that did not see this sequence's 3D labels; DataError if all did."""
         import torch
         import torch.nn.functional as F
@@ -87,7 +87,7 @@ class TrainedTeacher:
             size = (shot.optics.height, shot.optics.width)
             full = F.interpolate(shares, size, mode="bilinear", align_corners=False)
             confidence, classes = full[0].max(dim=0)
-        return Answer(
+        return TeacherOutput(
             features=features[0].to(torch.float16).cpu().numpy(),
             semantic=SemanticMap(
                 classes.to(torch.uint8).cpu().numpy(),

@@ -19,10 +19,10 @@ from kd_seg.core.errors import DataError
 from kd_seg.images.fingerprint import fingerprint
 from kd_seg.images.projection.cameras import ProjectionSettings, SeenView, pairs, seen_views, turned
 from kd_seg.images.projection.visibility import see
-from kd_seg.images.teachers import IMAGE_TEACHERS, Answer, Tools, build_teacher, teacher_settings
+from kd_seg.images.teachers import IMAGE_TEACHERS, TeacherOutput, Tools, build_teacher, teacher_settings
 from kd_seg.images.teachers.memory import Remembering
 from kd_seg.images.units.class_maps import ClassMap, load_class_map
-from kd_seg.images.units.lifting import Frame, LiftSettings, lift_detections, lift_semantic
+from kd_seg.images.units.lifting import LiftSettings, PictureFrame, lift_detections, lift_semantic
 from kd_seg.images.units.noise import Noise, NoiseSettings
 from kd_seg.images.units.units import Claim, Units, gather
 from kd_seg.scans import Key, SemanticKitti
@@ -91,7 +91,7 @@ class UnitMaker:
         self.things = self.class_map.things(classes)
         self.teacher = build_teacher(source.teacher, tools)
         check_vocabulary(self.teacher.vocabulary, self.class_map, source.class_map)
-        self._answer: Callable[[Any], Answer | None] = Remembering(self.teacher.answer)
+        self._predict: Callable[[Any], TeacherOutput | None] = Remembering(self.teacher.predict)
 
     def __call__(self, keys: Sequence[Key]) -> Iterator[Record]:
         """The record of each scan."""
@@ -106,7 +106,7 @@ class UnitMaker:
         answered = 0
         views = seen_views(scan, sequence, self.source.projection)
         for view in views:
-            answer = self._answer(view.shot)
+            answer = self._predict(view.shot)
             if answer is None:
                 continue
             answered += 1
@@ -120,13 +120,13 @@ class UnitMaker:
         record["counts"] = np.array([len(scan.points), len(views), answered], dtype=np.int32)
         return record
 
-    def _lift(self, answer: Answer, view: SeenView, points: npt.NDArray[np.float32]) -> list[Claim]:
+    def _lift(self, answer: TeacherOutput, view: SeenView, points: npt.NDArray[np.float32]) -> list[Claim]:
         noise = Noise(self.source.noise, self.class_map.sets, (view.shot.sequence, view.shot.index, view.number))
         wrong = view.pairs
         if self.source.noise.wrong > 0 and "calibration" in self.source.noise.ways and view.offset == 0:
             optics = turned(view.shot.optics, noise.angles())
             wrong = pairs(*see(points, optics, self.source.projection.visibility))
-        frame = Frame(
+        frame = PictureFrame(
             points=points,
             pairs=view.pairs,
             wrong_pairs=wrong,

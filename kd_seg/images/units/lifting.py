@@ -39,7 +39,7 @@ class LiftSettings(Settings):
 
 
 @dataclass(frozen=True)
-class Frame:
+class PictureFrame:
     """One view as the lifting sees it.
 
     Attributes:
@@ -59,7 +59,7 @@ class Frame:
     things: npt.NDArray[np.bool_]
 
 
-def lift_semantic(semantic: SemanticMap, frame: Frame, settings: LiftSettings, noise: Noise) -> list[Claim]:
+def lift_semantic(semantic: SemanticMap, frame: PictureFrame, settings: LiftSettings, noise: Noise) -> list[Claim]:
     """Claims of the connected components of a semantic map: eroded, things split into objects, large ones cut up."""
     found = components(semantic, frame.allowed, settings.min_confidence, settings.min_pixels)
     parts = erode(found.parts, settings.erode_px)
@@ -85,7 +85,7 @@ def lift_semantic(semantic: SemanticMap, frame: Frame, settings: LiftSettings, n
 
 
 def _objects(
-    part: int, members: Rows, found: Components, frame: Frame, settings: LiftSettings
+    part: int, members: Rows, found: Components, frame: PictureFrame, settings: LiftSettings
 ) -> list[tuple[Rows, npt.NDArray[np.float32]]]:
     """Pairs and box of each object of a component; the component itself where it is stuff, or one object."""
     whole = found.boxes[part]
@@ -106,7 +106,7 @@ def _around(pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return result
 
 
-def _moved(mask: npt.NDArray[np.bool_], box: npt.NDArray[np.float32], frame: Frame, wrong: Wrong) -> Pairs:
+def _moved(mask: npt.NDArray[np.bool_], box: npt.NDArray[np.float32], frame: PictureFrame, wrong: Wrong) -> Pairs:
     """What lies under the part of a mask within a box where both are shifted, or the calibration is wrong."""
     left, top, right, bottom = box.astype(np.int64)
     within = np.zeros_like(mask)
@@ -115,7 +115,7 @@ def _moved(mask: npt.NDArray[np.bool_], box: npt.NDArray[np.float32], frame: Fra
     return pairs.take(_inside(within, pairs, wrong.shift))
 
 
-def lift_detections(found: Detections, frame: Frame, settings: LiftSettings, noise: Noise) -> list[Claim]:
+def lift_detections(found: Detections, frame: PictureFrame, settings: LiftSettings, noise: Noise) -> list[Claim]:
     """Claims of boxes or masks: masks eroded, all cut by depth, boxes freed of ground."""
     claims = []
     for k in range(len(found.classes)):
@@ -155,7 +155,7 @@ def _distribution(semantic: SemanticMap, under: Pairs, size: tuple[int, int]) ->
 
 
 def _split(
-    parts: npt.NDArray[np.int32], found: Components, semantic: SemanticMap, frame: Frame, settings: LiftSettings
+    parts: npt.NDArray[np.int32], found: Components, semantic: SemanticMap, frame: PictureFrame, settings: LiftSettings
 ) -> tuple[npt.NDArray[np.int32], Components]:
     """Cut regions of more than ``max_points`` visible points by superpixel, so that agreement is local.
 

@@ -11,7 +11,7 @@ from kd_seg.importing import layouts
 from kd_seg.importing.folding import change_epsilon, drop_column, fold_shortcuts
 from kd_seg.importing.table import Family, Rule, State, Variant, convolution, linear, norm
 from kd_seg.networks import Encoding
-from kd_seg.networks.minkunet import SIZES, Layout
+from kd_seg.networks.minkunet import SIZES, MinkUNetLayout
 from kd_seg.voxels import CartesianGrid
 
 LEVELS = range(4)
@@ -31,7 +31,7 @@ WHOLE = Encoding(CartesianGrid((0.05, 0.05, 0.05), (-100.0, -100.0, -40.0), (100
 
 
 @dataclass(frozen=True)
-class Block:
+class BlockNames:
     """Names of a residual block's parts, as regular expressions."""
 
     first: str
@@ -54,22 +54,22 @@ class Block:
         )
 
 
-def _simple(shortcut: str) -> Block:
-    return Block(r"conv1\.weight", "bn1", r"conv2\.weight", "bn2", rf"{shortcut}\.0\.weight", rf"{shortcut}\.1")
+def _simple(shortcut: str) -> BlockNames:
+    return BlockNames(r"conv1\.weight", "bn1", r"conv2\.weight", "bn2", rf"{shortcut}\.0\.weight", rf"{shortcut}\.1")
 
 
 SPCONV = _simple("downsample")
 POINTCEPT = _simple("proj")
-TORCHSPARSE = Block(
+TORCHSPARSE = BlockNames(
     r"net\.0\.kernel", r"net\.1", r"net\.3\.kernel", r"net\.4", r"downsample\.0\.kernel", r"downsample\.1"
 )
-MINKOWSKI = Block(
+MINKOWSKI = BlockNames(
     r"conv1\.kernel", r"norm1\.bn", r"conv2\.kernel", r"norm2\.bn", r"downsample\.net\.0\.kernel",
     r"downsample\.net\.1\.bn",
 )  # fmt: skip
 
 
-def mmdetection3d(kernel: str, batch_norm: str, block: Block, layout: layouts.Layout) -> tuple[Rule, ...]:
+def mmdetection3d(kernel: str, batch_norm: str, block: BlockNames, layout: layouts.Layout) -> tuple[Rule, ...]:
     """Rules for MinkUNetBackbone; ``kernel`` and ``batch_norm`` stand after the module of a convolution with norm."""
     rules: list[Rule] = []
     for i in range(2):
@@ -140,7 +140,7 @@ def read_size(state: State, cut: bool = False) -> str:
         encoder = tuple(_level(state, f"encoders.{i}") for i in LEVELS)
         decoder = tuple(_level(state, f"decoders.{i}") for i in LEVELS)
         halved = state["encoders.1.down.convolution.weight"].shape
-        layout = Layout(
+        layout = MinkUNetLayout(
             stem=tuple(state[f"stem.{i}.convolution.convolution.weight"].shape[0] for i in range(stem)),
             encoder=encoder,
             decoder=decoder,

@@ -11,7 +11,7 @@ import numpy as np
 
 from kd_seg.streets.layout.network import StreetNetwork
 from kd_seg.streets.layout.site import StreetSite, footprint
-from kd_seg.streets.layout.traffic import PERIOD, Ego, Track, follow
+from kd_seg.streets.layout.traffic import PERIOD, Ego, TrafficTrack, follow
 from kd_seg.streets.objects.catalogue import Item
 from kd_seg.streets.objects.mesh import Floats
 
@@ -74,12 +74,12 @@ WANTED: tuple[Wanted, ...] = (
 
 def populate(
     site: StreetSite, network: StreetNetwork, ego: Ego, seed: int, sequence: int, rare: float
-) -> tuple[list[Item], list[Track]]:
+) -> tuple[list[Item], list[TrafficTrack]]:
     """Standing and moving objects of all WANTED classes; their number follows share and ``rare``, spread evenly over
     sequences.
     """
     items: list[Item] = []
-    tracks: list[Track] = []
+    tracks: list[TrafficTrack] = []
     scans = len(ego.poses)
     lanes: list[tuple[Floats, Floats]] = []
     for wanted in WANTED:
@@ -164,7 +164,7 @@ def _moving(
     word: int,
     visit: float,
     lanes: list[tuple[Floats, Floats]],
-) -> Track | None:
+) -> TrafficTrack | None:
     rng, best, chosen = site.rng, MISFIT, None
     frames = np.arange(len(ego.poses))
     for _ in range(TRIES):
@@ -215,4 +215,4 @@ def _moving(
     pace = {"person": 1.4, "bicyclist": 5.0}.get(wanted.kind, 0.0)
     phase = np.floor(s / pace * 8).astype(np.int64) % 8 if pace else np.zeros(len(s), dtype=np.int64)
     lanes.append((place, np.array(wanted.size)))
-    return Track(wanted.kind, int(rng.integers(1 << 31)), word, poses, velocity, phase)
+    return TrafficTrack(wanted.kind, int(rng.integers(1 << 31)), word, poses, velocity, phase)

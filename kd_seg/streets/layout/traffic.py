@@ -34,7 +34,7 @@ class Ego:
 
 
 @dataclass(frozen=True)
-class Track:
+class TrafficTrack:
     """One moving object over all scans of a sequence.
 
     Attributes:

@@ -12,7 +12,7 @@ from kd_seg.core.geometry import yaw_of
 from kd_seg.core.kernels import kernel
 from kd_seg.streets.layout.ground import Plan
 from kd_seg.streets.layout.paving import GroundMap, pave
-from kd_seg.streets.layout.traffic import Track
+from kd_seg.streets.layout.traffic import TrafficTrack
 from kd_seg.streets.objects.catalogue import Item, shape
 from kd_seg.streets.objects.materials import GROUNDS, Cover, Material
 from kd_seg.streets.objects.mesh import Floats, Mesh, merge
@@ -46,7 +46,7 @@ class Hits:
 
 @dataclass(frozen=True)
 class _Moving:
-    track: Track
+    track: TrafficTrack
     scenes: dict[int, tuple[RayScene, int]]
     radius: float
     height: float
@@ -67,7 +67,7 @@ class World:
         self,
         plan: Plan,
         items: list[Item],
-        tracks: list[Track],
+        tracks: list[TrafficTrack],
         near: Floats,
         scene: SceneMaker = scene_maker("open3d"),
     ) -> None:

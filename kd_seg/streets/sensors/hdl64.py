@@ -69,7 +69,7 @@ LABELLED = 50.0
 
 
 @dataclass(frozen=True)
-class Calibration:
+class LaserCalibration:
     """What one sensor's calibration leaves over.
 
     Attributes:
@@ -85,13 +85,13 @@ class Calibration:
     noise: float
 
 
-def draw_calibration(rng: np.random.Generator) -> Calibration:
+def draw_calibration(rng: np.random.Generator) -> LaserCalibration:
     """A sensor of this type.
 
     KITTI's own lasers differ by about 3 cm in range, alike in all its sequences: on a road 4 to 8 m away its rings lie
     6 mm (r.m.s.) off the plane through a patch of 0.75 m, at 8 to 14 m 3.5 mm; a single range scatters by 0.76 cm.
     """
-    return Calibration(
+    return LaserCalibration(
         np.clip(rng.normal(0.0, REACH_SPREAD, 64), -0.08, 0.08).astype(np.float32),
         np.radians(rng.normal(0.0, LIFT_SPREAD, 64)).astype(np.float32),
         (CONTRAST * rng.uniform(0.7, 1.3) + rng.normal(0.0, 0.01, 64)).astype(np.float32),

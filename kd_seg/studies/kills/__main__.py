@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 from kd_seg.core.files import write_json
-from kd_seg.studies.kills.jobs import JOBS, Job, make_inputs
+from kd_seg.studies.kills.jobs import JOBS, KillJob, make_inputs
 
 MOST_STARTS = 60
 """Starts of one trial; a job that does not end within them never will."""
@@ -51,7 +51,7 @@ def finish(child: int) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-def undisturbed(job: Job, folder: Path, inputs: Path) -> tuple[str, float]:
+def undisturbed(job: KillJob, folder: Path, inputs: Path) -> tuple[str, float]:
     """What a job gives when nobody kills it, and its seconds."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -62,7 +62,7 @@ def undisturbed(job: Job, folder: Path, inputs: Path) -> tuple[str, float]:
     return job.result(folder), time.monotonic() - began
 
 
-def killed(job: Job, folder: Path, inputs: Path, seconds: float, kills: int, rng: Random) -> tuple[str, int]:
+def killed(job: KillJob, folder: Path, inputs: Path, seconds: float, kills: int, rng: Random) -> tuple[str, int]:
     """What a job gives that is killed up to ``kills`` times; also how many kills fell before its end."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -118,7 +118,7 @@ def main() -> None:
     print(table(state))
 
 
-def _study(job: Job, state: dict[str, Any], state_file: Path, out: Path, wanted: int, seed: int) -> None:
+def _study(job: KillJob, state: dict[str, Any], state_file: Path, out: Path, wanted: int, seed: int) -> None:
     """Trials of one job until it was killed often enough."""
     entry = state.setdefault(job.name, {"kills": 0, "trials": 0, "equal": 0, "different": []})
     if entry["kills"] >= wanted:

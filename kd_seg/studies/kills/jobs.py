@@ -15,7 +15,7 @@ _XYZI = ("x", "y", "z", "intensity")
 
 
 @dataclass(frozen=True)
-class Job:
+class KillJob:
     """One command.
 
     Attributes:
@@ -141,21 +141,21 @@ def _prepare(folder: Path, inputs: Path) -> list[str]:
     return ["prepare", "demo_m2s", root, cache, 'data.train=["00", "01"]', "data.valid=[]"]
 
 
-JOBS: tuple[Job, ...] = (
-    Job("simulate", 0.1, lambda out, _: ["simulate", str(out / "data"), *_SIMULATE], _files("data/**/*")),
-    Job("prepare", 0.15, _prepare, _files("cache/**/*")),
-    Job("train", 0.25, _train, _weights("run/checkpoints/last.safetensors")),
-    Job(
+JOBS: tuple[KillJob, ...] = (
+    KillJob("simulate", 0.1, lambda out, _: ["simulate", str(out / "data"), *_SIMULATE], _files("data/**/*")),
+    KillJob("prepare", 0.15, _prepare, _files("cache/**/*")),
+    KillJob("train", 0.25, _train, _weights("run/checkpoints/last.safetensors")),
+    KillJob(
         "predict a data root", 0.25,
         lambda out, inputs: ["predict", str(inputs / "data"), "--out", str(out / "labels"), "--threads", "1"],
         _files("labels/**/*.label"),
     ),
-    Job(
+    KillJob(
         "predict a bag", 0.2,
         lambda out, inputs: ["predict", str(inputs / "drive.mcap"), "--out", str(out / "out.mcap"), "--threads", "1"],
         _messages("out.mcap"),
     ),
-    Job(
+    KillJob(
         "sweep", 0.05,
         lambda out, inputs: ["sweep", str(inputs / "killed.yaml")],
         _weights("runs/**/last.safetensors"),

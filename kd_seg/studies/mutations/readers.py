@@ -131,14 +131,14 @@ def _checkpoint(path: Path) -> object:
 
 def _bag(path: Path) -> object:
     from kd_seg.serving.bag_io import cloud_connections, decoded, messages_of, open_bag
-    from kd_seg.serving.pointcloud2 import CloudRejectedError, Decoder
+    from kd_seg.serving.pointcloud2 import CloudDecoder, CloudRejectedError
     from kd_seg.views.contents import of_bag
 
     of_bag(path)
     with open_bag(path) as reader:
         for connection, _, raw in messages_of(reader, cloud_connections(reader, None, path), path):
             try:
-                Decoder().decode(decoded(reader, connection, raw))
+                CloudDecoder().decode(decoded(reader, connection, raw))
             except CloudRejectedError:
                 continue
     return None
@@ -180,9 +180,9 @@ def cloud_of(content: bytes) -> Any:
 
 
 def _cloud(content: bytes, _: Path) -> object:
-    from kd_seg.serving.pointcloud2 import Decoder
+    from kd_seg.serving.pointcloud2 import CloudDecoder
 
-    return Decoder().decode(cloud_of(content))
+    return CloudDecoder().decode(cloud_of(content))
 
 
 def _cache(content: bytes, path: Path) -> object:

@@ -32,7 +32,7 @@ _PATIENCE = 300.0
 
 
 @dataclass
-class Tally:
+class MutationTally:
     """What became of the inputs of one reader.
 
     Attributes:
@@ -60,16 +60,16 @@ def input_of(reader: Reader, made: list[bytes], seed: int, number: int) -> bytes
     return reader.repair(content) if reader.repair is not None and rng.random() < 0.7 else content
 
 
-def run(reader: Reader, made: list[bytes], seed: int, numbers: range, folder: Path) -> Tally:
+def run(reader: Reader, made: list[bytes], seed: int, numbers: range, folder: Path) -> MutationTally:
     """Read inputs ``numbers`` in children, a new one after each that dies; findings name the signal."""
-    tally = Tally()
+    tally = MutationTally()
     at = numbers.start
     while at < numbers.stop:
         at = _one_child(reader, made, seed, range(at, numbers.stop), folder, tally)
     return tally
 
 
-def _one_child(reader: Reader, made: list[bytes], seed: int, numbers: range, folder: Path, tally: Tally) -> int:
+def _one_child(reader: Reader, made: list[bytes], seed: int, numbers: range, folder: Path, tally: MutationTally) -> int:
     """Fork, read until the end or a death, and return the next number to read."""
     shared = mmap.mmap(-1, 16)
     read_end, write_end = os.pipe()
