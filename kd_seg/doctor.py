@@ -83,11 +83,11 @@ def _torch() -> tuple[bool, str]:
 def _convolution_cpu() -> tuple[bool, str]:
     import torch
 
-    from kd_seg.sparse import choose, vectors
+    from kd_seg.sparse import choose, widths
 
     backend, reason = choose.explain(torch.device("cpu"))
     with_what = f"backend {backend}: {reason}"
-    return _convolution("cpu", f"{with_what}; {vectors.ISA}" if backend == "numba" else with_what)
+    return _convolution("cpu", f"{with_what}; {widths.ISA}" if backend == "numba" else with_what)
 
 
 def _convolution_cuda() -> tuple[bool, str]:

@@ -24,7 +24,7 @@ from kd_seg.sparse.kernels import pack
 from kd_seg.sparse.numba_backend import aligned, run
 from kd_seg.sparse.stream import Stream, address
 from kd_seg.sparse.threads import share
-from kd_seg.sparse.vectors import LANES
+from kd_seg.sparse.widths import LANES
 
 Float32 = npt.NDArray[np.float32]
 

@@ -14,11 +14,7 @@ import numpy.typing as npt
 from kd_seg.sparse.compiled import versioned_kernel
 from kd_seg.sparse.stream import TILE
 from kd_seg.sparse.vectors import (
-    BLOCKS,
-    GROUP,
-    LANES,
     OUTER_ROWS,
-    ROWS,
     TALL,
     fill_rows,
     finish_rows,
@@ -36,6 +32,7 @@ from kd_seg.sparse.vectors import (
     restore_denormals,
     take,
 )
+from kd_seg.sparse.widths import BLOCKS, GROUP, LANES, ROWS
 
 _MOST = max(BLOCKS)
 _WIDE = 4 * LANES

@@ -21,7 +21,7 @@ from kd_seg.sparse.stream import TILE, Stream, address
 from kd_seg.sparse.streams import inverse_streams, strided_streams, submanifold_stream
 from kd_seg.sparse.tensor import SparseTensor, Wraps
 from kd_seg.sparse.threads import share
-from kd_seg.sparse.vectors import LANES
+from kd_seg.sparse.widths import LANES
 
 Float32 = npt.NDArray[np.float32]
 _LOCAL = threading.local()

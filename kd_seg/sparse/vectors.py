@@ -11,49 +11,12 @@ import platform
 from collections.abc import Callable
 from typing import Any
 
-import llvmlite.binding as llvm
 from llvmlite import ir
 
 from kd_seg.core.kernels import cgutils, intrinsic, types
-from kd_seg.core.kernels import numba_config as config
-
-LANES = 16
-"""Channels are padded to this multiple in accumulators and packed weights, whatever the machine: weights packed on
-one machine mean the same on another."""
-
-GROUP = 8
-"""Pairs of rows that are handled together; streams are padded to this multiple."""
+from kd_seg.sparse.widths import BLOCKS, LANES, ROWS, VECTORS, WIDTH
 
 _I8, _I32, _I64, _F32 = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
-
-
-def _features() -> set[str]:
-    """Features of the processor that Numba compiles for: NUMBA_CPU_FEATURES, else the host's."""
-    chosen: str | None = getattr(config, "CPU_FEATURES", None)
-    if chosen is not None:
-        return {word[1:] for word in chosen.split(",") if word.startswith("+")}
-    return {name for name, present in llvm.get_host_cpu_features().items() if present}
-
-
-def vector_width() -> int:
-    """Floats per vector register of the processor that Numba compiles for: 16, 8 or 4."""
-    features = _features()
-    if "avx512f" in features:
-        return 16
-    return 8 if {"avx2", "fma"} <= features else 4
-
-
-WIDTH = vector_width()
-VECTORS = LANES // WIDTH
-"""Vector registers per 16 channels."""
-
-ROWS = {16: 8, 8: 4, 4: 2}[WIDTH]
-"""Rows whose accumulators stay in registers together: 8 of one to three vectors fill 32 registers, 4 of two fill 16."""
-
-BLOCKS = (1, 2, 3) if WIDTH == 16 else (1,)
-"""How many times 16 output channels a micro-kernel may keep in registers."""
-
-ISA = {16: "AVX-512", 8: "AVX2", 4: "128-bit vectors"}[WIDTH]
 
 
 def _pointer(builder: Any, address: Any, kind: Any) -> Any:

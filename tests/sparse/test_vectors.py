@@ -11,12 +11,12 @@ from pathlib import Path
 import llvmlite.binding as llvm
 import pytest
 
-from kd_seg.sparse import compiled, vectors
+from kd_seg.sparse import compiled, widths
 from kd_seg.sparse.kernels import convolve
 
 SCRIPT = """
 import torch
-from kd_seg.sparse import Down, Submanifold, Up, sparse_tensor, vectors
+from kd_seg.sparse import Down, Submanifold, Up, sparse_tensor, widths
 from sparse_voxels import random_voxels
 from torch import nn
 
@@ -40,7 +40,7 @@ for kind in (torch.float32, torch.float64):
 for mine, theirs in zip(*answers, strict=True):
     assert mine.dtype == torch.float32
     assert float((mine - theirs).abs().max() / theirs.abs().max()) < 1e-5
-print(vectors.ISA)
+print(widths.ISA)
 """
 
 AVX2 = "+sse,+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+avx,+avx2,+fma,+bmi,+bmi2,+popcnt,+lzcnt,+f16c"
@@ -83,8 +83,8 @@ def test_every_vector_length_gives_the_same_numbers(isa: str) -> None:
 def test_vectors_are_as_long_as_the_processor_that_is_compiled_for(
     monkeypatch: pytest.MonkeyPatch, features: str, width: int
 ) -> None:
-    monkeypatch.setattr(vectors.config, "CPU_FEATURES", features, raising=False)
-    assert vectors.vector_width() == width
+    monkeypatch.setattr(widths.config, "CPU_FEATURES", features, raising=False)
+    assert widths.vector_width() == width
 
 
 def test_the_cache_knows_the_version_of_all_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
