@@ -34,10 +34,12 @@ def adaptation_sheet(folder: Path, drive: Path, classes: ClassTable) -> Sheet:
     chosen = [keys[i] for i in np.unique(np.linspace(0, len(keys) - 1, COLUMNS).round().astype(int))]
     labelled = SemanticKitti(last / "data", [drive_name(name) for name in data.sequences])
     sheet = Sheet(2 * MARGIN + COLUMNS * (SIDE + 0.1), 1.2 + 3 * (SIDE + 0.45) + 1.4)
-    sheet.title(str(folder), f"{len(keys)} scans; {EXTENT_M:.0f} m around the sensor; what is not trusted is dark")
+    sheet.title(
+        folder.resolve().name, f"{len(keys)} scans; {EXTENT_M:.0f} m around the sensor; what is not trusted is dark"
+    )
     stages = (
         ("Teacher", lambda key: _predicted(Drive(data, last / "predictions"), key)),
-        ("Voted and trusted: what taught", lambda key: _labels(labelled.scan(drive_name(key[0]), key[1]), classes)),
+        ("Trusted labels", lambda key: _labels(labelled.scan(drive_name(key[0]), key[1]), classes)),
         ("Student", lambda key: _predicted(Drive(data, last / "student"), key)),
     )
     shown = []
@@ -49,7 +51,7 @@ def adaptation_sheet(folder: Path, drive: Path, classes: ClassTable) -> Sheet:
             name = f"{title}, {key[0]}/{key[1]:06d}" if column == 0 else f"{key[0]}/{key[1]:06d}"
             sheet.birds_eye((MARGIN + column * (SIDE + 0.1), top, SIDE), image, EXTENT_M, name)
             shown.append(ids)
-    sheet.legend((MARGIN, 1.3 + 3 * (SIDE + 0.45), 12.0), share_rows(np.concatenate(shown), classes), columns=7)
+    sheet.legend((MARGIN, 1.3 + 3 * (SIDE + 0.45), 15.2), share_rows(np.concatenate(shown), classes), columns=7)
     return sheet
 
 
