@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
@@ -84,11 +85,8 @@ def _fuse(fuser: Fuser, key: tuple[str, int]) -> Cloud:
 
 def _with_tree(fuser: Fuser, keys: list[tuple[str, int]]) -> list[Cloud]:
     """The same with the doubled and the crowded points found by SciPy and NumPy."""
-    kept, fusing.keep_fused = fusing.keep_fused, _keep_by_tree
-    try:
+    with patch.object(fusing, "keep_fused", _keep_by_tree):
         return [_fuse(fuser, key) for key in keys]
-    finally:
-        fusing.keep_fused = kept
 
 
 def _keep_by_tree(
@@ -97,7 +95,7 @@ def _keep_by_tree(
     from scipy.spatial import cKDTree
 
     distance, _ = cKDTree(own.astype(np.float64)).query(fused.astype(np.float64), distance_upper_bound=clearance)
-    keep = ~np.isfinite(distance)
+    keep: npt.NDArray[np.bool_] = ~np.isfinite(distance)
     rows = np.flatnonzero(keep)
     _, cells = np.unique(np.floor(fused[rows] / np.float32(cell)), axis=0, return_inverse=True)
     order = np.argsort(cells.reshape(-1), kind="stable")

@@ -20,7 +20,7 @@ from kd_seg.caches import Work
 from kd_seg.checkpoint import Spec, save_checkpoint
 from kd_seg.classes import load_classes
 from kd_seg.core.config import validate
-from kd_seg.objectives.image_labels.objective import ImageLabelsSettings
+from kd_seg.objectives.image_labels.settings import ImageLabelsSettings
 from kd_seg.objectives.interface import View
 from kd_seg.training.config import TrainingConfig
 from kd_seg.training.prepare import prepare

@@ -94,8 +94,7 @@ def _triples(pairs: Any, counts: Any) -> npt.NDArray[np.int64]:
     """(cell, input row, output row) of a map, sorted."""
     pairs, counts = np.asarray(pairs), np.asarray(counts)
     found = [np.column_stack([np.full(n, c), pairs[0, c, :n], pairs[1, c, :n]]) for c, n in enumerate(counts)]
-    triples = np.concatenate(found).astype(np.int64)
-    return triples[np.lexsort(triples.T[::-1])]
+    return _sorted(np.concatenate(found).astype(np.int64))
 
 
 def _named(pairs: Any, counts: Any, made: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
@@ -105,7 +104,12 @@ def _named(pairs: Any, counts: Any, made: npt.NDArray[np.int32]) -> npt.NDArray[
     rank[order] = np.arange(len(made))
     triples = _triples(pairs, counts)
     triples[:, 2] = rank[triples[:, 2]]
-    return triples[np.lexsort(triples.T[::-1])]
+    return _sorted(triples)
+
+
+def _sorted(triples: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    rows: npt.NDArray[np.int64] = triples[np.lexsort(triples.T[::-1])]
+    return rows
 
 
 def _networks(batch: Batch, name: str, size: str) -> list[Rival]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from kd_seg.benchmarks.plain import by, plain_encode, plain_spconv
@@ -14,6 +16,8 @@ from kd_seg.networks import collate, encode
 from kd_seg.networks.work import multiply_adds
 from kd_seg.scans import Points
 from kd_seg.serving.segmenter import Segmenter
+
+Array = npt.NDArray[Any]
 
 
 def rows(points: Points, repeats: int, checkpoint: Path | None = None, device: str = "cpu") -> list[BenchRow]:
@@ -25,22 +29,22 @@ def rows(points: Points, repeats: int, checkpoint: Path | None = None, device: s
     student = Segmenter(checkpoint, device, precision="fp32")
     expected = student.segment(points).class_id
 
-    def check(found: np.ndarray) -> None:
+    def check(found: Array) -> None:
         differing = float(np.mean(found != expected))
         assert differing <= 1e-3, f"{100 * differing:.2f} % of the points have another class"
 
     encoding = student.spec.encoding
     theirs = plain_spconv(student.network).eval()
 
-    def plain() -> np.ndarray:
+    def plain() -> Array:
         encoded = plain_encode(points, None, encoding)
         with torch.no_grad():
             probabilities = theirs(collate([encoded], encoding.grid).to(student.device)).logits.softmax(dim=1)
-        class_id: np.ndarray = probabilities.argmax(dim=1).cpu().numpy()[encoded.voxels.inverse].astype(np.uint8)
+        class_id: Array = probabilities.argmax(dim=1).cpu().numpy()[encoded.voxels.inverse].astype(np.uint8)
         class_id[encoded.voxels.inverse < 0] = 255
         return class_id
 
-    def ours() -> np.ndarray:
+    def ours() -> Array:
         return student.segment(points).class_id
 
     rivals = [

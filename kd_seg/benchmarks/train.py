@@ -101,4 +101,5 @@ def _logits(network: nn.Module, points: Points, path: Encode, encoding: Encoding
 def _made_up_labels(points: Points) -> npt.NDArray[np.uint8]:
     ring = np.hypot(points[:, 0], points[:, 1]) // 8.0
     height = np.floor(points[:, 2] + 4.0)
-    return (1 + (3 * np.abs(height) + ring) % CLASSES).astype(np.uint8)
+    labels: npt.NDArray[np.uint8] = (1 + (3 * np.abs(height) + ring) % CLASSES).astype(np.uint8)
+    return labels

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -63,11 +65,12 @@ def _codes(scan: Scan, rows: npt.NDArray[np.int64], classes: npt.NDArray[np.uint
     pose = scan.pose if scan.pose is not None else np.eye(4)
     cell = np.floor(transform(pose, scan.points[rows, :3]) / CELL).astype(np.int64)
     x, y, z = (cell[:, 0] + _HALF) & 0x3FFFF, (cell[:, 1] + _HALF) & 0x3FFFF, (cell[:, 2] + 512) & 0x3FF
-    return (classes.astype(np.int64) << 46) | (x << 28) | (y << 10) | z
+    codes: npt.NDArray[np.int64] = (classes.astype(np.int64) << 46) | (x << 28) | (y << 10) | z
+    return codes
 
 
 @kernel
-def _components(cells: np.ndarray) -> np.ndarray:
+def _components(cells: npt.NDArray[Any]) -> npt.NDArray[Any]:
     parent = np.arange(len(cells))
     for i in range(len(cells)):
         for dx in range(2):

@@ -8,11 +8,16 @@ exactly as a standing instance does: without decoys a teacher learns that dense 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from kd_seg.core.geometry import Matrix
 from kd_seg.core.kernels import kernel
+
+Array = npt.NDArray[Any]
+
 
 CELL = 3.0
 SMALLEST = 0.5
@@ -45,7 +50,7 @@ def _mix(value: np.uint64) -> np.uint64:
 
 
 @kernel
-def _keys(xyz: np.ndarray, raw: np.ndarray, pose: np.ndarray, threshold: np.uint64, seed: np.uint64) -> np.ndarray:
+def _keys(xyz: Array, raw: Array, pose: Array, threshold: np.uint64, seed: np.uint64) -> Array:
     keys = np.zeros(len(xyz), dtype=np.uint64)
     for i in range(len(xyz)):
         x, y, z = np.float64(xyz[i, 0]), np.float64(xyz[i, 1]), np.float64(xyz[i, 2])

@@ -191,7 +191,8 @@ def _words_present(cloud: Cloud) -> npt.NDArray[np.uint32]:
     """Words with an instance number among the own rows that were not pasted."""
     words = cloud.words[: cloud.own]
     words = words[(words > 0xFFFF) & (cloud.kind[: cloud.own] == Kind.OWN)]
-    return np.unique(words)
+    present: npt.NDArray[np.uint32] = np.unique(words)
+    return present
 
 
 def _rows(points: npt.NDArray[np.float32], word: int, origin: int, kind: Kind) -> Cloud:

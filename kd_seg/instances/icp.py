@@ -8,12 +8,16 @@ after Chetverikov et al., "The trimmed iterative closest point algorithm" (ICPR 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from kd_seg.core.kernels import kernel
+
+Array = npt.NDArray[Any]
+
 
 Xyz = npt.NDArray[np.float64]
 
@@ -38,7 +42,7 @@ class Motion:
     yaw: float
     shift: Xyz
 
-    def apply(self, xyz: npt.NDArray[np.floating]) -> Xyz:
+    def apply(self, xyz: npt.NDArray[np.floating[Any]]) -> Xyz:
         """Points [N, 3] moved, float64."""
         c, s = np.cos(self.yaw), np.sin(self.yaw)
         moved = np.empty((len(xyz), 3))
@@ -47,7 +51,7 @@ class Motion:
         moved[:, 2] = xyz[:, 2] + self.shift[2]
         return moved
 
-    def displacement(self, xyz: npt.NDArray[np.floating]) -> float:
+    def displacement(self, xyz: npt.NDArray[np.floating[Any]]) -> float:
         """How far the mean of points [N, 3] moves, metres."""
         centre = np.asarray(xyz, dtype=np.float64).mean(axis=0, keepdims=True)
         return float(np.linalg.norm(self.apply(centre) - centre))
@@ -163,8 +167,13 @@ def _pairs(moved: Xyz, tree: cKDTree, limit: float, trim: float) -> tuple[npt.ND
 
 @kernel
 def _plane_step(
-    a: np.ndarray, b: np.ndarray, n: np.ndarray, held: np.ndarray, prior: np.ndarray, turn: bool
-) -> tuple[np.ndarray, float]:
+    a: Array,
+    b: Array,
+    n: Array,
+    held: Array,
+    prior: Array,
+    turn: bool,
+) -> tuple[Array, float]:
     """Motion (shift, yaw) that lowers ``sum (n . (b - R a - t))^2``, linearised, and the RMS residual before it.
 
     ``held`` [4] leads back to the start, ``prior`` [4] is how strongly.
@@ -201,9 +210,7 @@ def _plane_step(
 
 
 @kernel
-def _point_step(
-    a: np.ndarray, b: np.ndarray, held: np.ndarray, prior: np.ndarray, turn: bool
-) -> tuple[np.ndarray, float]:
+def _point_step(a: Array, b: Array, held: Array, prior: Array, turn: bool) -> tuple[Array, float]:
     """Motion (shift, yaw) that lowers ``sum |b - R a - t|^2``, centred in yaw, and the RMS distance before it.
 
     ``held`` [4] leads back to the start, ``prior`` [4] is how strongly; without it this is the closed form.

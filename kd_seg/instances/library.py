@@ -66,7 +66,7 @@ class SequenceInstances:
         """Rows [count] of a record's points in its scan's file."""
         return self._of_record(record, "rows")
 
-    def _of_record(self, record: int, name: str) -> np.ndarray:
+    def _of_record(self, record: int, name: str) -> npt.NDArray[Any]:
         entry = self.records[record]
         whole = self._cache.view((self.name, int(entry["scan"])), name)
         return whole[entry["first"] : entry["first"] + entry["count"]]

@@ -9,6 +9,9 @@ import numpy.typing as npt
 
 from kd_seg.core.kernels import kernel
 
+Array = npt.NDArray[Any]
+
+
 COARSE = 0.5
 """Cells in metres of the bitmap that finds the own points which may lie near a fused one."""
 
@@ -46,7 +49,7 @@ def _slot(x: Any, y: Any, z: Any, mask: int) -> Any:
 
 
 @kernel
-def _clear(own: np.ndarray, fused: np.ndarray, clearance: float) -> np.ndarray:
+def _clear(own: Array, fused: Array, clearance: float) -> Array:
     """Mask of fused points without an own point nearer than ``clearance``."""
     near = np.zeros((_SIDE, _SIDE), dtype=np.bool_)
     for i in range(len(fused)):
@@ -98,7 +101,7 @@ def _clear(own: np.ndarray, fused: np.ndarray, clearance: float) -> np.ndarray:
 
 
 @kernel
-def _limit(fused: np.ndarray, keep: np.ndarray, cell: float, per_cell: int) -> None:
+def _limit(fused: Array, keep: Array, cell: float, per_cell: int) -> None:
     """Clear ``keep`` for points beyond the first ``per_cell`` kept ones of their cell."""
     size = 16
     while size < 2 * len(fused):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -96,7 +97,7 @@ class RegistrationTable:
 
 
 def _codes(
-    key: npt.NDArray[np.uint64], t: npt.NDArray[np.integer], s: npt.NDArray[np.integer]
+    key: npt.NDArray[np.uint64], t: npt.NDArray[np.integer[Any]], s: npt.NDArray[np.integer[Any]]
 ) -> npt.NDArray[np.uint64]:
     """word << 32 | t << 8 | (t - s + 128): one number per pair; t below 2^24, |t - s| below 128."""
     offset = (t.astype(np.int64) - s.astype(np.int64) + 128).astype(np.uint64)
@@ -151,10 +152,10 @@ class Chain:
         self.settings = settings
         self._velocity: dict[int, tuple[int, Xyz]] = {}
 
-    def pairs(self, t: int, offsets: tuple[int, ...]) -> list[tuple]:
+    def pairs(self, t: int, offsets: tuple[int, ...]) -> list[tuple[Any, ...]]:
         """PAIR rows of every moving instance of scan t with each of its appearances at the offsets t - s."""
         records = self.instances.records
-        found: list[tuple] = []
+        found: list[tuple[Any, ...]] = []
         for number in self.instances.at(t):
             record = records[number]
             if not record["moving"] or record["role"] not in (Role.HARD, Role.DECOY_CAR):
@@ -217,7 +218,8 @@ class Chain:
         poses = self.sequence.poses
         if poses is None or index >= len(poses):
             raise DataError(f"{self.sequence.folder} has no pose of scan {index}; fusing instances needs poses.txt.")
-        return poses[index]
+        pose: Matrix = poses[index]
+        return pose
 
     def _time(self, index: int) -> float:
         times = self.sequence.times

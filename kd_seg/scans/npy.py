@@ -5,13 +5,18 @@ from __future__ import annotations
 import io
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from numpy.lib import format as npy_format
 
 from kd_seg.core.errors import DataError
 from kd_seg.scans.content import LARGEST_SCAN, excerpt, read_content
 from kd_seg.scans.point_table import PointTable
+
+Array = npt.NDArray[Any]
+
 
 _MOST_COLUMNS = 4096
 
@@ -30,12 +35,12 @@ def parse_npy(content: bytes, where: str) -> PointTable:
     return _structured(array, where) if array.dtype.names is not None else _columns(array, where)
 
 
-def read_array(path: Path) -> np.ndarray:
+def read_array(path: Path) -> Array:
     """Any array that ``numpy.save`` wrote, without Python objects (read only); DataError where it is broken."""
     return parse_array(read_content(path), str(path))
 
 
-def parse_array(content: bytes, where: str) -> np.ndarray:
+def parse_array(content: bytes, where: str) -> Array:
     """As ``read_array``, of a file's content."""
     shape, fortran, dtype, start = _header(content, where)
     if dtype.hasobject:
@@ -53,7 +58,7 @@ def parse_array(content: bytes, where: str) -> np.ndarray:
     return array.reshape(shape, order="F" if fortran else "C")
 
 
-def _header(content: bytes, where: str) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+def _header(content: bytes, where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     stream = io.BytesIO(content)
     try:
         version = npy_format.read_magic(stream)
@@ -67,7 +72,7 @@ def _header(content: bytes, where: str) -> tuple[tuple[int, ...], bool, np.dtype
     return shape, fortran, dtype, stream.tell()
 
 
-def _columns(array: np.ndarray, where: str) -> PointTable:
+def _columns(array: Array, where: str) -> PointTable:
     if array.ndim != 2 or not 3 <= array.shape[1] <= _MOST_COLUMNS or array.dtype.kind not in "fiu":
         hint = "; it seems to be transposed" if array.ndim == 2 and array.shape[0] in range(3, 9) else ""
         raise DataError(
@@ -82,7 +87,7 @@ def _columns(array: np.ndarray, where: str) -> PointTable:
     return PointTable(names, {name: array[:, k] for k, name in enumerate(names)}, len(array))
 
 
-def _structured(array: np.ndarray, where: str) -> PointTable:
+def _structured(array: Array, where: str) -> PointTable:
     names = array.dtype.names or ()
     if array.ndim != 1:
         array = array.reshape(-1)  # an organised cloud
@@ -90,7 +95,7 @@ def _structured(array: np.ndarray, where: str) -> PointTable:
     return PointTable(names, columns, len(array))
 
 
-def _plain(dtype: np.dtype) -> str:
+def _plain(dtype: np.dtype[Any]) -> str:
     return excerpt(str(dtype), 60)[1:-1]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class PcdField:
     """One field: ``count`` numbers of ``dtype`` a point."""
 
     name: str
-    dtype: np.dtype
+    dtype: np.dtype[Any]
     count: int
 
     @property

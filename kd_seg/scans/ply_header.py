@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -33,8 +34,8 @@ class Property:
     """
 
     name: str
-    dtype: np.dtype
-    length: np.dtype | None = None
+    dtype: np.dtype[Any]
+    length: np.dtype[Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,8 @@ def spconv() -> ModuleType:
         import spconv.pytorch as module
     logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)  # spconv asks for is_fx_tracing at each call
 
-    return module
+    spconv_module: ModuleType = module
+    return spconv_module
 
 
 def check_numpy() -> None:

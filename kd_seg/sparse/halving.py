@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from kd_seg.sparse.compiled import versioned_kernel
 from kd_seg.sparse.stream import GROUP, SPARE, TILE
 from kd_seg.sparse.vectors import lowest_bit, popcount
+
+Array = npt.NDArray[Any]
+
 
 _ONE = np.uint64(1)
 CELLS = 8
@@ -65,7 +70,7 @@ def single_lists(
     cells: npt.NDArray[np.int32],
     rows_in: int,
     rows_out: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[Array, Array, Array, Array]:
     """A stream of 8 cells of pairs (inputs, outputs) [N] with their cells: rin, rout, starts, pairs of each cell."""
     tiles = -(-rows_out // TILE)
     places = np.zeros(tiles * CELLS + 1, dtype=np.int32)

@@ -10,6 +10,8 @@ An axis that wraps around (phi of a cylindrical grid) has its last cell beside i
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -17,6 +19,9 @@ from kd_seg.core.errors import DataError
 from kd_seg.core.kernels import kernel
 from kd_seg.sparse.tensor import FLAT, Triple, Wraps
 from kd_seg.voxels.sorting import sort_columns, sort_digits
+
+Array = npt.NDArray[Any]
+
 
 Rows = npt.NDArray[np.int32]
 
@@ -92,7 +97,7 @@ def check_rows(fit: bool, shape: Triple) -> None:
 
 
 @kernel
-def _padded_keys(coordinates: np.ndarray, shape: Triple, margin: Triple) -> tuple[np.ndarray, bool]:
+def _padded_keys(coordinates: Array, shape: Triple, margin: Triple) -> tuple[Array, bool]:
     """64-bit keys in a box with a margin on every side, so that a neighbour beyond the border meets no voxel.
 
     One more key than voxels: the last is larger than any that is looked for. The second value says whether all voxels
@@ -117,13 +122,13 @@ def _padded_keys(coordinates: np.ndarray, shape: Triple, margin: Triple) -> tupl
 
 @kernel
 def _walk(
-    keys: np.ndarray,
-    coordinates: np.ndarray,
+    keys: Array,
+    coordinates: Array,
     shape: Triple,
     size: Triple,
     wraps: bool,
-    pairs: np.ndarray,
-    counts: np.ndarray,
+    pairs: Array,
+    counts: Array,
 ) -> None:
     """Fill the first half of the map and its mirror image, a column of kernel cells at a time."""
     y_side = shape[1] + size[1] // 2 * 2
@@ -163,7 +168,7 @@ def _walk(
 
 
 @kernel
-def _windows(side: int, made: int, size: int, stride: int, padding: int, wraps: bool) -> tuple[np.ndarray, np.ndarray]:
+def _windows(side: int, made: int, size: int, stride: int, padding: int, wraps: bool) -> tuple[Array, Array]:
     """Along one axis: first[i] .. first[i + 1] are the (output, kernel cell) rows of input cell i."""
     first = np.zeros(side + 1, dtype=np.int32)
     rows = np.empty((made * size, 2), dtype=np.int32)
@@ -190,7 +195,7 @@ def _windows(side: int, made: int, size: int, stride: int, padding: int, wraps: 
 
 @kernel
 def _candidates(
-    coordinates: np.ndarray,
+    coordinates: Array,
     shape: Triple,
     made: Triple,
     size: Triple,
@@ -198,7 +203,7 @@ def _candidates(
     padding: Triple,
     wraps: bool,
     bits: tuple[int, int],
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[Array, Array, Array]:
     """Every (output cell, input row, kernel cell) of a strided convolution, outputs packed as (batch, x), y, z."""
     x_first, x_rows = _windows(shape[0], made[0], size[0], stride[0], padding[0], False)
     y_first, y_rows = _windows(shape[1], made[1], size[1], stride[1], padding[1], wraps)
@@ -228,16 +233,16 @@ def _candidates(
 
 @kernel
 def _join(
-    packed: np.ndarray,
-    inputs: np.ndarray,
-    cells: np.ndarray,
+    packed: Array,
+    inputs: Array,
+    cells: Array,
     x_side: int,
     bits: tuple[int, int],
     column_bits: int,
     row_bits: int,
-    pairs: np.ndarray,
-    counts: np.ndarray,
-) -> np.ndarray:
+    pairs: Array,
+    counts: Array,
+) -> Array:
     """Sort the candidates' outputs, number them, and fill the map; returns the outputs' coordinates [U, 4]."""
     for i in range(len(packed)):
         packed[i] = packed[i] << np.uint64(row_bits) | np.uint64(i)

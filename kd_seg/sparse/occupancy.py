@@ -8,12 +8,17 @@ slabs are kept; no branch depends on what is occupied.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from kd_seg.sparse.compiled import versioned_kernel
 from kd_seg.sparse.stream import GROUP, SPARE, TILE
 from kd_seg.sparse.vectors import popcount
+
+Array = npt.NDArray[Any]
+
 
 CELLS = 27
 BLOCK = 62
@@ -38,9 +43,7 @@ def is_sorted(coordinates: npt.NDArray[np.int32], shape: tuple[int, int, int]) -
 
 
 @versioned_kernel
-def _write_slab(
-    coordinates: np.ndarray, first: int, last: int, blocks: int, masks: np.ndarray, starts: np.ndarray
-) -> None:
+def _write_slab(coordinates: Array, first: int, last: int, blocks: int, masks: Array, starts: Array) -> None:
     """Set the bits of the rows ``first`` to ``last`` of one slab; masks [y + 2, blocks] are zeros before."""
     for row in range(first, last):
         y, z = coordinates[row, 2] + 1, coordinates[row, 3]
@@ -60,7 +63,7 @@ def _write_slab(
 
 
 @versioned_kernel
-def _clear_slab(coordinates: np.ndarray, first: int, last: int, blocks: int, masks: np.ndarray) -> None:
+def _clear_slab(coordinates: Array, first: int, last: int, blocks: int, masks: Array) -> None:
     for row in range(first, last):
         y = coordinates[row, 2] + 1
         block = coordinates[row, 3] // BLOCK
@@ -70,7 +73,7 @@ def _clear_slab(coordinates: np.ndarray, first: int, last: int, blocks: int, mas
 
 
 @versioned_kernel
-def _close_seam(side: int, blocks: int, masks: np.ndarray, starts: np.ndarray) -> None:
+def _close_seam(side: int, blocks: int, masks: Array, starts: Array) -> None:
     """The columns beyond both ends of y repeat those of the other end."""
     for i in range(blocks):
         masks[i], starts[i] = masks[side * blocks + i], starts[side * blocks + i]
@@ -79,8 +82,8 @@ def _close_seam(side: int, blocks: int, masks: np.ndarray, starts: np.ndarray) -
 
 @versioned_kernel
 def _find_neighbours(
-    coordinates: np.ndarray, begin: int, end: int, first: int, blocks: int, slabs: tuple[int, ...],
-    masks: np.ndarray, starts: np.ndarray, near: np.ndarray, bits: np.ndarray,
+    coordinates: Array, begin: int, end: int, first: int, blocks: int, slabs: tuple[int, ...],
+    masks: Array, starts: Array, near: Array, bits: Array,
 ) -> None:  # fmt: skip
     """Three bits, and their first row, in each of 9 columns, for rows of one slab in the tile from ``first`` on."""
     for row in range(begin, end):
@@ -102,7 +105,13 @@ def _find_neighbours(
 
 @versioned_kernel
 def _append(
-    near: np.ndarray, bits: np.ndarray, rows: int, dz: int, filled: int, rin: np.ndarray, rout: np.ndarray
+    near: Array,
+    bits: Array,
+    rows: int,
+    dz: int,
+    filled: int,
+    rin: Array,
+    rout: Array,
 ) -> int:
     """Append the pairs of one cell for ``rows`` rows of a tile; returns the new end. No branch: what is no pair is
     overwritten by the next."""
@@ -120,7 +129,12 @@ def _append(
 
 @versioned_kernel
 def submanifold_lists(
-    coordinates: npt.NDArray[np.int32], side: int, height: int, wraps: bool, rin: np.ndarray, rout: np.ndarray
+    coordinates: npt.NDArray[np.int32],
+    side: int,
+    height: int,
+    wraps: bool,
+    rin: Array,
+    rout: Array,
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
     """Fill the stream of a 3x3x3 submanifold map; returns starts and the pairs of each cell.
 
@@ -179,7 +193,7 @@ def submanifold_lists(
 
 
 @versioned_kernel
-def _slab_end(coordinates: np.ndarray, begin: int, batch: int, x: int) -> int:
+def _slab_end(coordinates: Array, begin: int, batch: int, x: int) -> int:
     """First row from ``begin`` on that is not at (batch, x)."""
     end = begin
     while end < len(coordinates) and coordinates[end, 0] == batch and coordinates[end, 1] == x:
@@ -189,8 +203,8 @@ def _slab_end(coordinates: np.ndarray, begin: int, batch: int, x: int) -> int:
 
 @versioned_kernel
 def _close_tile(
-    near: np.ndarray, bits: np.ndarray, rows: int, tile: int, starts: np.ndarray, totals: np.ndarray, filled: int,
-    rin: np.ndarray, rout: np.ndarray, voxels: int,
+    near: Array, bits: Array, rows: int, tile: int, starts: Array, totals: Array, filled: int,
+    rin: Array, rout: Array, voxels: int,
 ) -> int:  # fmt: skip
     """Write a tile's pairs behind what is filled, groups filled up; returns the new end."""
     for column in range(9):

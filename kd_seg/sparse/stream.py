@@ -16,6 +16,9 @@ import numpy.typing as npt
 
 from kd_seg.core.kernels import kernel
 
+Array = npt.NDArray[Any]
+
+
 TILE = 512
 """Output rows per tile."""
 
@@ -48,7 +51,7 @@ class Stream:
         return address(self.rin), address(self.rout), address(self.starts)
 
 
-def address(array: npt.NDArray[Any]) -> int:
+def address(array: Array) -> int:
     """Where an array's values lie; ``array.ctypes.data`` takes three times as long."""
     found: int = array.__array_interface__["data"][0]
     return found
@@ -61,9 +64,7 @@ def stream_of(pairs: npt.NDArray[np.int32], counts: npt.NDArray[np.int32], rows_
 
 
 @kernel
-def _fill(
-    inputs: np.ndarray, outputs: np.ndarray, counts: np.ndarray, rows_in: int, rows_out: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _fill(inputs: Array, outputs: Array, counts: Array, rows_in: int, rows_out: int) -> tuple[Array, Array, Array]:
     cells = len(counts)
     tiles = -(-rows_out // TILE)
     places = np.zeros(tiles * cells + 1, dtype=np.int32)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from kd_seg.core.config import digest
 from kd_seg.core.errors import UsageError
@@ -166,7 +167,7 @@ def _one(folder: Path, name: str, order: Order, scenario: Scenario, world: World
     write_scan(folder, name, k, scan)
 
 
-def objects_at(scenario: Scenario, k: int, words: np.ndarray) -> list[ObjectTruth]:
+def objects_at(scenario: Scenario, k: int, words: npt.NDArray[Any]) -> list[ObjectTruth]:
     """Truth of every object within 90 m of the sensor at scan ``k`` whose scan carries label words ``words`` [N]."""
     inverse = invert(scenario.ego.poses[k])
     here = scenario.ego.poses[k, :3, 3]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
+
+import numpy.typing as npt
 
 from kd_seg.core.kernels import kernel
 
 
 @kernel
-def join(parent: np.ndarray, a: int, b: int) -> None:
+def join(parent: npt.NDArray[Any], a: int, b: int) -> None:
     """Make one set of those of ``a`` and ``b``; ``parent`` [n] starts as arange(n)."""
     while parent[a] != a:
         parent[a] = parent[parent[a]]
@@ -20,7 +22,7 @@ def join(parent: np.ndarray, a: int, b: int) -> None:
 
 
 @kernel
-def settle(parent: np.ndarray) -> None:
+def settle(parent: npt.NDArray[Any]) -> None:
     """Let every entry be its set's least member."""
     for i in range(len(parent)):
         parent[i] = parent[parent[i]]

@@ -16,6 +16,7 @@ clamped    3       x, y, z in metres, moved into the range of a Cartesian grid (
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,9 @@ from kd_seg.core.errors import ConfigError
 from kd_seg.core.kernels import kernel
 from kd_seg.voxels.grids import CylindricalGrid, Grid, as_rows, cylindrical
 from kd_seg.voxels.voxelize import Voxels
+
+Array = npt.NDArray[Any]
+
 
 FEATURE_WIDTHS: dict[str, int] = {
     "xyz": 3,
@@ -48,7 +52,7 @@ def feature_width(names: tuple[str, ...]) -> int:
 
 
 def point_features(
-    points: npt.NDArray[np.floating], voxels: Voxels, grid: Grid, names: tuple[str, ...]
+    points: npt.NDArray[np.floating[Any]], voxels: Voxels, grid: Grid, names: tuple[str, ...]
 ) -> npt.NDArray[np.float32]:
     """Features [N, F] of points [N, >=4] (x, y, z, remission), columns in the order of ``names``.
 
@@ -102,32 +106,33 @@ def _first_columns(names: tuple[str, ...]) -> dict[str, int]:
 
 
 @kernel
-def _known(value: np.floating) -> np.float32:
+def _known(value: np.floating[Any]) -> np.float32:
     """A number as float32, 0 for one that is not finite."""
     return np.float32(value) if math.isfinite(value) else np.float32(0.0)
 
 
 @kernel
-def _is_broken(rows: np.ndarray, i: int) -> bool:
+def _is_broken(rows: Array, i: int) -> bool:
     return not (math.isfinite(rows[i, 0]) and math.isfinite(rows[i, 1]) and math.isfinite(rows[i, 2]))
 
 
 @kernel
-def _offset(position: np.floating, lower: float, scale: float) -> np.float64:
+def _offset(position: np.floating[Any], lower: float, scale: float) -> np.float64:
     """From the centre of the cell along one axis, in cells."""
     place = (np.float64(position) - lower) * scale
-    return place - np.floor(place) - 0.5
+    offset: np.float64 = place - np.floor(place) - 0.5
+    return offset
 
 
 @kernel
 def _write(
-    rows: np.ndarray,
-    places: np.ndarray,
-    inverse: np.ndarray,
+    rows: Array,
+    places: Array,
+    inverse: Array,
     lower: tuple[float, float, float],
     size: tuple[float, float, float],
     columns: tuple[int, int, int, int, int],
-    out: np.ndarray,
+    out: Array,
 ) -> None:
     """All features but the last, in one pass, as the points are read from memory once."""
     xyz, height, distance, remission, offset = columns
@@ -158,11 +163,11 @@ _FIVE, _SIX, _SEVEN = np.uint64(5), np.uint64(6), np.uint64(7)
 
 @kernel
 def _write_usual(
-    rows: np.ndarray,
-    inverse: np.ndarray,
+    rows: Array,
+    inverse: Array,
     lower: tuple[float, float, float],
     size: tuple[float, float, float],
-    out: np.ndarray,
+    out: Array,
 ) -> None:
     """``_write`` for the usual features of points with four numbers in a Cartesian grid; rows [4 N], out [7 N]."""
     scale = (1.0 / size[0], 1.0 / size[1], 1.0 / size[2])
@@ -184,13 +189,13 @@ def _write_usual(
 
 @kernel
 def _write_nine(
-    rows: np.ndarray,
-    places: np.ndarray,
-    polar: np.ndarray,
-    inverse: np.ndarray,
+    rows: Array,
+    places: Array,
+    polar: Array,
+    inverse: Array,
     frame: tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]],
     column: int,
-    out: np.ndarray,
+    out: Array,
 ) -> None:
     """The nine of Cylinder3D, the offsets in the units of the grid's axes; ``frame`` as ``_frame`` gives it."""
     lower, size, last = frame

@@ -171,7 +171,7 @@ def grid_from_json(content: dict[str, Any]) -> Grid:
         raise ConfigError(f"grid of kind {kind!r} cannot be read from {settings} ({error}).") from None
 
 
-def cylindrical(points: npt.NDArray[np.floating], lower: float = -math.pi) -> npt.NDArray[np.float64]:
+def cylindrical(points: npt.NDArray[np.floating[Any]], lower: float = -math.pi) -> npt.NDArray[np.float64]:
     """Points [N, >=3] (x, y, z) as [N, 3] float64 (rho, phi, z), phi in [lower, lower + 2 pi).
 
     Where ``lower`` is NaN, phi is as atan2 gives it, from -pi to pi, both included.
@@ -180,7 +180,7 @@ def cylindrical(points: npt.NDArray[np.floating], lower: float = -math.pi) -> np
 
 
 @kernel
-def _cylindrical(points: np.ndarray, lower: float) -> np.ndarray:
+def _cylindrical(points: npt.NDArray[Any], lower: float) -> npt.NDArray[Any]:
     turned = np.empty((len(points), 3), dtype=np.float64)
     for i in range(len(points)):
         x, y = np.float64(points[i, 0]), np.float64(points[i, 1])
@@ -195,7 +195,7 @@ def _cylindrical(points: np.ndarray, lower: float) -> np.ndarray:
     return turned
 
 
-def as_rows(points: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+def as_rows(points: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
     """Points as the kernels take them: float32, C order, at least three columns."""
     if points.ndim != 2 or points.shape[1] < 3:
         raise ValueError(f"points must be [N, 3] or wider, got {list(points.shape)}")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from kd_seg.core.kernels import kernel
 from kd_seg.voxels.voxelize import Voxels
+
+Array = npt.NDArray[Any]
 
 
 def majority_labels(voxels: Voxels, labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -20,31 +24,31 @@ def majority_labels(voxels: Voxels, labels: npt.NDArray[np.uint8]) -> npt.NDArra
     return _majority(voxels.inverse, voxels.counts, np.ascontiguousarray(labels))
 
 
-def mean_features(voxels: Voxels, values: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+def mean_features(voxels: Voxels, values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
     """Mean per voxel [V, F] of values [N, F], summed in float64 in the order of the points."""
     _check(voxels, values)
     return _mean(voxels.inverse, voxels.counts, _matrix(values))
 
 
-def max_features(voxels: Voxels, values: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+def max_features(voxels: Voxels, values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
     """Maximum per voxel [V, F] of values [N, F]; NaN values are passed over, a voxel of nothing else gets -inf."""
     _check(voxels, values)
     return _max(voxels.inverse, len(voxels), _matrix(values))
 
 
-def _check(voxels: Voxels, values: np.ndarray) -> None:
+def _check(voxels: Voxels, values: Array) -> None:
     if len(values) != len(voxels.inverse):
         raise ValueError(f"{len(values)} rows for a cloud of {len(voxels.inverse)} points")
 
 
-def _matrix(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+def _matrix(values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
     if values.ndim != 2:
         raise ValueError(f"values must be [N, F], got {list(values.shape)}")
     return np.ascontiguousarray(values, dtype=np.float32)
 
 
 @kernel
-def _majority(inverse: np.ndarray, counts: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _majority(inverse: Array, counts: Array, labels: Array) -> Array:
     # labels of a voxel side by side, then one small histogram per voxel
     place = np.empty(len(counts) + 1, dtype=np.int64)
     place[0] = 0
@@ -82,7 +86,7 @@ def _majority(inverse: np.ndarray, counts: np.ndarray, labels: np.ndarray) -> np
 
 
 @kernel
-def _mean(inverse: np.ndarray, counts: np.ndarray, values: np.ndarray) -> np.ndarray:
+def _mean(inverse: Array, counts: Array, values: Array) -> Array:
     width = values.shape[1]
     sums = np.zeros((len(counts), width), dtype=np.float64)
     for i in range(len(inverse)):
@@ -98,7 +102,7 @@ def _mean(inverse: np.ndarray, counts: np.ndarray, values: np.ndarray) -> np.nda
 
 
 @kernel
-def _max(inverse: np.ndarray, voxels: int, values: np.ndarray) -> np.ndarray:
+def _max(inverse: Array, voxels: int, values: Array) -> Array:
     width = values.shape[1]
     largest = np.full((voxels, width), -np.inf, dtype=np.float32)
     for i in range(len(inverse)):

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from kd_seg.core.kernels import kernel
+
+Array = npt.NDArray[Any]
+
 
 _DIGIT = 14
 """Most bits sorted per pass: 16384 counters stay in the second-level cache."""
 
 
 @kernel
-def sort_digits(packed: np.ndarray, spare: np.ndarray, shift: int, bits: int) -> tuple[np.ndarray, np.ndarray]:
+def sort_digits(packed: Array, spare: Array, shift: int, bits: int) -> tuple[Array, Array]:
     """Stable radix sort by ``bits`` bits from ``shift`` upwards; the sorted array first, then the other."""
     passes = max(1, -(-bits // _DIGIT))
     width = -(-bits // passes)
@@ -37,7 +43,7 @@ def sort_digits(packed: np.ndarray, spare: np.ndarray, shift: int, bits: int) ->
 
 
 @kernel
-def sort_columns(packed: np.ndarray) -> bool:
+def sort_columns(packed: Array) -> bool:
     """Insertion sort of what is sorted but for the order within columns; gives up (False) on long mixed columns."""
     budget = len(packed)
     last = np.uint64(0)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import threading
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,9 @@ import numpy.typing as npt
 from kd_seg.core.kernels import kernel
 from kd_seg.voxels.grids import CylindricalGrid, Grid, as_rows, cylindrical
 from kd_seg.voxels.sorting import sort_columns, sort_digits
+
+Array = npt.NDArray[Any]
+
 
 _BLOCK = 1024
 """Points whose cells are computed at a time, so that they are read again from the first-level cache."""
@@ -42,12 +46,12 @@ class Voxels:
         return len(self.coordinates)
 
 
-def voxelize(points: npt.NDArray[np.floating], grid: Grid) -> Voxels:
+def voxelize(points: npt.NDArray[np.floating[Any]], grid: Grid) -> Voxels:
     """Find the occupied cells of points [N, >=3] (x, y, z first; metres; taken as float32) in a grid.
 
     Deterministic; no dense grid is allocated. Works for fewer than 2^31 points and grids of up to 2^63 cells.
     """
-    places: npt.NDArray[np.floating] = as_rows(points)
+    places: npt.NDArray[np.floating[Any]] = as_rows(points)
     if isinstance(grid, CylindricalGrid):
         places = cylindrical(places, grid.seam)
     x_size, y_size, z_size = grid.size
@@ -104,7 +108,7 @@ def _workspace(points: int) -> _Workspace:
 
 
 @kernel
-def _clamped(place: np.floating, cells: float) -> np.float64:
+def _clamped(place: np.floating[Any], cells: float) -> np.float64:
     """A position within the cells of an axis: the nearest of those beyond; what is not finite stays outside."""
     if math.isinf(place):
         return np.float64(-1.0)
@@ -115,9 +119,9 @@ def _clamped(place: np.floating, cells: float) -> np.float64:
 
 @kernel
 def _cell(
-    x: np.floating,
-    y: np.floating,
-    z: np.floating,
+    x: np.floating[Any],
+    y: np.floating[Any],
+    z: np.floating[Any],
     cells: tuple[float, float, float],
     border: tuple[bool, bool],
     y_bits: int,
@@ -140,7 +144,7 @@ def _cell(
 
 @kernel
 def _cells(
-    flat: np.ndarray,
+    flat: Array,
     width: int,
     lower: tuple[float, float, float],
     scale: tuple[float, float, float],
@@ -149,7 +153,7 @@ def _cells(
     y_bits: int,
     z_bits: int,
     outside: int,
-    found: np.ndarray,
+    found: Array,
 ) -> None:
     """Packed cells of at most _BLOCK points, laid out ``width`` numbers apart."""
     # 32-bit numbering and a constant stride let the compiler work on several points at once
@@ -172,7 +176,7 @@ def _cells(
 
 @kernel
 def _runs(
-    flat: np.ndarray,
+    flat: Array,
     width: int,
     lower: tuple[float, float, float],
     scale: tuple[float, float, float],
@@ -180,9 +184,9 @@ def _runs(
     border: tuple[bool, bool],
     layout: tuple[int, int, int],
     outside: int,
-    packed: np.ndarray,
-    ends: np.ndarray,
-    run_of: np.ndarray,
+    packed: Array,
+    ends: Array,
+    run_of: Array,
 ) -> np.int64:
     """Find the runs of consecutive points in one cell; returns how many.
 
@@ -212,15 +216,15 @@ def _runs(
 
 @kernel
 def _group(
-    packed: np.ndarray,
-    spare: np.ndarray,
-    voxel_of: np.ndarray,
-    ends: np.ndarray,
+    packed: Array,
+    spare: Array,
+    voxel_of: Array,
+    ends: Array,
     bits: tuple[int, int, int],
     run_bits: int,
     outside: int,
-    inverse: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
+    inverse: Array,
+) -> tuple[Array, Array]:
     """Coordinates and counts of the voxels; ``inverse`` holds each point's run and gets its voxel."""
     x_bits, y_bits, z_bits = bits
     runs = len(packed)

@@ -19,6 +19,9 @@ from kd_seg.objectives.point_teacher.settings import PointTeacherSettings
 from kd_seg.objectives.point_teacher.teacher import FrozenTeacher, identify
 from kd_seg.scans import Key, SemanticKitti
 
+Array = npt.NDArray[Any]
+
+
 KIND = CacheKind("cache of a teacher's probabilities", version=1, block=50)
 CONTENT = "probabilities"
 STEPS = 255
@@ -90,8 +93,13 @@ def compress(probabilities: npt.NDArray[np.float32], top: int) -> tuple[Bytes, B
 
 @kernel
 def average(
-    classes: np.ndarray, shares: np.ndarray, source: np.ndarray, inverse: np.ndarray, voxels: int, width: int
-) -> tuple[np.ndarray, np.ndarray]:
+    classes: Array,
+    shares: Array,
+    source: Array,
+    inverse: Array,
+    voxels: int,
+    width: int,
+) -> tuple[Array, Array]:
     """Mean probabilities [V, C] float32 of the points of each voxel, and how many [V] int32 had any.
 
     Args:

@@ -92,7 +92,7 @@ class Places(NamedTuple):
     kerb: npt.NDArray[np.float64]
 
 
-def classify(points: npt.NDArray[np.floating], network: StreetTables) -> Places:
+def classify(points: npt.NDArray[np.floating[Any]], network: StreetTables) -> Places:
     """The ground at places [N, 2] of the world, in metres."""
     return Places(*_classify(np.ascontiguousarray(points, dtype=np.float64), network))
 
@@ -192,7 +192,8 @@ def _bank(height: float, beyond: float, along: float, street: int) -> float:
     """Height of a bank ``beyond`` metres from the road: a smooth step, higher and lower along the street."""
     rise = min(max(beyond / BANK_OVER, 0.0), 1.0)
     wave = 0.6 + 0.4 * np.sin(along / 23.0 + 2.0 * street)
-    return height * wave * rise * rise * (3 - 2 * rise)
+    above: float = height * wave * rise * rise * (3 - 2 * rise)
+    return above
 
 
 @kernel
@@ -208,4 +209,5 @@ def _kerb(height: float, walk: float, beyond: float, along: float, street: int) 
 def _overgrown(x: float, y: float) -> bool:
     """Whether weeds stand on a lot of grass here: patches of some 20 m with frayed edges."""
     wild = np.sin(0.23 * x + 1.7 * np.sin(0.11 * y)) + np.sin(0.29 * y + 1.3 * np.sin(0.13 * x))
-    return wild + 0.35 * np.sin(1.9 * x) * np.sin(2.3 * y) > -0.7
+    weeds: bool = wild + 0.35 * np.sin(1.9 * x) * np.sin(2.3 * y) > -0.7
+    return weeds

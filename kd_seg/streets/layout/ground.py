@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,20 +45,20 @@ class Plan:
     crown: float = 0.022
     patches: tuple[Patch, ...] = ()
 
-    def at(self, xy: npt.NDArray[np.floating]) -> Places:
+    def at(self, xy: npt.NDArray[np.floating[Any]]) -> Places:
         """The ground without patches at places [N, 2]."""
         return classify(xy, self.tables)
 
-    def land(self, xy: npt.NDArray[np.floating]) -> Floats:
+    def land(self, xy: npt.NDArray[np.floating[Any]]) -> Floats:
         """Height [N] of the land without kerbs, banks and bumps."""
         phase = np.asarray(xy, dtype=np.float64) @ self.waves[:, 1:3].T + self.waves[:, 3]
         return np.asarray(np.sin(phase) @ self.waves[:, 0])
 
-    def road(self, xy: npt.NDArray[np.floating]) -> Floats:
+    def road(self, xy: npt.NDArray[np.floating[Any]]) -> Floats:
         """Height [N] of the road's surface, arched across, as if there were only road."""
         return self.land(xy) + self._crown(self.at(xy).edge)
 
-    def height(self, xy: npt.NDArray[np.floating], patched: bool = True) -> Floats:
+    def height(self, xy: npt.NDArray[np.floating[Any]], patched: bool = True) -> Floats:
         """Height [N] of the surface."""
         cover, edge, bank, kerb = self.at(xy)
         if patched:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ class GroundMap:
     cover: Covers
     mesh: Mesh
 
-    def at(self, x: npt.NDArray[np.floating], y: npt.NDArray[np.floating]) -> Covers:
+    def at(self, x: npt.NDArray[np.floating[Any]], y: npt.NDArray[np.floating[Any]]) -> Covers:
         """Cover [N] at places in world coordinates; outside the raster the nearest cell."""
         i = np.clip(((x - self.lower[0]) / CELL).astype(np.int32), 0, self.cover.shape[0] - 1)
         j = np.clip(((y - self.lower[1]) / CELL).astype(np.int32), 0, self.cover.shape[1] - 1)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from kd_seg.streets.objects.materials import Material
 from kd_seg.streets.objects.mesh import Colour, Mesh, box, build, loft, merge, tube
@@ -175,5 +177,5 @@ def _details(shape: Shape, length: float, width: float, height: float, colour: C
     return parts
 
 
-def _triangles(quads: np.ndarray) -> np.ndarray:
+def _triangles(quads: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])

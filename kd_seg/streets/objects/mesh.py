@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from kd_seg.streets.objects.materials import MATERIALS, Material
 
 Floats = npt.NDArray[np.float64]
 Colour = tuple[int, int, int]
-Vector = Sequence[float] | npt.NDArray[np.floating]
+Vector = Sequence[float] | npt.NDArray[np.floating[Any]]
 
 
 class Finish(TypedDict):
@@ -174,7 +174,8 @@ def _tube_faces(sides: int, caps: bool) -> npt.NDArray[np.int32]:
     if caps:
         faces += [np.stack([j, i, np.full(sides, 2 * sides)], 1)]
         faces += [np.stack([i + sides, j + sides, np.full(sides, 2 * sides + 1)], 1)]
-    return np.concatenate(faces).astype(np.int32)
+    rows: npt.NDArray[np.int32] = np.concatenate(faces).astype(np.int32)
+    return rows
 
 
 def ellipsoid(
@@ -205,7 +206,8 @@ def _ball_faces(sides: int, rings: int) -> npt.NDArray[np.int32]:
         faces += [np.stack([a + i, b + i, b + j], 1), np.stack([a + i, b + j, a + j], 1)]
     top, last = rings * sides, (rings - 1) * sides
     faces += [np.stack([np.full(sides, top), i, j], 1), np.stack([np.full(sides, top + 1), last + j, last + i], 1)]
-    return np.concatenate(faces).astype(np.int32)
+    rows: npt.NDArray[np.int32] = np.concatenate(faces).astype(np.int32)
+    return rows
 
 
 def loft(rings: Floats, closed: bool = True) -> tuple[Floats, npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from kd_seg.streets.objects.materials import Material
 from kd_seg.streets.objects.mesh import Colour, Finish, Mesh, box, ellipsoid, merge, torus, tube
+
+Array = npt.NDArray[Any]
+
 
 CLOTHES: tuple[Colour, ...] = (
     (40, 44, 60), (120, 30, 40), (200, 196, 188), (60, 90, 60), (90, 90, 96), (190, 150, 60), (50, 80, 140),
@@ -201,9 +206,7 @@ def _trunk(hip: tuple[float, float, float], lean: float, h: float, g: float, who
     ]
 
 
-def _rider_legs(
-    hip: np.ndarray, crank: np.ndarray, reach: float, phase: float, h: float, g: float, who: Figure
-) -> list[Mesh]:
+def _rider_legs(hip: Array, crank: Array, reach: float, phase: float, h: float, g: float, who: Figure) -> list[Mesh]:
     parts = []
     for side in (-1, 1):
         angle = 2 * np.pi * phase + (np.pi if side > 0 else 0.0)
@@ -220,7 +223,14 @@ def _rider_legs(
 
 
 def _rider_top(
-    hip: np.ndarray, lean: float, grip: np.ndarray, wide: float, h: float, g: float, who: Figure, helmet: bool = False
+    hip: Array,
+    lean: float,
+    grip: Array,
+    wide: float,
+    h: float,
+    g: float,
+    who: Figure,
+    helmet: bool = False,
 ) -> list[Mesh]:
     parts = _trunk((hip[0], hip[1], hip[2]), lean, 1.72 * h, g, who)
     up = np.array([np.sin(lean), 0.0, np.cos(lean)])

@@ -106,7 +106,8 @@ def azimuths() -> npt.NDArray[np.float64]:
     tick = np.floor(shot * (TICKS / SHOTS) + place)
     dither = 0.06 * np.sin(tick * 2.4 + 7.0 * place)
     turn = (tick + 0.1 + 0.75 * place + dither) * (2 * np.pi / TICKS)
-    return np.minimum(turn, 2 * np.pi - 1e-4)
+    below: npt.NDArray[np.float64] = np.minimum(turn, 2 * np.pi - 1e-4)
+    return below
 
 
 def hidden() -> npt.NDArray[np.bool_]:

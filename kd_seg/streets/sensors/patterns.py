@@ -76,7 +76,8 @@ def azimuths(pattern: Spinning) -> Floats:
     tick = np.floor(shot * (pattern.marks / pattern.shots) + place)
     dither = 0.06 * np.sin(tick * 2.4 + 7.0 * place)
     turn = (tick + 0.1 + 0.75 * place + dither) * (2 * np.pi / pattern.marks)
-    return np.minimum(turn, 2 * np.pi - 1e-4)
+    below: Floats = np.minimum(turn, 2 * np.pi - 1e-4)
+    return below
 
 
 def _spinning(pattern: Spinning) -> tuple[Floats, Floats, Floats, Floats, npt.NDArray[np.int64]]:

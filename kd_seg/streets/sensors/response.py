@@ -239,7 +239,8 @@ def _error(noise: float, rough: float, smooth: bool, receiver: Receiver) -> np.f
     """Metres by which a range is off: the sensor's noise and the surface's roughness, together ``noise`` sigma."""
     if not smooth and abs(noise) > ROUGH_SHOT:
         rough = ROUGH_FACTOR * rough
-    return noise * np.sqrt(receiver.noise * receiver.noise + rough * rough)
+    error: np.float64 = noise * np.sqrt(receiver.noise * receiver.noise + rough * rough)
+    return error
 
 
 @kernel
@@ -256,6 +257,9 @@ def _reported(signal: float, reach: float, retro: bool, receiver: Receiver) -> f
     shown = receiver.gain * signal + receiver.offset
     if retro:
         shown *= receiver.retro
-    if receiver.hundredths:
-        return np.floor(min(np.floor(shown * 255.0) / 2.55, 99.0) + 0.5) / 100.0
-    return np.floor(min(max(shown, 0.0), 1.0) * receiver.steps + 0.5) / receiver.steps
+    stored: float = (
+        np.floor(min(np.floor(shown * 255.0) / 2.55, 99.0) + 0.5) / 100.0
+        if receiver.hundredths
+        else np.floor(min(max(shown, 0.0), 1.0) * receiver.steps + 0.5) / receiver.steps
+    )
+    return stored

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -45,7 +47,9 @@ def pixel_rays(number: int = 2) -> npt.NDArray[np.float64]:
     return np.asarray(directions / np.linalg.norm(directions, axis=-1, keepdims=True))
 
 
-def project(points: npt.NDArray[np.floating], number: int = 2) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+def project(
+    points: npt.NDArray[np.floating[Any]], number: int = 2
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """Pixel places [N, 2] (column, row) of LiDAR points [N, 3], and which are more than 1 m ahead and in the
     picture.
     """

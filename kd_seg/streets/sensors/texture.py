@@ -28,7 +28,8 @@ def _lumps(x: float, y: float) -> float:
     a, b = np.int64(i), np.int64(j)
     low = (1.0 - u) * _chance(a, b) + u * _chance(a + 1, b)
     high = (1.0 - u) * _chance(a, b + 1) + u * _chance(a + 1, b + 1)
-    return (1.0 - v) * low + v * high
+    lump: float = (1.0 - v) * low + v * high
+    return lump
 
 
 @kernel
