@@ -33,7 +33,7 @@ from kd_seg.streets.sensors.ranges import LidarRanges, load_sensor
 from kd_seg.streets.sensors.settings import Lidar
 from kd_seg.streets.writer import write_picture, write_scan, write_sensor, write_sequence, write_truth
 
-GENERATION = 7
+GENERATION = 8
 """Raised whenever equal settings no longer give equal bytes, so that no folder is completed with other streets."""
 SENSOR = "hdl64e"
 """The sensor of a data set unless another is asked for: SemanticKITTI's."""

@@ -11,6 +11,7 @@ from kd_seg.classes import load_classes
 from kd_seg.streets.objects.catalogue import MAKERS, Item, shape
 from kd_seg.streets.objects.materials import MATERIALS, Cover, Material, ground_table, table
 from kd_seg.streets.objects.mesh import Mesh, box, build, ellipsoid, loft, merge, quad, torus, tube
+from kd_seg.streets.objects.pickups import pickup
 
 TABLE = load_classes()
 LENGTHS = {"hedge", "thicket", "shrubs", "weeds", "fence", "rail", "gantry"}
@@ -18,7 +19,7 @@ LENGTHS = {"hedge", "thicket", "shrubs", "weeds", "fence", "rail", "gantry"}
 
 SIZES = {
     "car": ((3.3, 5.4), (1.5, 2.5), (1.2, 2.3)),
-    "truck": ((5.0, 19.0), (1.9, 3.2), (2.2, 4.3)),
+    "truck": ((4.5, 19.0), (1.8, 3.2), (1.6, 4.3)),
     "bus": ((8.0, 19.0), (2.2, 2.9), (2.6, 3.8)),
     "bicycle": ((1.4, 2.1), (0.3, 0.9), (0.8, 1.3)),
     "motorcycle": ((1.5, 2.5), (0.4, 1.1), (0.9, 1.6)),
@@ -79,6 +80,18 @@ def test_things_have_plausible_sizes(kind: str) -> None:
         size = made(kind, variant).size()
         for extent, (low, high) in zip(size, SIZES[kind], strict=True):
             assert low <= extent <= high, (kind, variant, size)
+
+
+def test_some_trucks_are_pickups_with_a_low_bed() -> None:
+    heights = np.array([made("truck", variant).size()[2] for variant in range(60)])
+    assert 0.2 < (heights < 2.15).mean() < 0.5
+    for seed in range(20):
+        mesh = pickup(np.random.default_rng(seed))
+        x, z = mesh.vertices[:, 0], mesh.vertices[:, 2]
+        cab, hood = z[np.abs(x) < 0.6].max(), z[x > 1.9].max()
+        assert cab > 1.6
+        assert hood < 0.75 * cab
+        assert 4.5 < mesh.size()[0] < 6.8
 
 
 @pytest.mark.parametrize("kind", ["car", "tree", "person", "house", "sign"])

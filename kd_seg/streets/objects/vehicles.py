@@ -7,6 +7,7 @@ import numpy as np
 from kd_seg.streets.objects.cars import wheel
 from kd_seg.streets.objects.materials import Material
 from kd_seg.streets.objects.mesh import Colour, Mesh, box, build, merge, tube
+from kd_seg.streets.objects.pickups import pickup
 
 COLOURS: tuple[Colour, ...] = (
     (230, 230, 226),
@@ -16,10 +17,17 @@ COLOURS: tuple[Colour, ...] = (
     (40, 110, 70),
     (120, 124, 128),
 )
+PICKUPS = 0.35
+"""Share of pickups among trucks."""
 
 
 def truck(rng: np.random.Generator) -> Mesh:
-    """A lorry (box, flatbed or tipper, 6-9 m) or a delivery van with a box (5.5-7 m)."""
+    """Anything that SemanticKITTI calls truck: a lorry, a delivery van with a box, or a pickup."""
+    return pickup(rng) if rng.random() < PICKUPS else lorry(rng)
+
+
+def lorry(rng: np.random.Generator) -> Mesh:
+    """A lorry (box, flatbed, tipper or tanker, 7-9.5 m) or a small one (5.5-7 m)."""
     kind = str(rng.choice(["box", "box", "flatbed", "tipper", "tanker"]))
     small = rng.random() < 0.45
     length = rng.uniform(5.5, 7.0) if small else rng.uniform(7.0, 9.5)
