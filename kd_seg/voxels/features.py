@@ -7,6 +7,7 @@ xyz        3       x, y, z in metres, LiDAR frame
 height     1       z alone, in metres, LiDAR frame
 range      1       distance from the sensor in metres
 remission  1       as the scan has it, 0-1
+rank       1       share of the scan's points with a lower remission, equal ones counted half, 0-1
 offset     3       from the centre of the point's cell, in cells (-0.5 to 0.5), along the grid's axes
 cylinder9  9       Cylinder3D: offset from the cell's centre (m, rad, m), rho, phi, z, x, y, remission
 clamped    3       x, y, z in metres, moved into the range of a Cartesian grid (Pointcept's PointClip)
@@ -34,6 +35,7 @@ FEATURE_WIDTHS: dict[str, int] = {
     "height": 1,
     "range": 1,
     "remission": 1,
+    "rank": 1,
     "offset": 3,
     "cylinder9": 9,
     "clamped": 3,
@@ -60,7 +62,7 @@ def point_features(
     remission that is not finite. ``voxels`` must come from the same points and grid.
     """
     rows = as_rows(points)
-    if ("remission" in names or "cylinder9" in names) and rows.shape[1] < 4:
+    if {"remission", "rank", "cylinder9"} & set(names) and rows.shape[1] < 4:
         raise ValueError(f"remission needs points [N, 4] or wider, got {list(rows.shape)}")
     features = np.empty((len(rows), feature_width(names)), dtype=np.float32)
     turned = isinstance(grid, CylindricalGrid)
@@ -77,6 +79,8 @@ def point_features(
         _write_nine(rows, places, polar, voxels.inverse, _frame(grid), at["cylinder9"], features)
     if "clamped" in names:
         features[:, at["clamped"] : at["clamped"] + 3] = _clamped(rows, grid)
+    if "rank" in names:
+        features[:, at["rank"]] = remission_ranks(rows)
     return features
 
 
@@ -103,6 +107,24 @@ def _first_columns(names: tuple[str, ...]) -> dict[str, int]:
         found[name] = column
         column += FEATURE_WIDTHS[name]
     return found
+
+
+RANK_STEPS = 65536
+"""Remissions of 0 to 1 are ranked in so many steps: no sensor reports more."""
+
+
+def remission_ranks(rows: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    """Share of the points [N, >=4] with a lower remission, equal ones counted half [N]; 0 where a number is not finite.
+
+    It does not change when a sensor reports intensity by another gain or curve. Without intensity all have 0.5.
+    """
+    finite = np.isfinite(rows[:, :4]).all(axis=1)
+    step = (np.clip(rows[finite, 3], 0.0, 1.0) * (RANK_STEPS - 1)).astype(np.int64)
+    counts = np.bincount(step, minlength=RANK_STEPS)
+    table = (np.cumsum(counts) - 0.5 * counts) / max(len(step), 1)
+    ranks = np.zeros(len(rows), np.float32)
+    ranks[finite] = table[step]
+    return ranks
 
 
 @kernel
