@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from instances_world import World, make_world, work
+from random_student import write_student
 
 from kd_seg.checkpoint import read_tensors
 from kd_seg.core.errors import ConfigError, DataError
@@ -17,6 +18,7 @@ from kd_seg.losses.logit import divergence
 from kd_seg.networks.correspondence import correspondence
 from kd_seg.objectives import Step
 from kd_seg.objectives.multi_to_single.view import voxel_keys
+from kd_seg.scans import Sensor
 from kd_seg.training import RunFolder, Trainer, read_training_config
 from kd_seg.training.loader import Batches
 from kd_seg.training.prepare import prepare
@@ -266,6 +268,12 @@ def test_a_teacher_on_another_grid_is_refused(world, tmp_path, teacher):
         trainer(world, tmp_path, "objectives.1.teacher.mode=separate")
     with pytest.raises(ConfigError, match="no level 'enc9'"):
         trainer(world, tmp_path, "objectives.1.feature.levels=[enc9]")
+
+
+def test_a_teacher_of_other_intensities_is_sent_to_the_objective_that_takes_it(world, tmp_path):
+    other = write_student(tmp_path / "byte.safetensors", sensor=Sensor("byte"))
+    with pytest.raises(ConfigError, match="takes intensities of 0 to 255, the student 0 to 1; the objective point_teacher"):
+        trainer(world, tmp_path, "objectives.1.teacher.mode=separate", f"objectives.1.teacher.checkpoint={other}")
 
 
 def test_an_unprepared_run_names_the_command(world, tmp_path):

@@ -21,12 +21,15 @@ from kd_seg.classes import load_classes
 from kd_seg.core.errors import ConfigError, DataError
 from kd_seg.losses.logit import divergence, divergence_from
 from kd_seg.objectives import Step
-from kd_seg.objectives.point_teacher.cache import average, compress
+from kd_seg.objectives.point_teacher import PointTeacherSettings
+from kd_seg.objectives.point_teacher.cache import Maker, average, compress
 from kd_seg.objectives.point_teacher.teacher import FrozenTeacher
+from kd_seg.scans import SemanticKitti
 from kd_seg.training import Trainer, read_training_config
 from kd_seg.training.loader import Batches
 from kd_seg.training.prepare import prepare
 
+CPU = torch.device("cpu")
 CONFIG = """
 data: {root: ROOT, train: ["00"], unlabelled: ["11"]}
 grid: {voxel_size: 0.5}
@@ -185,6 +188,49 @@ def test_other_classes_are_refused(root: Path, tmp_path: Path) -> None:
 def test_stored_probabilities_are_of_single_scans(root: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="sees: fused needs mode: live"):
         trainer(root, tmp_path, "objectives.1.sees=fused")
+
+
+def test_a_teacher_may_see_earlier_scans_through_the_poses(root: Path) -> None:
+    data, classes = SemanticKitti(root, ["00"]), load_classes()
+    checkpoint = str(root / "teacher.safetensors")
+    maker = Maker(PointTeacherSettings(checkpoint=checkpoint, sees="ego", scans=2, top=8), data, classes, CPU)
+    records = list(maker([("00", 0), ("00", 1)]))
+    alone = list(Maker(PointTeacherSettings(checkpoint=checkpoint, top=8), data, classes, CPU)([("00", 0), ("00", 1)]))
+    for name in ("classes", "shares"):  # nothing lies before the first scan
+        np.testing.assert_array_equal(records[0][name], alone[0][name])
+    first, second = data.scan("00", 0), data.scan("00", 1)
+    assert first.pose is not None
+    assert second.pose is not None
+    homogeneous = np.c_[first.points[:, :3].astype(np.float64), np.ones(len(first.points))]
+    moved = first.points.copy()
+    moved[:, :3] = (homogeneous @ (np.linalg.inv(second.pose) @ first.pose).T)[:, :3]
+    seen = FrozenTeacher(checkpoint, classes, CPU).scan(np.concatenate([second.points, moved]))[: len(second.points)]
+    np.testing.assert_array_equal(records[1]["classes"], compress(seen, 8)[0])
+    assert (records[1]["shares"] != alone[1]["shares"]).any()
+    assert records[1]["counts"] == [len(second.points)]
+
+
+def test_such_a_cache_is_another_one_and_knows_the_poses(root: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(root, copy)
+    (copy / "config.yaml").write_text(CONFIG.replace("ROOT", str(copy)))
+    sees = "objectives.1.sees=ego"
+    with pytest.raises(DataError, match="build it with"):
+        trainer(copy, tmp_path, sees)
+    prepare(read_training_config(copy / "config.yaml", [sees]), work())
+    trainer(copy, tmp_path, sees)
+    rows = (copy / "sequences/00/poses.txt").read_text().splitlines()
+    (copy / "sequences/00/poses.txt").write_text("\n".join([rows[0], *rows[:-1]]) + "\n")
+    with pytest.raises(DataError, match="sequence 00 changed"):
+        trainer(copy, tmp_path, sees)
+    (copy / "sequences/00/poses.txt").unlink()
+    with pytest.raises(DataError, match=r"has no poses\.txt, which a point_teacher with sees: ego needs"):
+        prepare(read_training_config(copy / "config.yaml", [sees]), replace(work(), rebuild=True))
+
+
+def test_a_live_teacher_does_not_read_other_scans(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="sees: ego needs mode: prepared"):
+        trainer(root, tmp_path, "objectives.1.sees=ego", "objectives.1.mode=live")
 
 
 @given(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 8))

@@ -115,13 +115,13 @@ def test_a_student_of_the_first_release_gets_the_intensities_it_was_trained_on(t
     assert shipped.spec.as_trained(points) is points
 
 
-def test_training_does_not_go_on_from_a_student_of_other_intensities(roots: dict[str, Path], tmp_path: Path) -> None:
+def test_training_does_not_start_from_a_student_of_other_intensities(roots: dict[str, Path], tmp_path: Path) -> None:
     old = write_student(tmp_path / "old.safetensors", sensor=Sensor("byte"))
-    with pytest.raises(CheckpointError, match=r"trained on intensities of 0 to 255.*train it anew"):
+    with pytest.raises(CheckpointError, match=r"takes intensities of 0 to 255.*as a point_teacher"):
         Trainer(config_of(roots, tmp_path, "byte", f"student.init={old}"))
     config = config_of(roots, tmp_path, "byte", "run.folder=" + str(tmp_path / "again"))
     Trainer(config).fit()
     last = RunFolder(tmp_path / "again").last
     last.write_bytes(old.read_bytes())
-    with pytest.raises(CheckpointError, match="trained on intensities of 0 to 255"):
+    with pytest.raises(CheckpointError, match="takes intensities of 0 to 255"):
         Trainer(config, resume=True)

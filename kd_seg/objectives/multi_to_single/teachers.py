@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kd_seg.checkpoint import check_input, load_checkpoint, resolve
+from kd_seg.checkpoint import load_checkpoint, resolve
 from kd_seg.core.errors import ConfigError
 from kd_seg.networks import Batch, Encoding, Output
 from kd_seg.objectives.interface import Context, Step
@@ -25,7 +25,11 @@ class SeparateTeacher:
 
     def __init__(self, checkpoint: str, context: Context) -> None:
         loaded = load_checkpoint(resolve(Path(checkpoint)))
-        check_input(loaded.path, loaded.spec)
+        if loaded.spec.largest_intensity != 1.0:
+            raise ConfigError(
+                f"The teacher {loaded.path} takes intensities of 0 to {loaded.spec.largest_intensity:.0f}, the student "
+                "0 to 1; the objective point_teacher gives each its own."
+            )
         if loaded.spec.encoding.grid != context.encoding.grid:
             raise ConfigError(
                 f"The teacher {loaded.path} was trained on another grid than the student's; their voxels must "

@@ -14,10 +14,12 @@ import torch
 from kd_seg.caches import Cache, CacheKind, CachePlan, Header, Record, Work, build_cache, cache_path
 from kd_seg.caches.fingerprint import listing_digest, text_digest
 from kd_seg.classes import INVALID, ClassTable
+from kd_seg.core.errors import DataError
+from kd_seg.core.geometry import Matrix, invert, transform
 from kd_seg.core.kernels import kernel
 from kd_seg.objectives.point_teacher.settings import PointTeacherSettings
 from kd_seg.objectives.point_teacher.teacher import FrozenTeacher, identify
-from kd_seg.scans import Key, SemanticKitti
+from kd_seg.scans import Key, KittiSequence, Points, SemanticKitti
 
 Array = npt.NDArray[Any]
 
@@ -32,14 +34,10 @@ Bytes = npt.NDArray[np.uint8]
 
 def plan(settings: PointTeacherSettings, data: SemanticKitti, classes: ClassTable, cache: Path) -> CachePlan:
     """The cache of these settings and data; the teacher is not compared where its file is not here."""
-    content = {"checkpoint": settings.checkpoint, "top": settings.top}
-    fingerprint = {
-        name: {
-            "scan numbers": text_digest(repr(sequence.indices)),
-            "points": listing_digest([sequence.folder / "velodyne"], read=3),
-        }
-        for name, sequence in data.sequences.items()
-    }
+    content: dict[str, Any] = {"checkpoint": settings.checkpoint, "top": settings.top}
+    if settings.sees == "ego":
+        content["scans"] = settings.scans
+    fingerprint = {name: _fingerprint(sequence, settings.sees == "ego") for name, sequence in data.sequences.items()}
     header = Header(
         content=CONTENT,
         settings=content,
@@ -48,6 +46,16 @@ def plan(settings: PointTeacherSettings, data: SemanticKitti, classes: ClassTabl
         vocabulary=list(classes.names),
     )
     return CachePlan(cache_path(cache, "teachers", CONTENT, content), KIND, header, data.keys())
+
+
+def _fingerprint(sequence: KittiSequence, posed: bool) -> dict[str, str]:
+    found = {
+        "scan numbers": text_digest(repr(sequence.indices)),
+        "points": listing_digest([sequence.folder / "velodyne"], read=3),
+    }
+    if posed:
+        found["poses"] = text_digest(repr(None if sequence.poses is None else sequence.poses.tolist()))
+    return found
 
 
 def build(settings: PointTeacherSettings, data: SemanticKitti, classes: ClassTable, cache: Path, work: Work) -> None:
@@ -64,15 +72,37 @@ class Maker:
     def __init__(
         self, settings: PointTeacherSettings, data: SemanticKitti, classes: ClassTable, device: torch.device
     ) -> None:
-        self.data, self.top = data, settings.top
+        self.data, self.settings = data, settings
         self.teacher = FrozenTeacher(settings.checkpoint, classes, device)
 
     def __call__(self, keys: Sequence[Key]) -> Iterator[Record]:
         """The record of each scan."""
         for key in keys:
             points = self.data.scan(*key).points
-            classes, shares = compress(self.teacher.scan(points), self.top)
+            cloud = np.concatenate([points, *self._earlier(key)]) if self.settings.sees == "ego" else points
+            classes, shares = compress(self.teacher.scan(cloud)[: len(points)], self.settings.top)
             yield {"classes": classes, "shares": shares, "counts": np.array([len(points)], np.int32)}
+
+    def _earlier(self, key: Key) -> list[Points]:
+        """Points of the scans before one in its frame, as far as the sequence reaches back."""
+        sequence = self.data.sequences[key[0]]
+        at = sequence.indices.index(key[1])
+        pose = _pose(sequence, key[1])
+        moved = []
+        for index in sequence.indices[max(0, at - self.settings.scans + 1) : at]:
+            points = sequence.scan(index).points.copy()
+            points[:, :3] = transform(invert(pose) @ _pose(sequence, index), points[:, :3])
+            moved.append(points)
+        return moved
+
+
+def _pose(sequence: KittiSequence, index: int) -> Matrix:
+    pose = sequence.pose_of(index)
+    if pose is None:
+        raise DataError(
+            f"{sequence.folder} has no poses.txt, which a point_teacher with sees: ego needs; add it, or set sees: own."
+        )
+    return pose
 
 
 def compress(probabilities: npt.NDArray[np.float32], top: int) -> tuple[Bytes, Bytes]:

@@ -19,9 +19,12 @@ class PointTeacherSettings(Settings):
         description="prepared: kd-seg prepare stores its probabilities of every scan once; live: it runs beside the "
         "student, on the augmented points",
     )
-    sees: Literal["own", "fused"] = Field(
-        "own", description="live: the student's points, or also those that fusion adds from other scans"
+    sees: Literal["own", "fused", "ego"] = Field(
+        "own",
+        description="own: one scan; fused (live): also the points that fusion adds from other scans; ego (prepared): "
+        "every point of several scans, moved by the poses",
     )
+    scans: int = Field(5, ge=2, le=50, description="sees ego: scans that it sees at once, the last one is taught")
     top: int = Field(3, ge=1, le=8, description="prepared: classes stored per point, two bytes each")
     weight: float = Field(1.0, ge=0)
     temperature: float = Field(1.0, gt=0, description="softens both sides; the loss is multiplied by its square")
@@ -36,5 +39,7 @@ class PointTeacherSettings(Settings):
     @model_validator(mode="after")
     def _stored_of_scans(self) -> PointTeacherSettings:
         if self.mode == "prepared" and self.sees == "fused":
-            raise ValueError("sees: fused needs mode: live; what is prepared are probabilities of single scans")
+            raise ValueError("sees: fused needs mode: live; prepared are probabilities of scans, own or ego")
+        if self.mode == "live" and self.sees == "ego":
+            raise ValueError("sees: ego needs mode: prepared; the student's loader does not read other scans whole")
         return self

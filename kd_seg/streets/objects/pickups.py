@@ -24,7 +24,7 @@ CREW = Shape(
 
 
 def pickup(rng: np.random.Generator) -> Mesh:
-    """One pickup of 4.9 to 6.2 m, its bed covered, open or loaded; origin on the ground below its middle, nose to +x."""
+    """One pickup of 4.9 to 6.2 m, its bed covered, open or loaded; origin on the ground below, nose to +x."""
     scale = rng.uniform(0.88, 1.1)
     shape = replace(CREW, length=CREW.length * scale, height=rng.uniform(1.72, 1.95), width=rng.uniform(1.82, 2.03))
     if rng.random() < 0.4:
