@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from typing import Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -113,7 +114,7 @@ RANK_STEPS = 65536
 """Remissions of 0 to 1 are ranked in so many steps: no sensor reports more."""
 
 
-def remission_ranks(rows: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+def remission_ranks(rows: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
     """Share of the points [N, >=4] with a lower remission, equal ones counted half [N]; 0 where a number is not finite.
 
     It does not change when a sensor reports intensity by another gain or curve. Without intensity all have 0.5.

@@ -272,7 +272,7 @@ def test_a_teacher_on_another_grid_is_refused(world, tmp_path, teacher):
 
 def test_a_teacher_of_other_intensities_is_sent_to_the_objective_that_takes_it(world, tmp_path):
     other = write_student(tmp_path / "byte.safetensors", sensor=Sensor("byte"))
-    with pytest.raises(ConfigError, match="takes intensities of 0 to 255, the student 0 to 1; the objective point_teacher"):
+    with pytest.raises(ConfigError, match="takes intensities of 0 to 255, the student 0 to 1; the"):
         trainer(world, tmp_path, "objectives.1.teacher.mode=separate", f"objectives.1.teacher.checkpoint={other}")
 
 
