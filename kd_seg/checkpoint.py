@@ -219,8 +219,8 @@ def check_input(path: str | Path, spec: Spec) -> None:
     """CheckpointError where a network does not take intensities 0-1, as it would be given in training."""
     if spec.largest_intensity != 1.0:
         raise CheckpointError(
-            f"{path} takes intensities of 0 to {spec.largest_intensity:.0f}, as its files had them; training gives 0 to "
-            "1, so train it again with kd-seg train CONFIG --overwrite, or let it teach as a point_teacher."
+            f"{path} takes intensities of 0 to {spec.largest_intensity:.0f}, as its files had them; training gives 0 "
+            "to 1, so train it again with kd-seg train CONFIG --overwrite, or let it teach as a point_teacher."
         )
 
 

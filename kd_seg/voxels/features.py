@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 from typing import Any
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
