@@ -97,12 +97,11 @@ def simulate(
     spawned, so a script that calls this needs the usual ``if __name__ == "__main__"``.
 
     Args:
-        out: folder; made if missing.
+        out: folder; made if missing. overwrite: remove what an earlier run left there.
         sequences, scans, seed, images, rare, distort: see Order.
         sensor: a name in ``configs/sensors``, "random" among them, or a file like those.
         caster: "open3d", "embreex", or "auto" for the first that is there.
         workers: processes; 1 = none but this one.
-        overwrite: remove what an earlier run left in ``out``.
         advance: called with the number of scans done since the last call.
 
     Raises:
@@ -113,15 +112,17 @@ def simulate(
     lidar = None if sensor == SENSOR else load_sensor(sensor)
     order = Order(sequences, scans, seed, images, float(rare), distort, lidar, choose_caster(caster))
     _check(order)
-    root = Path(out)
-    _claim(root, order, overwrite)
-    tell = advance or (lambda count: None)
-    chunks = [(q, first) for q in range(sequences) for first in range(0, scans, CHUNK)]
+    _claim(Path(out), order, overwrite)
+    _write(Path(out), order, workers or os.cpu_count() or 1, advance or (lambda count: None))
+    return Path(out)
+
+
+def _write(root: Path, order: Order, workers: int, advance: Advance) -> None:
+    chunks = [(q, first) for q in range(order.sequences) for first in range(0, order.scans, CHUNK)]
     try:
-        run_tasks(partial(_chunk_runner, root, order), chunks, workers or os.cpu_count() or 1, tell)
+        run_tasks(partial(_chunk_runner, root, order), chunks, workers, advance)
     finally:
         remove_temporaries(root, below=True)
-    return root
 
 
 def _chunk_runner(root: Path, order: Order) -> Callable[[int, int, Advance], None]:

@@ -106,6 +106,10 @@ class Street:
         return place + normal * np.asarray(offset, dtype=np.float64)[..., None], heading
 
 
+Leg = tuple[Floats, float, Floats | None]
+"""Part of the path: a line [P, 2], the arc length where it begins, and the corner where it ends, if any."""
+
+
 @dataclass(frozen=True)
 class StreetNetwork:
     """All streets of a sequence, the driven path [Q, 2] at half-metre steps, and the path's corners (arc lengths)."""
@@ -123,7 +127,7 @@ def lay(rng: np.random.Generator, style: Style, distance: float) -> StreetNetwor
     left_over = distance + 10.0
     kerb = float(rng.uniform(0.03, 0.15))
     streets: list[Floats] = []
-    legs: list[tuple[Floats, float, Floats | None]] = []
+    legs: list[Leg] = []
     line = [position]
     start = REACH
     turned = 0
@@ -152,9 +156,14 @@ def lay(rng: np.random.Generator, style: Style, distance: float) -> StreetNetwor
         streets.append(np.array(through))
         legs.append((np.array(line), start, corner))
         line, heading, start = reverse[:0:-1] + [corner], tilt, REACH
-    driven = [any(np.array_equal(s[: len(leg[0])], leg[0]) for leg in legs) for s in streets]
+    return _built(rng, style, streets, legs, kerb)
+
+
+def _built(rng: np.random.Generator, style: Style, lines: list[Floats], legs: list[Leg], kerb: float) -> StreetNetwork:
+    """Streets along the lines, those that are driven in the style and the others in that of its side streets."""
+    driven = [any(np.array_equal(line[: len(leg[0])], leg[0]) for leg in legs) for line in lines]
     aside = STYLES[SIDE_STREETS.get(style.name, style.name)]
-    built = [_street(rng, s, style if on else aside, kerb) for s, on in zip(streets, driven, strict=True)]
+    built = [_street(rng, line, style if on else aside, kerb) for line, on in zip(lines, driven, strict=True)]
     if style.name == "motorway":
         built, driven = _carriageways(built[0], rng), [True, False]
     main = [street for street, on in zip(built, driven, strict=True) if on]
@@ -249,7 +258,7 @@ def _carriageways(street: Street, rng: np.random.Generator) -> list[Street]:
     ]
 
 
-def _drive(legs: list[tuple[Floats, float, Floats | None]], main: list[Street]) -> tuple[Floats, tuple[float, ...]]:
+def _drive(legs: list[Leg], main: list[Street]) -> tuple[Floats, tuple[float, ...]]:
     """The path in the right lane, corners rounded by a Bezier curve."""
     pieces: list[Floats] = []
     marks: list[int] = []

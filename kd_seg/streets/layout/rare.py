@@ -166,26 +166,10 @@ def _moving(
     lanes: list[tuple[Floats, Floats]],
 ) -> TrafficTrack | None:
     rng, best, chosen = site.rng, MISFIT, None
-    frames = np.arange(len(ego.poses))
     for _ in range(TRIES):
         if best < 0.2:
             break
-        street = network.streets[int(rng.integers(len(network.streets)))]
-        lane, way = street.lanes[int(rng.integers(len(street.lanes)))]
-        speed = rng.uniform(*wanted.speed)
-        ahead = wanted.where == "lane" and street is network.streets[-1] and way > 0 and rng.random() < 0.3
-        if wanted.where == "walk":
-            side = int(rng.choice([-1, 1]))
-            section = street.left if side > 0 else street.right
-            lane = side * (street.half + section.parking + section.verge + 0.5 * max(section.walk, 1.0))
-            way = int(rng.choice([-1, 1]))
-        elif wanted.where == "edge":
-            lane = np.sign(lane) * min(abs(lane) + street.half / 2 - 0.6, street.half - 0.6)
-        line, _ = street.at(np.arange(0, street.length(), 1.0)[::way], lane)
-        travelled = speed * PERIOD * frames
-        if ahead:
-            travelled = ego.arc - ego.arc[0]
-        s = rng.uniform(-10, street.length()) + travelled
+        line, s = _course(rng, network, ego, wanted)
         arc = np.arange(len(line))
         place = np.stack([np.interp(np.clip(s, 0, len(line) - 1.0), arc, line[:, k]) for k in range(2)], 1)
         inside = (s > 0) & (s < len(line) - 1)
@@ -195,19 +179,8 @@ def _moving(
         score = _score(rng, raw.sum() * seen(site, ego, place, raw), visit)
         if score >= best:
             continue
-        gap = np.linalg.norm(place - ego.poses[:, :2, 3], axis=1)
-        if gap.min() < 2.2 + wanted.size[0] / 2 and np.any(gap < 1.3 + wanted.size[1]):
-            continue
-        if gap.min() < 3.4 and wanted.where == "lane":
-            continue
-        if any(
-            np.min(np.linalg.norm(place - other[0], axis=1)) < wanted.size[0] / 2 + other[1][0] / 2 + 1
-            for other in lanes
-        ):
-            continue
-        if not site.free(place[:: max(len(place) // 20, 1)]) and wanted.where != "walk":
-            continue
-        best, chosen = score, (line, s, place)
+        if _unhindered(site, ego, wanted, place, lanes):
+            best, chosen = score, (line, s, place)
     if chosen is None:
         return None
     line, s, place = chosen
@@ -216,3 +189,34 @@ def _moving(
     phase = np.floor(s / pace * 8).astype(np.int64) % 8 if pace else np.zeros(len(s), dtype=np.int64)
     lanes.append((place, np.array(wanted.size)))
     return TrafficTrack(wanted.kind, int(rng.integers(1 << 31)), word, poses, velocity, phase)
+
+
+def _course(rng: np.random.Generator, network: StreetNetwork, ego: Ego, wanted: Wanted) -> tuple[Floats, Floats]:
+    """A way [M, 2] at metre steps along a lane, a lane's edge or a pavement, and the arc length at each frame [F]."""
+    street = network.streets[int(rng.integers(len(network.streets)))]
+    lane, way = street.lanes[int(rng.integers(len(street.lanes)))]
+    travelled: Floats = rng.uniform(*wanted.speed) * PERIOD * np.arange(len(ego.poses))
+    if wanted.where == "lane" and street is network.streets[-1] and way > 0 and rng.random() < 0.3:
+        travelled = ego.arc - ego.arc[0]  # drives ahead, as fast as the sensor
+    if wanted.where == "walk":
+        side = int(rng.choice([-1, 1]))
+        section = street.left if side > 0 else street.right
+        lane = side * (street.half + section.parking + section.verge + 0.5 * max(section.walk, 1.0))
+        way = int(rng.choice([-1, 1]))
+    elif wanted.where == "edge":
+        lane = np.sign(lane) * min(abs(lane) + street.half / 2 - 0.6, street.half - 0.6)
+    line, _ = street.at(np.arange(0, street.length(), 1.0)[::way], lane)
+    return line, rng.uniform(-10, street.length()) + travelled
+
+
+def _unhindered(site: StreetSite, ego: Ego, wanted: Wanted, place: Floats, lanes: list[tuple[Floats, Floats]]) -> bool:
+    """Whether something at ``place`` [F, 2] stays clear of the sensor's car, of other traffic and of what stands."""
+    gap = np.linalg.norm(place - ego.poses[:, :2, 3], axis=1)
+    if gap.min() < 2.2 + wanted.size[0] / 2 and np.any(gap < 1.3 + wanted.size[1]):
+        return False
+    if gap.min() < 3.4 and wanted.where == "lane":
+        return False
+    for other, size in lanes:
+        if np.min(np.linalg.norm(place - other, axis=1)) < wanted.size[0] / 2 + size[0] / 2 + 1:
+            return False
+    return wanted.where == "walk" or bool(site.free(place[:: max(len(place) // 20, 1)]))

@@ -160,40 +160,58 @@ def fence(rng: np.random.Generator, length: float) -> Mesh:
     colour: Colour = ((120, 92, 62), (150, 140, 120), (90, 70, 50))[int(rng.integers(3))]
     tone = float(np.exp(rng.normal(0, 0.2)))
     if kind in ("planks", "pickets"):
-        wide, gap = (0.16, 0.012) if kind == "planks" else (0.09, 0.07)
-        places = np.arange(-length / 2 + wide / 2, length / 2, wide + gap)
-        tops = height * (1 + 0.02 * np.sin(places * 7)) if kind == "planks" else np.full(len(places), height)
-        corners = [
-            [[x - wide / 2, 0.05, 0.06], [x + wide / 2, 0.05, 0.06], [x + wide / 2, 0.05, t], [x - wide / 2, 0.05, t]]
-            for x, t in zip(places, tops, strict=True)
-        ]
-        parts.append(_quads(corners, Material.WOOD, colour, tone, FENCE))
-        parts += [box((length, 0.05, 0.1), (0, 0, z * height), Material.WOOD, FENCE, colour) for z in (0.2, 0.8)]
+        parts += _planks(length, height, colour, tone, picket=kind == "pickets")
     elif kind == "wire":
-        bars = np.arange(-length / 2, length / 2, 0.12)
-        corners = [[[x - 0.008, 0, 0], [x + 0.008, 0, 0], [x + 0.008, 0, height], [x - 0.008, 0, height]] for x in bars]
-        corners += [
-            [[-length / 2, 0, z], [length / 2, 0, z], [length / 2, 0, z + 0.016], [-length / 2, 0, z + 0.016]]
-            for z in np.arange(0.1, height, 0.2)
-        ]
-        parts.append(_quads(corners, Material.WIRE, None, tone, FENCE))
+        parts.append(_wire(length, height, tone))
     elif kind == "wall":
-        material, wall = ((Material.PLASTER, (200, 195, 185)), (Material.BRICK, (150, 100, 80)))[int(rng.integers(2))]
-        low = height * rng.uniform(0.4, 0.95)
-        parts.append(box((length, 0.24, low + 0.3), (0, 0, -0.3), material, FENCE, wall, tone=tone))
-        parts.append(box((length, 0.32, 0.07), (0, 0, low), Material.CONCRETE, FENCE))
-        if low < 0.7 * height:
-            bars = np.arange(-length / 2, length / 2, 0.13)
-            corners = [
-                [[x - 0.012, 0, low], [x + 0.012, 0, low], [x + 0.012, 0, height], [x - 0.012, 0, height]] for x in bars
-            ]
-            parts.append(_quads(corners, Material.METAL, None, 1.0, FENCE))
-            parts.append(box((length, 0.04, 0.05), (0, 0, height), Material.METAL, FENCE))
+        parts += _low_wall(rng, length, height, tone)
     else:
         parts.append(box((length, 0.05, height), (0, 0, 0.05), Material.WOOD, FENCE, colour, tone=tone))
     if rng.random() < 0.6:
         parts.append(ivy(rng, length, height, int(length * height * rng.uniform(6, 40)), FENCE))
     return merge(parts)
+
+
+def _planks(length: float, height: float, colour: Colour, tone: float, picket: bool) -> list[Mesh]:
+    """Upright boards with gaps on two rails; narrow and all of one height as pickets."""
+    wide, gap = (0.09, 0.07) if picket else (0.16, 0.012)
+    places = np.arange(-length / 2 + wide / 2, length / 2, wide + gap)
+    tops = np.full(len(places), height) if picket else height * (1 + 0.02 * np.sin(places * 7))
+    corners = [
+        [[x - wide / 2, 0.05, 0.06], [x + wide / 2, 0.05, 0.06], [x + wide / 2, 0.05, t], [x - wide / 2, 0.05, t]]
+        for x, t in zip(places, tops, strict=True)
+    ]
+    rails = [box((length, 0.05, 0.1), (0, 0, z * height), Material.WOOD, FENCE, colour) for z in (0.2, 0.8)]
+    return [_quads(corners, Material.WOOD, colour, tone, FENCE), *rails]
+
+
+def _wire(length: float, height: float, tone: float) -> Mesh:
+    """Upright and level wires."""
+    bars = np.arange(-length / 2, length / 2, 0.12)
+    corners = [[[x - 0.008, 0, 0], [x + 0.008, 0, 0], [x + 0.008, 0, height], [x - 0.008, 0, height]] for x in bars]
+    corners += [
+        [[-length / 2, 0, z], [length / 2, 0, z], [length / 2, 0, z + 0.016], [-length / 2, 0, z + 0.016]]
+        for z in np.arange(0.1, height, 0.2)
+    ]
+    return _quads(corners, Material.WIRE, None, tone, FENCE)
+
+
+def _low_wall(rng: np.random.Generator, length: float, height: float, tone: float) -> list[Mesh]:
+    """A wall with a coping, and rails on it where it is low."""
+    material, colour = ((Material.PLASTER, (200, 195, 185)), (Material.BRICK, (150, 100, 80)))[int(rng.integers(2))]
+    low = height * rng.uniform(0.4, 0.95)
+    parts = [
+        box((length, 0.24, low + 0.3), (0, 0, -0.3), material, FENCE, colour, tone=tone),
+        box((length, 0.32, 0.07), (0, 0, low), Material.CONCRETE, FENCE),
+    ]
+    if low < 0.7 * height:
+        bars = np.arange(-length / 2, length / 2, 0.13)
+        corners = [
+            [[x - 0.012, 0, low], [x + 0.012, 0, low], [x + 0.012, 0, height], [x - 0.012, 0, height]] for x in bars
+        ]
+        parts.append(_quads(corners, Material.METAL, None, 1.0, FENCE))
+        parts.append(box((length, 0.04, 0.05), (0, 0, height), Material.METAL, FENCE))
+    return parts
 
 
 def guard_rail(rng: np.random.Generator, length: float) -> Mesh:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kd_seg.streets.objects.materials import Material
-from kd_seg.streets.objects.mesh import Colour, Mesh, box, build, loft, merge, tube
+from kd_seg.streets.objects.mesh import Colour, Floats, Mesh, box, build, loft, merge, tube
 
 PAINTS: tuple[tuple[Colour, float, float], ...] = (
     ((22, 22, 26), 0.10, 0.20),
@@ -121,8 +121,18 @@ def body(shape: Shape, rng: np.random.Generator) -> Mesh:
     crown = top - 0.03 * rise
     left = [(half * 0.9, stations[:, 1]), (half, middle), (half * 0.97, belt), (roof, crown), (roof * 0.7, top)]
     ring = [np.stack([x, y, z], 1) for y, z in left] + [np.stack([x, -y, z], 1) for y, z in reversed(left)]
-    vertices, quads, where = loft(np.stack(ring, axis=1))
     behind = np.array([s[5] for s in shape.stations])
+    parts = _shell(np.stack(ring, axis=1), rise, behind, colour, tone)
+    parts += _details(shape, length, width, height, colour, tone)
+    return merge(parts)
+
+
+def _shell(rings: Floats, rise: Floats, behind: npt.NDArray[np.bool_], colour: Colour, tone: float) -> list[Mesh]:
+    """Glass, underside and painted sheet of the body through ``rings`` [stations, 10, 3].
+
+    ``rise`` [stations] is 0 at the belt line and 1 at the roof; glass may lie ``behind`` a station.
+    """
+    vertices, quads, where = loft(rings)
     ramp = np.abs(np.diff(rise)) > 0.45
     tall = np.minimum(rise[:-1], rise[1:]) > 0.5
     station, segment = where.T
@@ -130,23 +140,15 @@ def body(shape: Shape, rng: np.random.Generator) -> Mesh:
     screen = np.isin(segment, (3, 4, 5)) & ramp[station] & behind[station]
     glass = side | screen
     under = segment == 9
-    count = len(ring)
-    caps = [[0, k, k + 1] for k in range(1, count - 1)] + [
-        [len(vertices) - count, len(vertices) - count + k + 1, len(vertices) - count + k] for k in range(1, count - 1)
-    ]
-    parts = [
+    count = rings.shape[1]
+    last = len(vertices) - count
+    caps = [[0, k, k + 1] for k in range(1, count - 1)] + [[last, last + k + 1, last + k] for k in range(1, count - 1)]
+    sheet = np.concatenate([_triangles(quads[~glass & ~under]), caps])
+    return [
         build(vertices, _triangles(quads[glass]), Material.GLASS),
         build(vertices, _triangles(quads[under]), Material.RUBBER),
-        build(
-            vertices,
-            np.concatenate([_triangles(quads[~glass & ~under]), caps]),
-            Material.PAINT,
-            colour=colour,
-            tone=tone,
-        ),
+        build(vertices, sheet, Material.PAINT, colour=colour, tone=tone),
     ]
-    parts += _details(shape, length, width, height, colour, tone)
-    return merge(parts)
 
 
 def wheel(x: float, y: float, radius: float, width: float) -> list[Mesh]:

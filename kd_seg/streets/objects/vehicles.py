@@ -20,6 +20,8 @@ COLOURS: tuple[Colour, ...] = (
 PICKUPS = 0.35
 """Share of pickups among trucks."""
 
+Place = tuple[float, float, float]
+
 
 def truck(rng: np.random.Generator) -> Mesh:
     """Anything that SemanticKITTI calls truck: a lorry, a delivery van with a box, or a pickup."""
@@ -54,34 +56,26 @@ def lorry(rng: np.random.Generator) -> Mesh:
         parts.append(tube((middle - load / 2, 0, at), (middle + load / 2, 0, at), radius, Material.METAL, sides=14))
     else:
         wall = rng.uniform(0.4, 1.1) if kind == "tipper" else 0.35
-        parts.append(box((load, width, 0.12), (middle, 0, bed), Material.WOOD))
-        for side in (-1, 1):
-            parts.append(
-                box(
-                    (load, 0.06, wall),
-                    (middle, side * (width / 2 - 0.03), bed),
-                    Material.PAINT,
-                    colour=colour,
-                    tone=tone,
-                )
-            )
-            parts.append(
-                box(
-                    (0.06, width, wall),
-                    (middle + side * (load / 2 - 0.03), 0, bed),
-                    Material.PAINT,
-                    colour=colour,
-                    tone=tone,
-                )
-            )
-        for _ in range(rng.integers(0, 5)):
-            load_size = rng.uniform(0.4, 1.1, 3)
-            place = (middle + rng.uniform(-0.35, 0.35) * load, rng.uniform(-0.25, 0.25) * width, bed + 0.12)
-            parts.append(box(load_size, place, Material.WOOD, yaw=rng.uniform(0, 3)))
+        parts += _open_bed(rng, (middle, 0, bed), (load, width, wall), colour, tone)
     axles = [nose - cab_length * 0.65, -length / 2 + 1.3] + ([-length / 2 + 2.4] if length > 8.2 else [])
     parts += _axles(axles, width, 0.4 if small else 0.5)
     parts += _rear(length, width)
     return merge(parts)
+
+
+def _open_bed(rng: np.random.Generator, at: Place, size: Place, colour: Colour, tone: float) -> list[Mesh]:
+    """A floor of ``size`` (length, width, height of its walls) on the ground point ``at``, and up to four crates."""
+    (middle, _, bed), (load, width, wall) = at, size
+    parts = [box((load, width, 0.12), at, Material.WOOD)]
+    for side in (-1, 1):
+        long, short = (middle, side * (width / 2 - 0.03), bed), (middle + side * (load / 2 - 0.03), 0, bed)
+        parts.append(box((load, 0.06, wall), long, Material.PAINT, colour=colour, tone=tone))
+        parts.append(box((0.06, width, wall), short, Material.PAINT, colour=colour, tone=tone))
+    for _ in range(rng.integers(0, 5)):
+        crate = rng.uniform(0.4, 1.1, 3)
+        place = (middle + rng.uniform(-0.35, 0.35) * load, rng.uniform(-0.25, 0.25) * width, bed + 0.12)
+        parts.append(box(crate, place, Material.WOOD, yaw=rng.uniform(0, 3)))
+    return parts
 
 
 def bus(rng: np.random.Generator) -> Mesh:

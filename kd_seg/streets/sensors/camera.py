@@ -46,14 +46,9 @@ def picture(
     colour = np.where(ground[:, None], GROUND_COLOUR[cover], world.colour[hits.triangle[seen]]).astype(np.float32)
     colour *= _texture(place, material, cover, ground, hits.normal[seen])[:, None]
     sun = np.array([np.cos(a := rng.uniform(-np.pi, np.pi)), np.sin(a), rng.uniform(0.6, 1.6)])
-    sun /= np.linalg.norm(sun)
     normal = hits.normal[seen]
     normal = normal * np.where(np.einsum("ij,ij->i", normal, directions[seen]) > 0, -1.0, 1.0)[:, None]
-    facing = normal @ sun.astype(np.float32)
-    lit = facing > 0.02
-    shadow = world.cast(place[lit] + 0.03 * normal[lit], np.broadcast_to(sun, (int(lit.sum()), 3)), frame).triangle >= 0
-    direct = np.zeros(len(seen), dtype=np.float32)
-    direct[lit] = facing[lit] * ~shadow
+    direct = _sunlight(world, frame, place, normal, sun / np.linalg.norm(sun))
     strength = rng.uniform(0.35, 0.9)
     ambient = 0.5 + 0.12 * normal[:, 2]
     shade = ambient + strength * direct
@@ -69,6 +64,16 @@ def picture(
     classes = np.full(len(image), SKY, dtype=np.uint16)
     classes[seen] = (word & 0xFFFF).astype(np.uint16)
     return rgb, classes.reshape(HEIGHT, WIDTH)
+
+
+def _sunlight(world: World, frame: int, place: Floats, normal: Floats, sun: Floats) -> npt.NDArray[np.float32]:
+    """Light of the sun on places [N, 3], 0-1: the cosine of its angle to the normal, 0 in shadow."""
+    facing = normal @ sun.astype(np.float32)
+    lit = facing > 0.02
+    shadow = world.cast(place[lit] + 0.03 * normal[lit], np.broadcast_to(sun, (int(lit.sum()), 3)), frame).triangle >= 0
+    direct = np.zeros(len(place), dtype=np.float32)
+    direct[lit] = facing[lit] * ~shadow
+    return direct
 
 
 def visible(

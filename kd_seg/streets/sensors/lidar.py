@@ -62,8 +62,7 @@ def sweep(
 
     Args:
         world: what is there.
-        poses: LiDAR to world of all scans [S, 4, 4].
-        k: which scan.
+        poses, k: LiDAR to world of all scans [S, 4, 4], and which scan.
         rng: source of the noise.
         sensor, calibration: its kind and its own errors.
         surfaces: how the ground answers.

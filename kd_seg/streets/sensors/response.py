@@ -13,6 +13,8 @@ from kd_seg.streets.sensors.errors import BeamErrors
 from kd_seg.streets.sensors.settings import Lidar
 from kd_seg.streets.sensors.texture import texture
 
+Array = npt.NDArray[Any]
+
 OPTICS = np.dtype([("speckle", "f4"), ("gloss", "f4"), ("roughness", "f4"), ("loss", "f4")])
 """One material as the kernels read it, see MaterialOptics."""
 GROUND, RETRO = int(Material.GROUND), int(Material.RETRO)
@@ -125,47 +127,33 @@ def optics_table() -> npt.NDArray[np.void]:
 
 @kernel
 def respond(
-    local: npt.NDArray[Any],
-    rays: npt.NDArray[Any],
-    hidden: npt.NDArray[Any],
-    ring: npt.NDArray[Any],
-    returns: Returns,
-    scene: SceneTables,
-    receiver: Receiver,
-) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    local: Array, rays: Array, hidden: Array, ring: Array, returns: Returns, scene: SceneTables, receiver: Receiver
+) -> tuple[Array, Array, Array]:
     """Points [K, 4] (metres, intensity 0-1), label words [K] and shot numbers [K] of the shots that give a return.
 
     Args:
         local: shots as reported [R, 6] float32: start and unit direction in the LiDAR frame.
         rays: shots as they ran [R, 6] float32, in the world about its centre.
-        hidden: blocked by the own car [R]. ring: beam of each shot [R].
-        returns: Returns. scene: SceneTables. receiver: Receiver. Tables are arguments, as a cached kernel would freeze
-            them.
+        hidden, ring: whether the own car blocks each shot, and its beam [R].
+        returns, scene, receiver: tables are arguments, as a cached kernel would freeze them.
     """
-    count = len(rays)
-    points = np.empty((count, 4), np.float32)
-    words = np.empty(count, np.uint32)
-    kept = np.empty(count, np.int64)
+    points = np.empty((len(rays), 4), np.float32)
+    words, kept = np.empty(len(rays), np.uint32), np.empty(len(rays), np.int64)
     found = 0
-    for n in range(count):
+    for n in range(len(rays)):
         distance = returns.distance[n]
         if returns.triangle[n] < 0 or hidden[n] or distance > receiver.farthest + FAR_SLACK:
             continue
         label, bright, speckle, rough, loss, smooth, slant = _surface(n, rays, returns, scene)
-        if receiver.grazing != 1.0:
-            slant = slant**receiver.grazing
-        signal = _signal(bright * slant, distance, speckle, returns.noise[1, n], receiver)
-        if signal < BRIGHT:
-            signal -= receiver.contrast[ring[n]] * min((BRIGHT - signal) / CONTRAST_OVER, CONTRAST_LIMIT)
+        signal = _signal(bright * _slanted(slant, receiver), distance, speckle, returns.noise[1, n], receiver)
+        signal = _contrasted(signal, receiver.contrast[ring[n]])
         lost = loss + _weakness(signal, receiver) + receiver.lost
         if returns.chance[n] < lost:
             continue
         luck = (returns.chance[n] - lost) / (1.0 - lost)
         reach = _mixed(n, ring, returns.distance, luck, receiver)
         reach += receiver.bias[ring[n]] + _error(returns.noise[0, n], rough, smooth, receiver)
-        x = local[n, 0] + reach * local[n, 3]
-        y = local[n, 1] + reach * local[n, 4]
-        z = local[n, 2] + reach * local[n, 5]
+        x, y, z = _along(local, n, reach)
         radius = np.sqrt(x * x + y * y + z * z)
         if radius > receiver.farthest or radius < receiver.nearest:
             continue
@@ -179,9 +167,31 @@ def respond(
 
 
 @kernel
-def _surface(
-    n: int, rays: npt.NDArray[Any], returns: Returns, scene: SceneTables
-) -> tuple[Any, Any, Any, Any, Any, Any, Any]:
+def _slanted(slant: float, receiver: Receiver) -> float:
+    """How much less a surface shines that is met at this cosine."""
+    return slant**receiver.grazing if receiver.grazing != 1.0 else slant
+
+
+@kernel
+def _along(local: Array, n: int, reach: float) -> tuple[Any, Any, Any]:
+    """The point ``reach`` metres from the start of shot ``n``."""
+    return (
+        local[n, 0] + reach * local[n, 3],
+        local[n, 1] + reach * local[n, 4],
+        local[n, 2] + reach * local[n, 5],
+    )
+
+
+@kernel
+def _contrasted(signal: float, contrast: float) -> float:
+    """The signal as a beam of this contrast shows it: dark surfaces darker."""
+    if signal < BRIGHT:
+        signal -= contrast * min((BRIGHT - signal) / CONTRAST_OVER, CONTRAST_LIMIT)
+    return signal
+
+
+@kernel
+def _surface(n: int, rays: Array, returns: Returns, scene: SceneTables) -> tuple[Any, Any, Any, Any, Any, Any, Any]:
     """What shot ``n`` met: label word, albedo, speckle, roughness in metres, share lost, whether it is ground whose
     roughness is not scattered further, and the share of the albedo at this incidence.
     """
@@ -224,7 +234,7 @@ def _weakness(signal: float, receiver: Receiver) -> float:
 
 
 @kernel
-def _mixed(n: int, ring: npt.NDArray[Any], distance: npt.NDArray[Any], luck: float, receiver: Receiver) -> Any:
+def _mixed(n: int, ring: Array, distance: Array, luck: float, receiver: Receiver) -> Any:
     """Range of shot ``n``; some of those over an edge fall between the two surfaces."""
     reach = np.float64(distance[n])
     if n + 1 < len(distance) and ring[n + 1] == ring[n]:
