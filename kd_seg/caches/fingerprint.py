@@ -49,7 +49,7 @@ def listing_digest(folders: Iterable[Path], read: int = 0) -> str:
     for folder in folders:
         if not folder.is_dir():
             continue
-        sizes = sorted((entry.name, entry.stat().st_size) for entry in os.scandir(folder))
+        sizes = sorted((entry.name, entry.stat().st_size) for entry in os.scandir(folder) if entry.is_file())
         found.update(repr(sizes).encode())
         for name, _ in [*sizes[:1], *sizes[len(sizes) // 2 : len(sizes) // 2 + 1], *sizes[-1:]][:read]:
             found.update((folder / name).read_bytes())

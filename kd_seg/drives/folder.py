@@ -81,7 +81,7 @@ class DriveFolder:
             tr: [4, 4] LiDAR to camera 0 (the identity without cameras).
             projections: P [3, 4] by camera number.
         """
-        write_bytes(self.folder / "times.txt", "".join(f"{t:.6e}\n" for t in times).encode())
+        write_bytes(self.folder / "times.txt", "".join(f"{t:.9e}\n" for t in times).encode())
         write_bytes(self.folder / "calib.txt", calibration_text(tr, projections).encode())
         if poses is not None:
             write_bytes(self.folder / "poses.txt", poses_text(poses, tr).encode())

@@ -1,0 +1,84 @@
+"""Groups of parameters, and the shape of each schedule."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from kd_seg.training.config import OptimSettings
+from kd_seg.training.optimisation import build_optimiser, rate
+
+SCHEDULES = ("one_cycle", "cosine", "constant")
+
+
+def settings(schedule: str, warmup: float, final: float = 0.01) -> OptimSettings:
+    return OptimSettings(lr=2.0, schedule=schedule, warmup=warmup, final_lr=final)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@given(st.floats(0.0, 0.9), st.lists(st.floats(0, 1), min_size=2, max_size=9))
+def test_rates_rise_to_the_peak_and_never_again(schedule: str, warmup: float, places: list[float]) -> None:
+    made = settings(schedule, warmup)
+    places = sorted(places)
+    rates = [rate(place, made) for place in places]
+    assert all(0.0 < r <= 2.0 + 1e-9 for r in rates)
+    for (a, before), (b, after) in pairwise(zip(places, rates, strict=True)):
+        if b < warmup:
+            assert after >= before - 1e-9
+        if a >= warmup:
+            assert after <= before + 1e-9
+    assert rate(warmup, made) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_rates_have_no_jump_but_the_first_step(schedule: str) -> None:
+    made = settings(schedule, 0.2)
+    places = torch.linspace(0.001, 1.0, 2000).tolist()
+    rates = [rate(place, made) for place in places]
+    assert max(abs(b - a) for a, b in pairwise(rates)) < 0.02
+
+
+def test_the_end_is_the_final_share_of_the_peak() -> None:
+    for schedule in ("one_cycle", "cosine"):
+        assert rate(1.0, settings(schedule, 0.1, final=0.25)) == pytest.approx(0.5)
+    assert rate(1.0, settings("constant", 0.1)) == 2.0
+    half = rate(0.1 + 0.9 / 2, settings("cosine", 0.1, final=0.0))
+    assert half == pytest.approx(2.0 * 0.5 * (1 + math.cos(math.pi / 2)))
+
+
+def network() -> nn.Module:
+    made = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2, bias=False))
+    made[2].weight.requires_grad_(False)
+    return made
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_matrices_decay_and_norms_biases_and_frozen_ones_do_not(name: str) -> None:
+    made = network()
+    optimiser = build_optimiser([made], OptimSettings(optimiser=name, lr=0.1, weight_decay=0.5))
+    decay = {id(p): group["weight_decay"] for group in optimiser.param_groups for p in group["params"]}
+    assert decay == {
+        id(made[0].weight): 0.5,
+        id(made[0].bias): 0.0,
+        id(made[1].weight): 0.0,
+        id(made[1].bias): 0.0,
+    }
+
+
+def test_without_a_gradient_only_decay_moves_a_weight() -> None:
+    made = network()
+    before = [parameter.detach().clone() for parameter in made.parameters()]
+    optimiser = build_optimiser([made], OptimSettings(optimiser="adamw", lr=0.1, weight_decay=0.5))
+    for parameter in made.parameters():
+        if parameter.requires_grad:
+            parameter.grad = torch.zeros_like(parameter)
+    optimiser.step()
+    torch.testing.assert_close(made[0].weight, before[0] * (1 - 0.1 * 0.5))
+    for after, old in list(zip(made.parameters(), before, strict=True))[1:]:
+        assert torch.equal(after, old)
