@@ -15,6 +15,7 @@ from kd_seg.adaptation.consolidate import Drive, predict_drive, write_labels
 from kd_seg.adaptation.dataset import drive_name, link_streets
 from kd_seg.adaptation.settings import AdaptSettings
 from kd_seg.adaptation.teacher import Teacher, fuses
+from kd_seg.caches import Work
 from kd_seg.checkpoint import read_spec, resolve, sha256, shipped
 from kd_seg.core.config import digest, validate
 from kd_seg.core.errors import DataError, UsageError
@@ -24,6 +25,7 @@ from kd_seg.scans import SemanticKitti
 from kd_seg.serving.segmenter import Segmenter
 from kd_seg.serving.sensor_input import SensorSettings
 from kd_seg.training import Trainer, TrainingConfig
+from kd_seg.training.prepare import prepare
 from kd_seg.voxels import CartesianGrid
 
 Train = Callable[[TrainingConfig, bool], Path]
@@ -195,10 +197,11 @@ def _student_figures(data: SemanticKitti, folder: Path, settings: AdaptSettings,
     return found.to_json()
 
 
-def train_in_process(report: Callable[[dict[str, Any]], None]) -> Train:
-    """Training in this process, with progress."""
+def train_in_process(report: Callable[[dict[str, Any]], None], progress: Progress) -> Train:
+    """Training in this process; what objectives need on disk (fused instances, a teacher's cache) comes first."""
 
     def train(config: TrainingConfig, resume: bool) -> Path:
+        prepare(config, Work("kd-seg adapt with the same arguments", progress))
         trainer = Trainer(config, report, resume=resume)
         trainer.fit()
         return trainer.run.last

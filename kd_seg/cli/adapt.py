@@ -48,7 +48,7 @@ def command(
         drive.expanduser(), streets.expanduser(), out.expanduser(), settings, sensor, device, threads
     )
     with training_progress() as report:
-        adapted = adapt(request, progress, train_in_process(report))
+        adapted = adapt(request, progress, train_in_process(report, progress))
     for number, figures in enumerate(adapted.figures["rounds"], 1):
         parts = [f"{_percent(figures[key])} {key}" for key in ("before", "voted", "student")]
         say(f"round {number}, agreement over time: {', '.join(parts)}")

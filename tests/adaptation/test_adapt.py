@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from console_script import kd_seg
 from random_student import write_student
 from tiny_data import write_tiny
 
-from kd_seg.adaptation.adapt import AdaptRequest, adapt
+from kd_seg.adaptation.adapt import AdaptRequest, adapt, train_in_process
 from kd_seg.adaptation.settings import AdaptSettings, sensor_settings
 from kd_seg.core.errors import ConfigError, DataError, UsageError
 from kd_seg.core.progress import silent
@@ -164,6 +166,24 @@ sys.addaudithook(guard)
 from kd_seg.cli.main import main
 main()
 """
+
+
+def test_a_multi_scan_teacher_sees_the_drives_own_things_fused(world: Path, tmp_path: Path) -> None:
+    objectives = [{"kind": "supervised"}, {"kind": "multi_to_single", "teacher": {"mode": "ema", "momentum": 0.5}}]
+    run = {"steps": 2, "batch": 1, "workers": 0, "log_every": 1}
+    made = request(world, tmp_path / "out", training={"objectives": objectives, "run": run})
+    built: list[str] = []
+
+    @contextlib.contextmanager
+    def listen(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+        built.append(what)
+        yield lambda count: None
+
+    adapted = adapt(made, silent, train_in_process(lambda figures: None, listen))
+    assert built, "the library of what was found in the drive is built before training"
+    assert list((tmp_path / "out/round_1/data/kd_seg_cache").rglob("*drive_00*"))
+    lines = [json.loads(line) for line in (adapted.checkpoint.parent.parent / "metrics.jsonl").read_text().splitlines()]
+    assert {"ce", "lovasz"} < set(lines[-1]["terms"])
 
 
 def test_labels_of_the_drive_are_never_opened(world: Path, tmp_path: Path) -> None:
