@@ -66,7 +66,8 @@ def summarise(errors: Sequence[tuple[float, float, float]]) -> list[Drift]:
 
 
 def _motion(poses: Poses, first: int, last: int) -> Matrix:
-    return invert(poses[first]) @ poses[last]
+    motion: Matrix = invert(poses[first]) @ poses[last]
+    return motion
 
 
 def _angle_deg(motion: Matrix) -> float:
