@@ -1,137 +1,182 @@
-"""``kd-seg bench maps``: kernel maps of a scan's voxels, ours and spconv's, and what ours are worth to a network."""
+"""``kd-seg bench maps``: kernel maps of a scan as the convolutions take them: streams, lists of pairs, and spconv's.
+
+A stream is what the CPU's own kernels read. Lists of pairs are what 0.1.0 computed with, and what the spconv and torch
+backends still take on the CPU. spconv's are those of its users.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from kd_seg.benchmarks.plain import by, plain_spconv
 from kd_seg.benchmarks.timing import BenchRow, Rival, compare
 from kd_seg.core.errors import DataError
-from kd_seg.networks import Batch, Encoding, build_network, collate, encode
+from kd_seg.networks import Batch, Encoding, collate, encode
 from kd_seg.sparse.backend import spconv
 from kd_seg.sparse.kernel_maps import strided_map, submanifold_map
+from kd_seg.sparse.stream import TILE, Stream
+from kd_seg.sparse.streams import strided_streams, submanifold_stream
+from kd_seg.sparse.tensor import FLAT, Sites, Triple
 from kd_seg.voxels import CartesianGrid
 
-Triple = tuple[int, int, int]
+Triples = npt.NDArray[np.int64]
 
-STRIDED: tuple[tuple[Triple, Triple, Triple], ...] = (
-    ((2, 2, 2), (2, 2, 2), (0, 0, 0)),
-    ((3, 3, 3), (2, 2, 2), (1, 1, 1)),
-)
-"""Kernel, stride and padding of the strided maps: unet's and cylinder's."""
+CUBE: Triple = (3, 3, 3)
+HALVINGS = 4
+"""Of the U-Net, whose five levels are the last rows."""
 
 
-def rows(
-    points: npt.NDArray[np.float32], voxel_size: float, repeats: int, network: str = "unet", size: str = "small"
-) -> list[BenchRow]:
-    """Times on the CPU of submanifold and strided maps, and of a network's forward pass, with ours and spconv's maps.
+@dataclass(frozen=True)
+class Step:
+    """A strided convolution."""
+
+    size: Triple
+    stride: Triple
+    padding: Triple
+
+
+HALVE = Step((2, 2, 2), (2, 2, 2), (0, 0, 0))
+OVERLAP = Step(CUBE, (2, 2, 2), (1, 1, 1))
+"""The strided convolutions of unet and cylinder."""
+
+Plan = tuple[Step | None, ...]
+"""Maps to make one after the other: a strided one, whose output the next has, or None for a submanifold 3x3x3 map."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A map: a stream, or pairs [2, K, N] and counts [K]; and the coordinates [V, 4] and [U, 4] of both sides.
+
+    Of the lists of a submanifold map the first half of the cells is used, as the other mirrors it.
+    """
+
+    stream: Stream | None
+    pairs: Any
+    counts: Any
+    fine: Any
+    coarse: Any
+    submanifold: bool
+
+    def named(self) -> Triples:
+        """Sorted rows (cell, input voxel, output voxel), voxels as numbers that do not depend on the order of rows."""
+        found = self._of_lists() if self.stream is None else self._of_stream(self.stream)
+        if self.submanifold:
+            found = found[found[:, 0] < 13]
+        named = np.column_stack([found[:, 0], _codes(self.fine)[found[:, 1]], _codes(self.coarse)[found[:, 2]]])
+        rows: Triples = named[np.lexsort(named.T[::-1])]
+        return rows
+
+    @staticmethod
+    def _of_stream(stream: Stream) -> Triples:
+        filled = stream.starts[-1]
+        place = np.repeat(np.arange(len(stream.starts) - 1), np.diff(stream.starts))
+        rout = stream.rout[:filled].astype(np.int64)
+        found = np.column_stack([place % stream.cells, stream.rin[:filled], place // stream.cells * TILE + rout])
+        real: Triples = found[rout < TILE]
+        return real
+
+    def _of_lists(self) -> Triples:
+        pairs, counts = np.asarray(self.pairs), np.asarray(self.counts)
+        each = [np.column_stack([np.full(n, c), pairs[0, c, :n], pairs[1, c, :n]]) for c, n in enumerate(counts)]
+        return np.concatenate(each).astype(np.int64)
+
+
+def _codes(coordinates: Any) -> Triples:
+    batch, x, y, z = np.asarray(coordinates).astype(np.int64).T
+    codes: Triples = ((batch << 16 | x) << 16 | y) << 16 | z
+    return codes
+
+
+def rows(points: npt.NDArray[np.float32], voxel_size: float, repeats: int) -> list[BenchRow]:
+    """Times on the CPU of a submanifold map, of strided ones (streams: both ways), and of all maps of a U-Net.
 
     Args:
         points: [N, 4]. voxel_size: edge length in metres. repeats: turns taken.
-        network, size: the network of the last two rows (fresh weights, eval mode).
 
-    Every pair is compared before timing: the maps as sets of (cell, input, output), the logits to 1e-3. Raises
-    DataError for a cloud without voxels.
+    Maps are compared before timing, as sets of (cell, input, output). Raises DataError for a cloud without voxels.
     """
     grid = CartesianGrid((voxel_size, voxel_size, voxel_size))
     encoding = Encoding(grid, ("xyz", "remission"))
     batch = collate([encode(np.ascontiguousarray(points[:, :4], dtype=np.float32), None, encoding)], grid)
     if len(batch.coordinates) == 0:
         raise DataError("The cloud has no point inside the grid; take another.")
-    found = compare(_submanifold(batch), repeats)
-    for size3, stride, padding in STRIDED:
-        found += compare(_strided(batch, size3, stride, padding), repeats)
-    return found + compare(_networks(batch, network, size), repeats)
+    plans: dict[str, Plan] = {
+        "submanifold 3x3x3": (None,),
+        "strided 2x2x2": (HALVE,),
+        "strided 3x3x3": (OVERLAP,),
+        "all of a U-Net's five levels": (None, HALVE) * HALVINGS + (None,),
+    }
+    return [row for name, plan in plans.items() for row in compare(_rivals(name, batch, plan), repeats)]
 
 
-def _spconv_pairs(batch: Batch, size: Triple, stride: Triple, padding: Triple, submanifold: bool) -> Callable[[], Any]:
+def _rivals(name: str, batch: Batch, plan: Plan) -> list[Rival]:
+    unit = 2**HALVINGS
+    x, y, z = (-(-side // unit) * unit for side in batch.spatial_shape)
+    shape = (x, y, z)
+    expected = [made.named() for made in _lists(batch, shape, plan)]
+
+    def check(found: list[Made]) -> None:
+        assert len(found) == len(expected)
+        for made, right in zip(found, expected, strict=True):
+            assert np.array_equal(made.named(), right)
+
+    def rival(what: str, make: Callable[[Batch, Triple, Plan], list[Made]], ours: bool = False) -> Rival:
+        return Rival(f"{name}: {what}", lambda: make(batch, shape, plan), check, ours=ours)
+
+    return [
+        rival("kd_seg, streams", _streams, ours=True),
+        rival("kd_seg 0.1.0, lists of pairs, also for torch", _lists),
+        rival("spconv as it is", _spconv),
+    ]
+
+
+def _streams(batch: Batch, shape: Triple, plan: Plan) -> list[Made]:
+    sites, made = Sites(batch.coordinates, shape, batch.batch_size), []
+    for number, step in enumerate(plan):
+        own = sites.coordinates
+        if step is None:
+            stream = submanifold_stream(sites, CUBE, FLAT)[0]
+        else:
+            found = strided_streams(sites, step.size, step.stride, step.padding, str(number), FLAT)
+            stream, sites = found.down, found.coarse
+        made.append(Made(stream, None, None, own, sites.coordinates, step is None))
+    return made
+
+
+def _lists(batch: Batch, shape: Triple, plan: Plan) -> list[Made]:
+    rows, made = batch.coordinates.numpy(), []
+    for step in plan:
+        fine = rows
+        if step is None:
+            pairs, counts = submanifold_map(rows, shape, CUBE)
+        else:
+            rows, shape, pairs, counts = strided_map(rows, shape, step.size, step.stride, step.padding)
+        made.append(Made(None, pairs, counts, fine, rows, step is None))
+    return made
+
+
+def _spconv(batch: Batch, shape: Triple, plan: Plan) -> list[Made]:
     module = spconv()
-    shape, native, ones = list(batch.spatial_shape), module.ConvAlgo.Native, [1, 1, 1]
-    window = (list(size), list(stride), list(padding))
-    return lambda: module.ops.get_indice_pairs(
-        batch.coordinates, 1, shape, native, *window, ones, [0, 0, 0], submanifold, False
-    )
+    rows, made, sides = batch.coordinates, [], list(shape)
+    one, none = [1, 1, 1], [0, 0, 0]
+    for step in plan:
+        fine = rows
+        window = (list(CUBE), one, none) if step is None else (list(step.size), list(step.stride), list(step.padding))
+        native = module.ConvAlgo.Native
+        found: tuple[torch.Tensor, Any, Any] = module.ops.get_indice_pairs(
+            rows, batch.batch_size, sides, native, *window, one, none, step is None, False
+        )
+        if step is not None:
+            rows, sides = found[0], _halved(sides, step)
+        made.append(Made(None, found[-2], found[-1], fine, rows, step is None))
+    return made
 
 
-def _submanifold(batch: Batch) -> list[Rival]:
-    coordinates, size = batch.coordinates.numpy(), (3, 3, 3)
-    expected = _triples(*submanifold_map(coordinates, batch.spatial_shape, size))
-    name = "submanifold 3x3x3 map"
-
-    def check(found: Any) -> None:
-        assert np.array_equal(_triples(found[-2], found[-1]), expected)
-
-    return [
-        Rival(f"kd_seg {name}", lambda: submanifold_map(coordinates, batch.spatial_shape, size), check, ours=True),
-        Rival(f"spconv {name}", _spconv_pairs(batch, size, (1, 1, 1), (0, 0, 0), True), check),
-    ]
-
-
-def _strided(batch: Batch, size: Triple, stride: Triple, padding: Triple) -> list[Rival]:
-    coordinates, shape = batch.coordinates.numpy(), batch.spatial_shape
-    made, _, pairs, counts = strided_map(coordinates, shape, size, stride, padding)
-    expected = _named(pairs, counts, made)
-    name = f"strided {'x'.join(map(str, size))} map"
-
-    def check(found: Any) -> None:
-        assert np.array_equal(_named(found[-2], found[-1], np.asarray(found[0])), expected)
-
-    def ours() -> Any:
-        made, _, pairs, counts = strided_map(coordinates, shape, size, stride, padding)
-        return made, pairs, counts
-
-    return [
-        Rival(f"kd_seg {name}", ours, check, ours=True),
-        Rival(f"spconv {name}", _spconv_pairs(batch, size, stride, padding, False), check),
-    ]
-
-
-def _triples(pairs: Any, counts: Any) -> npt.NDArray[np.int64]:
-    """(cell, input row, output row) of a map, sorted."""
-    pairs, counts = np.asarray(pairs), np.asarray(counts)
-    found = [np.column_stack([np.full(n, c), pairs[0, c, :n], pairs[1, c, :n]]) for c, n in enumerate(counts)]
-    return _sorted(np.concatenate(found).astype(np.int64))
-
-
-def _named(pairs: Any, counts: Any, made: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
-    """The same with output rows named by their coordinates, whose order spconv leaves open."""
-    order = np.lexsort(made.T[::-1])
-    rank = np.empty(len(made), dtype=np.int64)
-    rank[order] = np.arange(len(made))
-    triples = _triples(pairs, counts)
-    triples[:, 2] = rank[triples[:, 2]]
-    return _sorted(triples)
-
-
-def _sorted(triples: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    rows: npt.NDArray[np.int64] = triples[np.lexsort(triples.T[::-1])]
-    return rows
-
-
-def _networks(batch: Batch, name: str, size: str) -> list[Rival]:
-    import torch
-
-    torch.manual_seed(0)
-    ours = build_network(name, size, batch.features.shape[1], 19).eval()
-    theirs = plain_spconv(ours)
-
-    def forward(network: Any) -> Callable[[], Any]:
-        def run() -> Any:
-            with torch.inference_mode():
-                return network(batch).logits
-
-        return run
-
-    expected = forward(ours)()
-
-    def check(found: Any) -> None:
-        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
-
-    return [
-        Rival(f"{name} {size} forward, kd_seg maps", by("spconv", forward(ours)), check, ours=True),
-        Rival(f"{name} {size} forward, spconv maps", by("spconv", forward(theirs)), check),
-    ]
+def _halved(sides: list[int], step: Step) -> list[int]:
+    given = zip(sides, step.size, step.stride, step.padding, strict=True)
+    return [(n + 2 * p - k) // s + 1 for n, k, s, p in given]

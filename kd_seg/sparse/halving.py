@@ -1,21 +1,14 @@
-"""Streams of convolutions with kernel 2 and stride 2, both ways: every fine voxel has one coarse one and one cell."""
+"""Rows of convolutions with kernel 2, stride 2 and even sides: every fine voxel has one coarse one and one cell."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from kd_seg.sparse.compiled import versioned_kernel
-from kd_seg.sparse.stream import GROUP, SPARE, TILE
 from kd_seg.sparse.vectors import lowest_bit, popcount
 
-Array = npt.NDArray[Any]
-
-
 _ONE = np.uint64(1)
-CELLS = 8
 
 
 @versioned_kernel
@@ -61,42 +54,3 @@ def halve(
         masks[low * words : (high + 1) * words] = 0
         row = last
     return coarse[:made].copy(), row_of, cell_of
-
-
-@versioned_kernel
-def single_lists(
-    inputs: npt.NDArray[np.int32],
-    outputs: npt.NDArray[np.int32],
-    cells: npt.NDArray[np.int32],
-    rows_in: int,
-    rows_out: int,
-) -> tuple[Array, Array, Array, Array]:
-    """A stream of 8 cells of pairs (inputs, outputs) [N] with their cells: rin, rout, starts, pairs of each cell."""
-    tiles = -(-rows_out // TILE)
-    places = np.zeros(tiles * CELLS + 1, dtype=np.int32)
-    counts = np.zeros(CELLS, dtype=np.int64)
-    for i in range(len(inputs)):
-        places[(outputs[i] // TILE) * CELLS + cells[i]] += 1
-        counts[cells[i]] += 1
-    total = 0
-    starts = np.empty(tiles * CELLS + 1, dtype=np.int32)
-    rin = np.empty(len(inputs) + tiles * CELLS * (GROUP - 1) + SPARE, dtype=np.int32)
-    rout = np.empty(len(rin), dtype=np.uint16)
-    for j in range(tiles * CELLS):
-        starts[j] = total
-        real = places[j]
-        places[j] = total
-        whole = -(-real // GROUP) * GROUP
-        for i in range(total + real, total + whole):
-            rin[i] = rows_in - 1
-            rout[i] = TILE
-        total += whole
-    starts[tiles * CELLS] = total
-    rin[total : total + SPARE] = 0
-    rout[total : total + SPARE] = TILE
-    for i in range(len(inputs)):
-        j = (outputs[i] // TILE) * CELLS + cells[i]
-        rin[places[j]] = inputs[i]
-        rout[places[j]] = outputs[i] % TILE
-        places[j] += 1
-    return rin, rout, starts, counts

@@ -62,11 +62,8 @@ def strided_map(
     Returns:
         coordinates [U, 4] of the output, sorted; its shape; pairs [2, K, V] and counts [K].
     """
-    check_wraps(wraps)
-    x, y, z = ((n + 2 * p - k) // s + 1 for n, k, s, p in zip(shape, size, stride, padding, strict=True))
-    if wraps[1]:
-        y = -(-shape[1] // stride[1])
-    made = (x, y, z)
+    made = strided_shape(shape, size, stride, padding, wraps)
+    x, y, z = made
     check_rows(_padded_keys(coordinates, shape, (0, 0, 0))[1], shape)
     bits = (y.bit_length(), z.bit_length())
     batches = int(coordinates[-1, 0]) + 1 if len(coordinates) else 1
@@ -79,6 +76,13 @@ def strided_map(
     counts = np.zeros(pairs.shape[1], dtype=np.int32)
     made_coordinates = _join(packed, inputs, cells, x, bits, column_bits, row_bits, pairs, counts)
     return made_coordinates, made, pairs, counts
+
+
+def strided_shape(shape: Triple, size: Triple, stride: Triple, padding: Triple, wraps: Wraps) -> Triple:
+    """Cells per axis of a strided convolution's output; ValueError where an axis wraps around that may not."""
+    check_wraps(wraps)
+    x, y, z = ((n + 2 * p - k) // s + 1 for n, k, s, p in zip(shape, size, stride, padding, strict=True))
+    return (x, -(-shape[1] // stride[1]) if wraps[1] else y, z)
 
 
 def check_wraps(wraps: Wraps) -> None:
@@ -168,7 +172,7 @@ def _walk(
 
 
 @kernel
-def _windows(side: int, made: int, size: int, stride: int, padding: int, wraps: bool) -> tuple[Array, Array]:
+def windows(side: int, made: int, size: int, stride: int, padding: int, wraps: bool) -> tuple[Array, Array]:
     """Along one axis: first[i] .. first[i + 1] are the (output, kernel cell) rows of input cell i."""
     first = np.zeros(side + 1, dtype=np.int32)
     rows = np.empty((made * size, 2), dtype=np.int32)
@@ -205,9 +209,9 @@ def _candidates(
     bits: tuple[int, int],
 ) -> tuple[Array, Array, Array]:
     """Every (output cell, input row, kernel cell) of a strided convolution, outputs packed as (batch, x), y, z."""
-    x_first, x_rows = _windows(shape[0], made[0], size[0], stride[0], padding[0], False)
-    y_first, y_rows = _windows(shape[1], made[1], size[1], stride[1], padding[1], wraps)
-    z_first, z_rows = _windows(shape[2], made[2], size[2], stride[2], padding[2], False)
+    x_first, x_rows = windows(shape[0], made[0], size[0], stride[0], padding[0], False)
+    y_first, y_rows = windows(shape[1], made[1], size[1], stride[1], padding[1], wraps)
+    z_first, z_rows = windows(shape[2], made[2], size[2], stride[2], padding[2], False)
     most = 0
     for r in range(len(coordinates)):
         x, y, z = coordinates[r, 1], coordinates[r, 2], coordinates[r, 3]

@@ -10,11 +10,13 @@ import numpy.typing as npt
 import torch
 
 from kd_seg.core.errors import UsageError
-from kd_seg.sparse.halving import halve, single_lists
-from kd_seg.sparse.kernel_maps import Rows, check_rows, check_wraps
-from kd_seg.sparse.maps import KernelPairs, rows_of, strided_pairs, submanifold_pairs
+from kd_seg.sparse.halving import halve
+from kd_seg.sparse.kernel_maps import Rows, check_rows, check_wraps, strided_shape
+from kd_seg.sparse.listing import lists_by_cell
+from kd_seg.sparse.maps import rows_of, submanifold_pairs
 from kd_seg.sparse.occupancy import is_sorted, submanifold_lists
 from kd_seg.sparse.stream import SPARE, TILE, Stream, stream_of
+from kd_seg.sparse.striding import stride_rows
 from kd_seg.sparse.tensor import Sites, Triple, Wraps
 
 CUBE: Triple = (3, 3, 3)
@@ -66,22 +68,29 @@ def cube_stream(coordinates: Rows, shape: Triple, wraps: Wraps) -> Stream:
     return Stream(rin[:filled], rout[:filled], starts, 27, voxels, voxels, counts)
 
 
-def _halved(fine: Sites) -> Strided:
-    coordinates, shape = rows_of(fine.coordinates), fine.shape
-    check_rows(is_sorted(coordinates, shape), shape)
-    made, row_of, cell_of = halve(coordinates, shape[1], shape[2])
-    rows = np.arange(len(coordinates), dtype=np.int32)
-    coarse = Sites(
-        torch.from_numpy(made), (shape[0] // 2, shape[1] // 2, shape[2] // 2), fine.batch_size, shared=fine.shared
-    )
-    down = single_lists(rows, row_of, cell_of, len(rows), len(made))
-    up = single_lists(row_of, rows, cell_of, len(made), len(rows))
+def _strided(fine: Sites, size: Triple, stride: Triple, padding: Triple, wraps: Wraps) -> Strided:
+    """Streams both ways, and the coarse sites."""
+    made = strided_shape(fine.shape, size, stride, padding, wraps)
+    coordinates = rows_of(fine.coordinates)
+    check_rows(is_sorted(coordinates, fine.shape), fine.shape)
+    if size == stride == HALVE and padding == (0, 0, 0) and all(side % 2 == 0 for side in fine.shape):
+        found, outputs, cells = halve(coordinates, fine.shape[1], fine.shape[2])
+        inputs = np.arange(len(coordinates), dtype=np.int32)
+    else:
+        found, inputs, outputs, cells = stride_rows(coordinates, fine.shape, made, size, stride, padding, wraps[1])
+    coarse = Sites(torch.from_numpy(found), made, fine.batch_size, shared=fine.shared)
+    kinds = size[0] * size[1] * size[2]
     return Strided(
-        Stream(*down[:3], 8, len(rows), len(made), down[3]),
-        Stream(*up[:3], 8, len(made), len(rows), up[3]),
+        _by_cell(inputs, outputs, cells, kinds, len(fine), len(coarse)),
+        _by_cell(outputs, inputs, cells, kinds, len(coarse), len(fine)),
         fine,
         coarse,
     )
+
+
+def _by_cell(inputs: Rows, outputs: Rows, cells: Rows, kinds: int, rows_in: int, rows_out: int) -> Stream:
+    rin, rout, starts, counts = lists_by_cell(inputs, outputs, cells, kinds, rows_in, rows_out)
+    return Stream(rin, rout, starts, kinds, rows_in, rows_out, counts)
 
 
 def strided_streams(sites: Sites, size: Triple, stride: Triple, padding: Triple, key: str, wraps: Wraps) -> Strided:
@@ -91,25 +100,11 @@ def strided_streams(sites: Sites, size: Triple, stride: Triple, padding: Triple,
     coarse = kept[2]() if kept else None
     if kept and coarse is not None:
         return Strided(kept[0], kept[1], sites, coarse)
-    even = all(side % 2 == 0 for side in sites.shape)
-    if even and size == stride == HALVE and padding == (0, 0, 0):
-        made = _halved(sites)
-    else:
-        made = _made_strided(sites, *strided_pairs(sites, size, stride, padding, key, wraps))
+    made = _strided(sites, size, stride, padding, wraps)
     # Coarse sites hold fine ones, not the other way round: without a circle, memory is free as soon as it can be.
     made.coarse.maps["stream", "up", key] = (made.down, made.up, sites)
     sites.maps[name] = (made.down, made.up, weakref.ref(made.coarse))
     return made
-
-
-def _made_strided(fine: Sites, map_: KernelPairs, coarse: Sites) -> Strided:
-    pairs, counts = map_.pairs, map_.counts
-    return Strided(
-        stream_of(pairs, counts, len(fine), len(coarse)),
-        stream_of(np.ascontiguousarray(pairs[::-1]), counts, len(coarse), len(fine)),
-        fine,
-        coarse,
-    )
 
 
 def inverse_streams(sites: Sites, key: str) -> Strided:

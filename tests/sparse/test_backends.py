@@ -20,7 +20,12 @@ from kd_seg.sparse import Down, SparseTensor, Submanifold, Up, choose, sparse_te
 
 Triple = tuple[int, int, int]
 KERNELS: list[Triple] = [(3, 3, 3), (1, 3, 3), (3, 1, 3), (3, 1, 1), (1, 1, 1), (5, 1, 3)]
-STRIDED: list[tuple[Triple, Triple]] = [((2, 2, 2), (2, 2, 2)), ((3, 3, 3), (2, 2, 2)), ((3, 3, 3), (2, 2, 1))]
+STRIDED: list[tuple[Triple, Triple]] = [
+    ((2, 2, 2), (2, 2, 2)),
+    ((3, 3, 3), (2, 2, 2)),
+    ((3, 3, 3), (2, 2, 1)),
+    ((3, 3, 3), (3, 3, 3)),
+]
 WIDTHS = [(1, 1), (4, 16), (7, 24), (16, 16), (24, 40), (33, 48), (48, 64), (40, 100)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,8 +54,21 @@ def test_rivals_agree_on_a_random_cloud() -> None:
 
 def test_maps_agree_with_spconv_before_they_are_timed() -> None:
     points = np.random.default_rng(1).normal(0, 4, (1500, 4)).astype(np.float32)
-    found = maps.rows(points, 0.5, 1, size="nano")
-    assert [row.ours for row in found] == [True, False] * 4
+    found = maps.rows(points, 0.5, 1)
+    assert [row.ours for row in found] == [True, False, False] * 4
     assert all(row.ms > 0 for row in found)
     with pytest.raises(DataError, match="no point inside the grid"):
         maps.rows(points + 1000, 0.5, 1)
+
+
+def test_a_wrong_map_is_noticed_before_it_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = np.random.default_rng(1).normal(0, 4, (1500, 4)).astype(np.float32)
+    right = maps.submanifold_map
+
+    def wrong(*given: Any) -> tuple[Any, Any]:
+        pairs, counts = right(*given)
+        return pairs, np.maximum(counts - 1, 0)
+
+    monkeypatch.setattr(maps, "submanifold_map", wrong)
+    with pytest.raises(AssertionError):
+        maps.rows(points, 0.5, 1)
