@@ -62,7 +62,8 @@ def _configs(root: Path, folder: Path, voxel_size: float, size: str, batch: int)
         objectives: list[dict[str, Any]] = [{"kind": "supervised"}]
         if teacher is not None:
             own = {k: str(folder / "teacher.safetensors") if v == "CHECKPOINT" else v for k, v in teacher.items()}
-            objectives.append({"kind": "multi_to_single", "teacher": own, "ramp": 0.0})
+            # A teacher that has learned nothing is seldom right; all rows teach, as nearly all of a trained one's do.
+            objectives.append({"kind": "multi_to_single", "teacher": own, "ramp": 0.0, "trust": False})
         content = {
             "data": {"root": str(root), "cache": str(folder / "cache")},
             "grid": {"voxel_size": voxel_size},

@@ -22,7 +22,7 @@ def divergence(
     """
     log_student = torch.log_softmax(student.float() / temperature, dim=1)
     log_teacher = torch.log_softmax(teacher.detach().float() / temperature, dim=1)
-    rows = (log_teacher.exp() * (log_teacher - log_student)).sum(dim=1)
+    rows = torch.linalg.vecdot(log_teacher.exp(), log_teacher - log_student)
     value, count = weighted_mean(rows, weights)
     return temperature**2 * value, count
 
@@ -75,6 +75,8 @@ def corrected(teacher: Tensor, label: Tensor) -> Tensor:
         teacher: logits [n, C]. label: [n] train ids 1..C of the rows to correct, 0 for those to leave alone.
     """
     rows = torch.nonzero(label > 0).squeeze(1)
+    if len(rows) == 0:
+        return teacher
     truth, predicted = label[rows].long() - 1, teacher[rows].argmax(dim=1)
     corrected = teacher.clone()
     corrected[rows, truth], corrected[rows, predicted] = teacher[rows, predicted], teacher[rows, truth]

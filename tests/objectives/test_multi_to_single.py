@@ -247,12 +247,12 @@ def test_rows_are_weighed_by_class_and_by_what_fusion_adds(world, tmp_path):
     assert (points[0][pi] > points[1])[taught].any()
     settings = objective.settings.model_copy(update={"hard_weight": 2.0, "fused_weight": 3.0})
     objective.settings = settings
-    found = objective._logit(output, teacher_output, objective._rows(batch, fused, teacher_output))
+    found = objective._logit(output, objective._rows(batch, fused, teacher_output))
     assert float(found[0].detach()) == pytest.approx(float(wanted.detach()), rel=1e-4)
     assert found[1] == int(taught.sum())
     objective.row_weights = torch.arange(1.0, 20.0)
     by_class = weight[taught] * batch.labels[taught]
-    found = objective._logit(output, teacher_output, objective._rows(batch, fused, teacher_output))
+    found = objective._logit(output, objective._rows(batch, fused, teacher_output))
     assert float(found[0].detach()) == pytest.approx(
         float(((rows * by_class).sum() / by_class.sum()).detach()), rel=1e-4
     )

@@ -28,7 +28,8 @@ class Rows:
     """Student voxels at stride 1 and the teacher's beside them.
 
     Attributes:
-        pi: [V] the teacher's row of each. label: [V] train ids, 0 where a row teaches nothing.
+        pi: [V] the teacher's row of each. logits: [V, C] the teacher's there, without a gradient.
+        label: [V] train ids, 0 where a row teaches nothing.
         weight: [V] of the row. logit_weight: [V] of its logits; they teach on corrected and unlabelled rows too.
         corrected: [V] train ids where the teacher is wrong and its logits are corrected, else 0.
         spoken: [V] train ids of rows whose logits teach (the teacher's class where there is no label), else 0.
@@ -36,6 +37,7 @@ class Rows:
     """
 
     pi: Tensor
+    logits: Tensor
     label: Tensor
     weight: Tensor
     logit_weight: Tensor
@@ -102,11 +104,9 @@ class MultiToSingle(Objective):
         rows = self._rows(batch, view, teacher_output)
         terms = self._teacher_terms(batch, view, teacher_output, rows)
         if self.settings.logit.weight > 0:
-            terms["kd"] = Term.of(self._logit(output, teacher_output, rows), scale * self.settings.logit.weight)
+            terms["kd"] = Term.of(self._logit(output, rows), scale * self.settings.logit.weight)
         if self.settings.jaccard.weight > 0:
-            terms["kd_jaccard"] = Term.of(
-                self._jaccard(output, teacher_output, rows), scale * self.settings.jaccard.weight
-            )
+            terms["kd_jaccard"] = Term.of(self._jaccard(output, rows), scale * self.settings.jaccard.weight)
         if self.settings.feature.weight > 0:
             terms |= self._features(batch, output, teacher_output, rows, scale)
         if self.settings.affinity.weight > 0:
@@ -134,7 +134,8 @@ class MultiToSingle(Objective):
         label = batch.labels
         labelled = label > 0
         same = labelled & (view.teacher.labels[pi] == label)
-        predicted = teacher_output.logits.detach()[pi].argmax(dim=1) + 1
+        logits = teacher_output.logits.detach()[pi]
+        predicted = logits.argmax(dim=1) + 1
         taught = same & (predicted == label) if self.settings.trust else same
         spoken = same if self.settings.trust == "corrected" else taught
         dropped = int((labelled & ~spoken).sum())
@@ -150,21 +151,29 @@ class MultiToSingle(Objective):
             more = _points_per_voxel(view.teacher)[pi] > _points_per_voxel(batch)
             weight = weight * torch.where(more, self.settings.fused_weight, 1.0)
         return Rows(
-            pi, torch.where(taught, label, 0), weight * taught, weight, to_correct, told, dropped, int(labelled.sum())
+            pi,
+            logits,
+            torch.where(taught, label, 0),
+            weight * taught,
+            weight,
+            to_correct,
+            told,
+            dropped,
+            int(labelled.sum()),
         )
 
     # ------------------------------------------------------------------ terms
 
-    def _logit(self, output: Output, teacher_output: Output, rows: Rows) -> tuple[Tensor, int]:
-        student, teacher = output.logits, corrected(teacher_output.logits[rows.pi], rows.corrected)
+    def _logit(self, output: Output, rows: Rows) -> tuple[Tensor, int]:
+        student, teacher = output.logits, corrected(rows.logits, rows.corrected)
         if self.settings.logit.form == "released":
             taught = rows.logit_weight > 0
             return released_divergence(student[taught], teacher[taught])
         return divergence(student, teacher, self.settings.logit.temperature, rows.logit_weight)
 
     @staticmethod
-    def _jaccard(output: Output, teacher_output: Output, rows: Rows) -> tuple[Tensor, int]:
-        return jaccard_distance(output.logits, corrected(teacher_output.logits[rows.pi], rows.corrected), rows.spoken)
+    def _jaccard(output: Output, rows: Rows) -> tuple[Tensor, int]:
+        return jaccard_distance(output.logits, corrected(rows.logits, rows.corrected), rows.spoken)
 
     def _features(
         self, batch: Batch, output: Output, teacher_output: Output, rows: Rows, scale: float
@@ -172,12 +181,16 @@ class MultiToSingle(Objective):
         settings = self.settings.feature
         weight = settings.weight / len(settings.levels)
         terms = {}
+        shared: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}  # encoder and decoder levels have the same voxels
         for name in settings.levels:
             own, other = output.levels[name], teacher_output.levels[name]
-            pi = correspondence(own.coordinates, other.coordinates)
+            voxels = (own.coordinates.data_ptr(), other.coordinates.data_ptr())
+            if voxels not in shared:
+                pi = correspondence(own.coordinates, other.coordinates)
+                shared[voxels] = (pi, self._level_weight(batch, own, rows))
+            pi, weights = shared[voxels]
             head = self.heads[name] if name in self.heads else nn.Identity()
             student, teacher = head(own.features.float()), other.features[pi]
-            weights = self._level_weight(batch, own, rows)
             if settings.form == "released":
                 taught = weights > 0
                 value = released_feature_distance(student[taught], teacher[taught])

@@ -16,6 +16,7 @@ from kd_seg.core.errors import ConfigError
 from kd_seg.networks import Batch, Encoding, Output
 from kd_seg.objectives.interface import Context, Step
 from kd_seg.objectives.shared.ema import bare, follow_parameters, warmed_momentum
+from kd_seg.sparse.fused import reusing_buffers
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -43,8 +44,8 @@ class SeparateTeacher:
         self.network = loaded.network.requires_grad_(False).to(context.device)
 
     def output(self, batch: Batch, step: Step) -> Output:
-        """Logits and levels on the fused voxels."""
-        with torch.no_grad():
+        """Logits and levels on the fused voxels, valid until the next call: losses take the rows that they need."""
+        with torch.no_grad(), reusing_buffers():
             result: Output = self.network(batch)
             return result
 
