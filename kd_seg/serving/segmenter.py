@@ -218,6 +218,8 @@ def as_points(points: Any) -> Points:
 
 def check_metres(points: Points) -> None:
     """DataError where most finite points [N, 4] are farther away than any LiDAR sees: UTM, or millimetres."""
+    if all_within(points.reshape(-1), np.float32(LARGEST_COORDINATE)):
+        return
     largest = np.abs(points[:, :3]).max(axis=1) if len(points) else np.zeros(0)
     finite = np.isfinite(largest)
     far = int((largest[finite] > LARGEST_COORDINATE).sum())
