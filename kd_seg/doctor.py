@@ -21,6 +21,9 @@ from kd_seg.core.errors import KdSegError
 from kd_seg.core.imports import import_failure
 
 FORESEEN = (KdSegError, OSError, ImportError, subprocess.SubprocessError)
+LONGEST_S = 300.0
+"""A check in a process of its own ends within seconds; where it compiles on a busy computer, within minutes."""
+
 _GIGABYTE = 1024**3
 
 
@@ -221,7 +224,11 @@ def _ended(code: str) -> str | None:
     """How a Python process with ``code`` ended: None well, else a few words such as "died of SIGFPE"."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     code = f"from kd_seg.core.imports import say_import_failures; say_import_failures(); {code}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=environment)
+    command = [sys.executable, "-c", code]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_S, env=environment)
+    except subprocess.TimeoutExpired:
+        return f"did not end within {LONGEST_S:.0f} s; where the computer is busy run the doctor again"
     if done.returncode == 0:
         return None
     if done.returncode < 0:

@@ -47,6 +47,13 @@ def test_how_a_process_ended_in_words() -> None:
     assert doctor._ended("raise SystemExit(3)") == "failed (exit code 3)"
 
 
+def test_a_process_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "LONGEST_S", 0.01)
+    assert doctor._ended("import time; time.sleep(100)") == (
+        "did not end within 0 s; where the computer is busy run the doctor again"
+    )
+
+
 @pytest.mark.parametrize(
     ("numpy", "cumm", "refused"), [("1.26.4", "0.4.11", False), ("2.1.0", "0.4.11", True), ("2.4.6", "0.7.11", False)]
 )
