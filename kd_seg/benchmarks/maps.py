@@ -83,7 +83,8 @@ class Made:
     def _of_lists(self) -> Triples:
         pairs, counts = np.asarray(self.pairs), np.asarray(self.counts)
         each = [np.column_stack([np.full(n, c), pairs[0, c, :n], pairs[1, c, :n]]) for c, n in enumerate(counts)]
-        return np.concatenate(each).astype(np.int64)
+        pairs_of: Triples = np.concatenate(each).astype(np.int64)
+        return pairs_of
 
 
 def _codes(coordinates: Any) -> Triples:
