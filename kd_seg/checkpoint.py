@@ -127,7 +127,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         metadata: dict[str, Any] = json.loads(text)
         version = metadata["format"]
     except (ValueError, KeyError, TypeError):
-        raise CheckpointError(f"{path} has broken {METADATA_KEY} metadata; write the checkpoint anew.") from None
+        raise CheckpointError(f"{path} has broken {METADATA_KEY} metadata; write the checkpoint again.") from None
     if not isinstance(version, int) or not READABLE[0] <= version <= READABLE[1]:
         raise CheckpointError(
             f"{path}: checkpoint written by format {version}, this build reads {READABLE[0]}..{READABLE[1]}; "
@@ -164,7 +164,7 @@ def read_spec(path: str | Path) -> Spec:
         raise
     except (KeyError, TypeError, ValueError, ArithmeticError, LookupError) as error:
         raise CheckpointError(
-            f"{path}: metadata entry {error} is missing or wrong; write the checkpoint anew."
+            f"{path}: metadata entry {error} is missing or wrong; write the checkpoint again."
         ) from None
 
 

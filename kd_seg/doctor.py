@@ -164,7 +164,7 @@ def _kernels() -> tuple[bool, str]:
         return False, "a compiled kernel gave wrong numbers; delete the __pycache__ folders of kd_seg and try again."
     folder = Path(add.stats.cache_path)
     if add(2, 3) != 5 or not any(folder.glob("doctor._add*")):
-        return False, f"compiled code cannot be kept in {folder}, so every start compiles anew; set NUMBA_CACHE_DIR."
+        return False, f"compiled code cannot be kept in {folder}, so every start compiles again; set NUMBA_CACHE_DIR."
     return True, f"Numba {version('numba')} compiles; compiled code is kept in {folder}"
 
 

@@ -89,7 +89,7 @@ class CloudInput:
         )
 
     def _follow_publishers(self) -> None:
-        """Subscribe anew where the publishers changed what they offer."""
+        """Subscribe again where the publishers changed what they offer."""
         wanted = decide(self._asked, self._offered(), self._reliable)
         if wanted == self._reliable or self._subscription is None:
             return

@@ -36,7 +36,7 @@ class LossWatch:
         self._seen: deque[tuple[float, int, int]] = deque()
 
     def add(self, now: float, received: int, lost: int) -> Losses:
-        """Take in both counters at a monotonic second; counters that fell begin anew."""
+        """Take in both counters at a monotonic second; counters that fell begin again."""
         if self._seen and (received < self._seen[-1][1] or lost < self._seen[-1][2]):
             self._seen.clear()
         self._seen.append((now, received, lost))
@@ -58,7 +58,7 @@ class StampGaps:
         self._stamps: deque[int] = deque(maxlen=KEPT_STAMPS)
 
     def note(self, nanoseconds: int) -> None:
-        """Take in a cloud's stamp; one that does not advance begins anew."""
+        """Take in a cloud's stamp; one that does not advance begins again."""
         if self._stamps and nanoseconds <= self._stamps[-1]:
             self._stamps.clear()
         self._stamps.append(nanoseconds)

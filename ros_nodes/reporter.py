@@ -38,7 +38,7 @@ class Condition:
 
 
 class Reporter:
-    """Publishes the diagnostics of a node from a plain publisher, so that they go on while the executor is busy."""
+    """Publishes the diagnostics of a node from a plain publisher, so that they continue while the executor is busy."""
 
     def __init__(self, node: SegmentationNode) -> None:
         self._node = node

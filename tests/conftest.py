@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("kd_seg", deadline=None)  # machines are shared, kernels compile
+# Machines are shared, kernels compile.
+settings.register_profile("kd_seg", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("kd_seg")
 
 

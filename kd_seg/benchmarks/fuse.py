@@ -109,7 +109,7 @@ def _keep_by_tree(
 def _registering(
     fuser: Fuser, keys: list[tuple[str, int]], speeds: tuple[float, ...], settings: RegistrationSettings
 ) -> list[Cloud]:
-    """The same with every registration of the scan computed anew instead of looked up."""
+    """The same with every registration of the scan computed again instead of looked up."""
     clouds = []
     for name, index in keys:
         chain = Chain(fuser.library.data.sequences[name], fuser.library.sequence(name), speeds, settings)

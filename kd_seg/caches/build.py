@@ -1,4 +1,4 @@
-"""Building a cache: shards side by side, each written whole, so that an interrupted build goes on."""
+"""Building a cache: shards side by side, each written whole, so that an interrupted build continues."""
 
 from __future__ import annotations
 

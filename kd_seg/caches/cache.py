@@ -24,7 +24,7 @@ OPEN_SHARDS = 64
 
 
 class Cache:
-    """An opened cache; it may be forked or pickled into loader workers, which map the files anew.
+    """An opened cache; it may be forked or pickled into loader workers, which map the files again.
 
     Args:
         plan: what it must fit, and the scans that must be in it.

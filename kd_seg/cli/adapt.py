@@ -27,7 +27,7 @@ def command(
 
     A teacher predicts the drive; its predictions vote over time through the poses, the surest of each class and range
     are trusted, and a student learns from them beside labelled streets. labels/ of the drive is never opened. A run
-    that was interrupted goes on when the same command is given again.
+    that was interrupted continues when the same command is given again.
 
     Example: kd-seg adapt DRIVE --streets STREETS --out runs/my_sensor --params sensor.yaml
 

@@ -39,7 +39,7 @@ def command(
     cache: Annotated[
         Path | None, typer.Option(help="Folder for what fused clouds need; default in the data root.")
     ] = None,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="With --input fused: make its library anew.")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="With --input fused: rebuild its library.")] = False,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="How .bin files lie: input.columns=5, input.dtype=float64.")
     ] = None,

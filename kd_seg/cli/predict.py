@@ -47,7 +47,7 @@ def command(
 
     Scans become SemanticKITTI .label files (raw ids, as the benchmark's server takes them), bags become labelled bags.
     Intensities are taken as 0-1 for .bin files and data roots, as 0-255 for bags; for other files, give it with --set.
-    A call that was stopped goes on where it was; labels of other checkpoints or settings are never mixed in.
+    A call that was stopped continues where it was; labels of other checkpoints or settings are never mixed in.
 
     Example: kd-seg predict DATA --out PREDICTIONS --checkpoint runs/demo_baseline
 

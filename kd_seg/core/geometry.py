@@ -54,7 +54,7 @@ def check_rigid(pose: Matrix, where: str, tolerance: float = 1e-3) -> Matrix:
     """
     rotation = pose[:3, :3]
     if not np.all(np.isfinite(pose)):
-        raise DataError(f"{where} holds NaN or infinity; write the file anew.")
+        raise DataError(f"{where} holds NaN or infinity; write the file again.")
     with np.errstate(over="ignore", invalid="ignore"):
         error = float(np.abs(rotation @ rotation.T - np.eye(3)).max())
     if not error <= tolerance or np.linalg.det(rotation) < 0:  # an overflow makes the error NaN

@@ -50,7 +50,7 @@ def _find_cache() -> bool:
         folder = _temporary_folder()
     except OSError as error:
         logging.getLogger("kd_seg").warning(
-            "compiled kernels cannot be kept on disk (%s), so every start compiles anew; set NUMBA_CACHE_DIR", error
+            "compiled kernels cannot be kept on disk (%s), so every start compiles again; set NUMBA_CACHE_DIR", error
         )
         return False
     logging.getLogger("kd_seg").debug("compiled kernels are kept in %s", folder)
@@ -94,7 +94,7 @@ def contracting_kernel(function: F) -> F:
 
 
 def _outliving(compiled: Any) -> Any:  # a dispatcher, which Numba does not type
-    """Let a kernel outlive code of an older version on disk: what can no longer be read is compiled anew.
+    """Let a kernel outlive code of an older version on disk: what can no longer be read is compiled again.
 
     Numba's index names the classes of arguments (named tuples); one that was renamed since would fail the first call.
     """
@@ -106,7 +106,7 @@ def _outliving(compiled: Any) -> Any:  # a dispatcher, which Numba does not type
             try:
                 return load()
             except (AttributeError, ImportError, EOFError, pickle.UnpicklingError) as error:
-                logging.getLogger("kd_seg").debug("%s is compiled anew (%s)", compiled.py_func.__qualname__, error)
+                logging.getLogger("kd_seg").debug("%s is compiled again (%s)", compiled.py_func.__qualname__, error)
                 return {}
 
         index._load_index = load_what_is_readable

@@ -94,7 +94,7 @@ class Converted:
 
 
 def convert(source: Path, out: Path, options: ConvertOptions, stage: Stage) -> Converted:
-    """Convert one recording; a run that was interrupted goes on where it stopped.
+    """Convert one recording; a run that was interrupted continues where it stopped.
 
     Args:
         source: a bag, or a folder of point files. out: the data root; the drive becomes ``out/sequences/NN``.

@@ -1,4 +1,4 @@
-"""The sequence folder that a drive becomes: SemanticKITTI's layout, every file whole, an interrupted run goes on."""
+"""The sequence folder that a drive becomes: SemanticKITTI's layout, every file whole, an interrupted run continues."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ class BagRecording:
                 (reader.deserialize(raw, c.msgtype) for c, _, raw in reader.messages(connections)), None
             )
         if message is None:
-            raise DataError(f"{source}: topic {self.topic} holds no message; record it anew.")
+            raise DataError(f"{source}: topic {self.topic} holds no message; record it again.")
         self.frame_id = str(message.header.frame_id)
         names = {str(field.name) for field in message.fields}
         self.intensity_field = next((name for name in intensity_fields if name in names), "")

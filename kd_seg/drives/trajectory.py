@@ -83,7 +83,7 @@ def from_rows(times: Times, xyz: Matrix, quaternions: Matrix, where: str) -> Tra
     if len(times) == 0:
         raise DataError(f"{where} holds no pose; give one that does.")
     if not (np.isfinite(times).all() and np.isfinite(xyz).all() and np.isfinite(quaternions).all()):
-        raise DataError(f"{where} holds NaN or infinity; write it anew.")
+        raise DataError(f"{where} holds NaN or infinity; write it again.")
     lengths = np.linalg.norm(quaternions, axis=1)
     wrong = np.flatnonzero(np.abs(lengths - 1.0) > 0.01)
     if len(wrong):

@@ -95,7 +95,7 @@ class LabelFolder:
         count = point_count(scan.points_path, scan.form)
         if len(words) != count:
             raise DataError(
-                f"{path} has {len(words)} predictions, {scan.points_path.name} has {count} points; predict it anew."
+                f"{path} has {len(words)} predictions, {scan.points_path.name} has {count} points; predict it again."
             )
         train, unknown = self.classes.to_train_lenient(words)
         return Predicted(train, unknown=unknown)

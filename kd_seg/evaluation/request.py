@@ -43,7 +43,7 @@ class EvaluationRequest:
         classes: class table of a folder of .label files.
         device, num_threads: of the network.
         cache: folder for the instance library of fused clouds; None = the run's own, or the data root's.
-        rebuild: delete that library and build it anew.
+        rebuild: delete that library and rebuild it.
         form: how the .bin files lie; a run knows its own.
         intensity_range: of the data's .bin files; None = as the run read its own data, else unit.
     """

@@ -104,7 +104,7 @@ class Evaluation:
         try:
             counts = content["counts"]
             if counts["format"] != FORMAT:
-                raise DataError(f"{where} has format {counts['format']}, this build reads {FORMAT}; evaluate anew.")
+                raise DataError(f"{where} has format {counts['format']}, this build reads {FORMAT}; evaluate again.")
             classes = ClassTable.from_json(content["classes"])
             by_distance = counts["by_distance"]
             evaluation = cls(
@@ -120,17 +120,17 @@ class Evaluation:
         except DataError:
             raise
         except (KeyError, TypeError, ValueError, ArithmeticError, LookupError) as error:
-            raise DataError(f"{where} is no evaluation of kd-seg eval --json ({error}); write it anew.") from None
+            raise DataError(f"{where} is no evaluation of kd-seg eval --json ({error}); write it again.") from None
         counted = (evaluation.scans, evaluation.points, evaluation.outside, evaluation.unknown)
         if not all(0 <= number < 1 << 62 for number in counted) or (evaluation.matrix < 0).any():
-            raise DataError(f"{where} holds counts that are none; evaluate anew.")
+            raise DataError(f"{where} holds counts that are none; evaluate again.")
         side = len(classes) + 1
         shapes_fit = evaluation.matrix.shape == (side, side) and (
             evaluation.by_distance is None or evaluation.by_distance.shape == (len(DISTANCES), side, side)
         )
         if not shapes_fit:
             raise DataError(
-                f"{where} has a matrix of shape {evaluation.matrix.shape} for {side - 1} classes; evaluate anew."
+                f"{where} has a matrix of shape {evaluation.matrix.shape} for {side - 1} classes; evaluate again."
             )
         return evaluation
 

@@ -1,6 +1,6 @@
 """``spv``: the LiDAR branch of 2DPASS (Yan et al., ECCV 2022), an encoder of sparse voxels and points side by side.
 
-Every scale is voxelized anew from the points, so that coarse cells need not be unions of fine ones (63 cells of 1.587 m
+Every scale is voxelized from the points, so that coarse cells need not be unions of fine ones (63 cells of 1.587 m
 cover 100 m at scale 16); the head reads a point's cell at each scale. So points of one voxel may differ, and the
 network gives logits per point as well.
 """

@@ -173,7 +173,7 @@ class Objective(nn.Module):
     def prepare(settings: Any, data: SemanticKitti, classes: ClassTable, cache: Path, work: Work) -> None:
         """Build in ``cache`` what training with these settings reads from disk; nothing by default.
 
-        Called by ``kd-seg prepare``. A build goes on where it was interrupted, does the part ``work.shard``, tells
+        Called by ``kd-seg prepare``. A build continues where it was interrupted, does the part ``work.shard``, tells
         ``work.progress``, and refuses a cache of other data unless ``work.rebuild``.
         """
 

@@ -68,9 +68,9 @@ def _row(text: str, where: str) -> Matrix:
     try:
         values = np.array([float(word) for word in text.split()])
     except ValueError:
-        raise DataError(f"{where} holds something that is not a number; write the row anew.") from None
+        raise DataError(f"{where} holds something that is not a number; write the row again.") from None
     if not np.isfinite(values).all():
-        raise DataError(f"{where} holds NaN or infinity; write the row anew.")
+        raise DataError(f"{where} holds NaN or infinity; write the row again.")
     if values.size != 12:
         raise DataError(f"{where} holds {values.size} numbers, 12 are needed (a row-major 3x4 matrix).")
     return values.reshape(3, 4)

@@ -63,7 +63,7 @@ class Cloud:
         if len(rows) == 0:
             raise DataError(
                 f"{scan.points_path} holds no usable point ({len(points)} rows, none of them finite); take it out of "
-                "the data set or copy it anew."
+                "the data set or copy it again."
             )
         points = points[rows]
         np.nan_to_num(points[:, 3], copy=False, nan=0.0, posinf=0.0, neginf=0.0)

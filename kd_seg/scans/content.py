@@ -40,7 +40,7 @@ def read_lines(path: Path, largest: int = 1 << 28) -> list[tuple[int, str]]:
     try:
         lines = content.decode("ascii").splitlines()
     except UnicodeDecodeError:
-        raise DataError(f"{path} is not plain text; copy it anew.") from None
+        raise DataError(f"{path} is not plain text; copy it again.") from None
     return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
 
 

@@ -92,7 +92,7 @@ def _compressed(header: PcdHeader, body: memoryview, where: str) -> dict[str, Co
                         f"{unpacked:,} bytes; it is damaged.")  # fmt: skip
     values = decompress(body[8 : 8 + packed], unpacked)
     if values is None:
-        raise DataError(f"{where} has damaged compressed data; copy it anew.")
+        raise DataError(f"{where} has damaged compressed data; copy it again.")
     columns: dict[str, Column] = {}
     offset = 0
     for field in stored:

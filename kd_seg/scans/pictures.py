@@ -39,4 +39,4 @@ def read_picture(path: Path, modes: tuple[str, ...] | None = None) -> npt.NDArra
         raise
     except Exception as error:  # a damaged picture makes Pillow fail in many ways; all mean the same
         reason = " ".join(str(error).split())[:160]
-        raise DataError(f"{path} is not a readable picture ({reason}); write or copy it anew.") from None
+        raise DataError(f"{path} is not a readable picture ({reason}); write or copy it again.") from None

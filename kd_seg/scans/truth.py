@@ -58,10 +58,10 @@ def read_visibility(root: str | Path, sequence: str, index: int, camera: str = "
         bits = np.load(path, allow_pickle=False)
         count = scan.stat().st_size // 16
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} is not readable ({error}); write the data anew with kd-seg simulate.") from None
+        raise DataError(f"{path} is not readable ({error}); write the data again with kd-seg simulate.") from None
     if bits.dtype != np.uint8 or len(bits) != (count + 7) // 8:
         raise DataError(
-            f"{path} does not fit {scan.name} with {count} points; write the data anew with kd-seg simulate."
+            f"{path} does not fit {scan.name} with {count} points; write the data again with kd-seg simulate."
         )
     return np.unpackbits(bits, count=count).astype(bool)
 
@@ -74,7 +74,7 @@ def read_objects(root: str | Path, sequence: str, index: int) -> list[ObjectTrut
             names = ("word", "kind", "pose", "velocity", "size", "points")
             word, kind, pose, velocity, size, points = (content[name] for name in names)
     except (OSError, ValueError, EOFError, KeyError) as error:
-        raise DataError(f"{path} is not readable ({error}); write the data anew with kd-seg simulate.") from None
+        raise DataError(f"{path} is not readable ({error}); write the data again with kd-seg simulate.") from None
     rows = zip(word, kind, pose, velocity, size, points, strict=True)
     return [ObjectTruth(int(w), str(k), p, v, s, int(n)) for w, k, p, v, s, n in rows]
 
@@ -89,5 +89,5 @@ def read_class_image(root: str | Path, sequence: str, index: int, camera: str = 
             return np.asarray(image).astype(np.uint16)
     except (OSError, ValueError, SyntaxError) as error:
         raise DataError(
-            f"{path} is not readable ({error}); write the data anew with kd-seg simulate --images."
+            f"{path} is not readable ({error}); write the data again with kd-seg simulate --images."
         ) from None

@@ -1,4 +1,4 @@
-"""A bag in, a labelled bag out, without ROS: constant memory, and a killed run goes on where it stopped."""
+"""A bag in, a labelled bag out, without ROS: constant memory, and a killed run continues where it stopped."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def label_bag(
 ) -> dict[str, Any]:
     """Label the clouds of a bag into a new bag; returns the summary (received, published, rejected, reasons, ms ...).
 
-    Work goes to ``OUT.part`` in finished segments of 200 messages; after a kill the same call goes on behind the last
+    Work goes to ``OUT.part`` in finished segments of 200 messages; after a kill the same call continues behind the last
     one. OUT ending in .mcap or .db3 is one file, otherwise a bag folder.
 
     Args:

@@ -1,4 +1,4 @@
-"""What kd-seg predict wrote into a folder, with which checkpoint and settings: so that it goes on and never mixes."""
+"""What kd-seg predict wrote into a folder, with which checkpoint and settings: so that it resumes and never mixes."""
 
 from __future__ import annotations
 

@@ -52,8 +52,8 @@ def strided_map(
 ) -> tuple[Rows, Triple, Rows, Rows]:
     """Map of a strided convolution.
 
-    Along an axis that wraps around the windows of the outputs go on over the seam; where the side is no multiple of the
-    stride, the last window reaches over it by less than a stride.
+    Along an axis that wraps around, the windows of the outputs continue over the seam; where the side is no multiple of
+    the stride, the last window reaches over it by less than a stride.
 
     Args:
         coordinates: [V, 4] int32 (batch, x, y, z), sorted, unique, inside ``shape``; else DataError.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
-from kd_seg.core.errors import KdSegError
+from kd_seg.core.errors import DataError, KdSegError
 from kd_seg.core.files import write_json
 from kd_seg.sweeps.plan import Job
 from kd_seg.training import RunFolder, read_training_config
@@ -19,7 +21,7 @@ class Mark:
     def __init__(self, job: Job) -> None:
         self.job, self.run = job, RunFolder(job.run)
         path = self.run.sweep
-        self.content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        self.content = _read(path) if path.is_file() else {}
 
     @property
     def exists(self) -> bool:
@@ -53,7 +55,17 @@ class Mark:
         write_json(self.run.sweep, self.content)
 
     def remove(self) -> None:
-        """Forget the run: it begins anew, and is scored anew."""
+        """Forget the run, so that it is trained and scored again."""
         for path in (self.run.sweep, self.run.state, *(self.job.result(e.name) for e in self.job.evaluations)):
             path.unlink(missing_ok=True)
         self.content = {}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        content = None
+    if not isinstance(content, dict):
+        raise DataError(f"{path} is broken; delete it and give --overwrite, so that the run is trained again.")
+    return content

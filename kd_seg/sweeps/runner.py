@@ -61,7 +61,7 @@ class Runner:
         results: folder for logs and for the marks of finished prepare steps.
         side_by_side: processes at a time; each is single-threaded.
         say: takes one line for a person.
-        overwrite: begin runs anew whose settings have changed, instead of refusing them.
+        overwrite: train runs again whose settings have changed, instead of refusing them.
     """
 
     def __init__(self, results: Path, side_by_side: int, say: Callable[[str], None], overwrite: bool = False) -> None:
@@ -140,7 +140,7 @@ class Runner:
         return job.finished
 
     def _check_settings(self, job: Job) -> None:
-        """A folder made with other settings is refused, or begun anew where that was asked for."""
+        """A folder made with other settings is refused, or trained again where that was asked for."""
         mark = Mark(job)
         if not mark.exists or mark.fits:
             return
@@ -157,8 +157,8 @@ class Runner:
         mark = Mark(job)
         if not mark.trained:
             resumes = mark.exists and RunFolder(job.run).state.is_file()
-            anew = ["train", str(job.config), *job.overrides, "--overwrite"]
-            steps.append((["train", "--resume", str(job.run)] if resumes else anew, None))
+            fresh = ["train", str(job.config), *job.overrides, "--overwrite"]
+            steps.append((["train", "--resume", str(job.run)] if resumes else fresh, None))
         for evaluation in job.evaluations:
             result = job.result(evaluation.name)
             if not mark.trained or not result.is_file():

@@ -79,7 +79,7 @@ def _band(cloud: Cloud, bands: int) -> npt.NDArray[np.int64]:
 def polar_mix(first: Cloud, second: Cloud, thing_raw: frozenset[int], rng: np.random.Generator) -> Cloud:
     """Half the turn swapped with probability 0.5, then the second cloud's things three times (PolarMix).
 
-    The things come as they are, turned by U(0, 1) * 120 and by (1 + U(0, 1)) * 120 degrees; the angles are drawn anew
+    The things come as they are, turned by U(0, 1) * 120 and by (1 + U(0, 1)) * 120 degrees; the angles are drawn again
     each time, unlike in the released code.
     """
     mixed = first

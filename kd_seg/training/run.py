@@ -27,7 +27,7 @@ class RunFolder:
 
     Attributes:
         config: resolved configuration. environment: versions, command, machine. metrics: the log, one line each.
-        last, best: checkpoints. state: what a resumed run goes on from.
+        last, best: checkpoints. state: what a resumed run continues from.
         evaluation: scores of ``data.valid``. evaluations: folder of a sweep's scorings; sweep: its mark.
         report: of kd-seg report. profile, trace: of kd-seg train --profile.
     """
@@ -57,7 +57,7 @@ class RunFolder:
         if self.config.exists():
             if not overwrite:
                 raise UsageError(
-                    f"{self.path} already holds a run; go on with kd-seg train --resume {self.path}, give another "
+                    f"{self.path} already holds a run; continue with kd-seg train --resume {self.path}, give another "
                     "run.folder, or replace it with --overwrite."
                 )
             self._clear()
@@ -88,16 +88,16 @@ class RunFolder:
     def read_state(self) -> dict[str, Any]:
         """Read ``state.pt`` without running code from it; DataError if there is none."""
         if not self.state.is_file():
-            raise DataError(f"{self.path} has no state.pt to go on from; begin it anew with --overwrite.")
+            raise DataError(f"{self.path} has no state.pt to continue from; start it again with --overwrite.")
         try:
             state: dict[str, Any] = torch.load(self.state, weights_only=True, map_location="cpu")
         except Exception as error:  # a damaged file makes torch fail in many ways; all mean the same
             reason = next(iter(str(error).splitlines()), "")[:120]
             raise DataError(
-                f"{self.state} is damaged ({type(error).__name__}: {reason}); begin the run anew with --overwrite."
+                f"{self.state} is damaged ({type(error).__name__}: {reason}); start the run again with --overwrite."
             ) from None
         if not isinstance(state, dict):
-            raise DataError(f"{self.state} holds no state of a run; begin it anew with --overwrite.")
+            raise DataError(f"{self.state} holds no state of a run; start it again with --overwrite.")
         return state
 
     def record(self, name: str, step: int, line: dict[str, Any]) -> None:

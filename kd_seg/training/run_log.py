@@ -72,7 +72,7 @@ class RunLog:
     """Writes a line for every few steps.
 
     Args:
-        step: from which the run goes on; later points in TensorBoard are forgotten.
+        step: from which the run continues; later points in TensorBoard are forgotten.
         report: called with every line.
     """
 

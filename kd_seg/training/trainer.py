@@ -1,4 +1,4 @@
-"""The Trainer: knows objectives by their interface alone; saves whole files; goes on where it was stopped."""
+"""The Trainer: knows objectives by their interface alone; saves whole files; continues where it was stopped."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Trainer:
     Args:
         config: the resolved configuration.
         report: called with every line that goes to metrics.jsonl (for a progress bar).
-        resume: go on in the configuration's run folder; else begin it.
+        resume: continue in the configuration's run folder; else begin it.
         overwrite: replace a used run folder.
         score: how good a checkpoint is on ``data.select``, scans held back from training; asked at every save, and
             ``checkpoints/best`` keeps the highest. Without ``data.select`` it is never asked.

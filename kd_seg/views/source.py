@@ -149,7 +149,7 @@ def predicted(path: Path, shot: ShownScan, classes: ClassTable) -> TrainIds:
     words = read_words(file)
     if len(words) != len(shot.points):
         raise DataError(
-            f"{file} has {len(words)} predictions, {shot.name} has {len(shot.points)} points; predict it anew."
+            f"{file} has {len(words)} predictions, {shot.name} has {len(shot.points)} points; predict it again."
         )
     return classes.to_train_lenient(words)[0]
 

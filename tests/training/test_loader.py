@@ -85,10 +85,10 @@ def test_an_error_of_a_worker_is_the_sentence_alone() -> None:
         raise DataError(text)
 
     wrapped = "Caught DataError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
-    wrapped += '  File "a.py", line 1, in b\nkd_seg.core.errors.DataError: /data/000001.bin is cut off; copy it anew.\n'
-    for text in (wrapped, "/data/000001.bin is cut off; copy it anew."):
+    wrapped += '  File "a.py", line 1\nkd_seg.core.errors.DataError: /data/000001.bin is cut off; copy it again.\n'
+    for text in (wrapped, "/data/000001.bin is cut off; copy it again."):
         batches = _sentences(failing(text))
         assert next(batches) == 1
         with pytest.raises(DataError) as told:
             next(batches)
-        assert str(told.value) == "/data/000001.bin is cut off; copy it anew."
+        assert str(told.value) == "/data/000001.bin is cut off; copy it again."

@@ -79,7 +79,7 @@ def picture_size(path: Path) -> tuple[int, int]:
         with Image.open(path) as picture:
             return picture.size
     except (OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{path} is not a readable picture ({error}); write or copy it anew.") from None
+        raise DataError(f"{path} is not a readable picture ({error}); write or copy it again.") from None
 
 
 def shots(scan: Scan, settings: ProjectionSettings) -> list[Shot]:

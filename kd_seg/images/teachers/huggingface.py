@@ -255,4 +255,4 @@ def _load(name: str, folder: Path) -> Any:
     try:
         return getattr(transformers, name).from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError) as error:
-        raise DataError(f"{folder} cannot be loaded as {name} ({str(error).splitlines()[0]}); copy it anew.") from None
+        raise DataError(f"{folder} cannot be loaded as {name} ({str(error).splitlines()[0]}); copy it again.") from None

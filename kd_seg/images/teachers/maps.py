@@ -105,5 +105,5 @@ def _read_features(path: Path) -> npt.NDArray[np.float16]:
     if array.ndim != 3 or array.dtype.kind != "f" or array.size == 0:
         raise DataError(f"{path} holds {array.dtype} {list(array.shape)}; features are floats of shape [D, H', W'].")
     if not np.isfinite(array).all():
-        raise DataError(f"{path} holds NaN or infinity; export it anew.")
+        raise DataError(f"{path} holds NaN or infinity; export it again.")
     return array.astype(np.float16)

@@ -149,7 +149,7 @@ class ImageUnits(Objective):
             follow_state(self.ema, step.student, warmed_momentum(self.settings.backward.momentum, step.number))
 
     def after_epoch(self, step: Step) -> None:
-        """Score the units again where it is time; the loader goes on, as scores live here."""
+        """Score the units again where it is time; the loader continues, as scores live here."""
         self.history.append(self._mean())
         backward = self.settings.backward
         if backward is not None and is_due(backward, self.history, self.round, self.last):

@@ -42,7 +42,7 @@ class StreetSite:
     cars: int = 0
 
     def draw(self, name: str, cards: tuple[str, ...]) -> str:
-        """A card of a deck that is shuffled anew when empty: choices keep their proportions even over few lots."""
+        """A card of a deck that is shuffled again when empty: choices keep their proportions even over few lots."""
         if not self.decks.get(name):
             self.decks[name] = [str(card) for card in self.rng.permutation(cards)]
         return self.decks[name].pop()

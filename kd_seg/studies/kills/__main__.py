@@ -91,7 +91,7 @@ def _ended_within(child: int, seconds: float) -> bool:
 
 
 def main() -> None:
-    """Run the study, go on after a stop, print the table."""
+    """Run the study, continue after a stop, print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("kills"))
     parser.add_argument("--kills", type=int, default=200, help="in all, divided by the jobs' shares")

@@ -1,4 +1,4 @@
-"""``python -m kd_seg.studies.mutations``: run the campaign, go on after a stop, print the table."""
+"""``python -m kd_seg.studies.mutations``: run the campaign, continue after a stop, print the table."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("mutations"), help="folder of state and findings")
     parser.add_argument("--inputs", type=int, default=1_000_000, help="inputs in all, divided by the readers' shares")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop then; the next call goes on")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop then; the next call continues")
     parser.add_argument("--only", action="append", help="reader by name; may be repeated")
     parser.add_argument("--table", action="store_true", help="run nothing, print the table")
     arguments = parser.parse_args()

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from kd_seg.views.report.runs import Run
 
 RUN_COLOURS = ("#0b6bcb", "#c2410c", "#15803d", "#8e24aa", "#b45309", "#0e7490", "#be185d", "#4d5b6b")
-"""Told apart on white by hue and lightness; runs beyond the last begin anew with dashes."""
+"""Told apart on white by hue and lightness; runs beyond the last begin again with dashes."""
 
 _INK, _FAINT = "#1c2430", "#d5dbe3"
 _POINTS = 1500

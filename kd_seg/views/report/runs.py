@@ -79,7 +79,7 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DataError(f"{path} is not JSON ({error}); delete it or train anew.") from None
+        raise DataError(f"{path} is not JSON ({error}); delete it or train again.") from None
     return content if isinstance(content, dict) else {}
 
 
