@@ -169,7 +169,11 @@ def read_spec(path: str | Path) -> Spec:
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Read spec and weights, and check every tensor's name and shape; never runs code from the file."""
+    """Read spec and weights, and check every tensor's name and shape; never runs code from the file.
+
+    Returns the network on the CPU, in eval mode. Raises CheckpointError naming the first tensor that is missing,
+    unknown, of another shape or not finite.
+    """
     path = Path(path)
     spec = read_spec(path)
     network = spec.build(feature_width(spec.encoding.features))
@@ -206,7 +210,7 @@ def check_finite(state: dict[str, torch.Tensor], path: str | Path) -> None:
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a .safetensors file on the CPU."""
+    """All tensors of a .safetensors file by name, copied to the CPU; CheckpointError where it is none or cut off."""
     try:
         with safe_open(path, framework="pt") as file:
             # Copies: a view of the file would end the process where somebody cuts the file off later.
@@ -225,7 +229,10 @@ def check_input(path: str | Path, spec: Spec) -> None:
 
 
 def initialise(network: nn.Module, path: str | Path) -> list[str]:
-    """Load what matches in name and shape from a checkpoint; return the names of the rest (``student.init``)."""
+    """Load what matches in name and shape from a checkpoint; return the names of the rest (``student.init``).
+
+    Raises CheckpointError where nothing matches, or a tensor of the file is not finite.
+    """
     state = read_tensors(resolve(path))
     own = network.state_dict()
     check_finite(state, path)

@@ -141,13 +141,16 @@ def _open3d() -> tuple[bool, str]:
     from kd_seg.core.system_libraries import missing_libraries
 
     if importlib.util.find_spec("open3d") is None:
-        return True, "Open3D is not installed; simulate and .pcd/.ply files need it: pip install open3d==0.19.0"
+        return (
+            True,
+            "Open3D is not installed; view --window needs it (pip install open3d==0.19.0), simulate takes embreex too",
+        )
     ended = _ended("from kd_seg.core.open3d import open3d; open3d().t.geometry.RaycastingScene()")
     if ended is None:
         return True, f"Open3D {version('open3d')} imports and makes a scene to cast rays in"
     packages = [SYSTEM_LIBRARIES[name] for name in missing_libraries()]
     fix = f"install {' '.join(packages)}, or run make setup" if packages else "run make setup"
-    return False, f"Open3D {ended}; {fix} (needed for simulate and .pcd/.ply files only)."
+    return False, f"Open3D {ended}; {fix} (needed for view --window, and for simulate without embreex)."
 
 
 def _kernels() -> tuple[bool, str]:

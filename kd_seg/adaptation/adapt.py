@@ -150,7 +150,10 @@ def training_config(
     run: Path,
     sensor: SensorSettings,
 ) -> TrainingConfig:
-    """The training of one round: streets and drive, from the student's checkpoint, in its grid."""
+    """The training of one round: streets and drive, from the student's checkpoint, in its grid.
+
+    Raises UsageError for a student with a cylindrical grid.
+    """
     spec = read_spec(start)
     grid = spec.encoding.grid
     if not isinstance(grid, CartesianGrid):

@@ -65,7 +65,7 @@ class Teacher:
 
 
 def turned(points: Points, view: int, views: int) -> Points:
-    """The points turned by ``view`` of ``views`` equal parts of a circle, every second view mirrored; 0 is as it is."""
+    """Points [N, 4] turned by ``view`` of ``views`` parts of a circle, every second view mirrored; 0 is as it is."""
     if view == 0:
         return points
     out = points.copy()

@@ -93,7 +93,7 @@ def _sentence(missing: list[str], reason: str) -> str:
     packages = " ".join(SYSTEM_LIBRARIES[name] for name in missing)
     return (
         f"Open3D needs {', '.join(missing)}, and {reason}; ask an administrator to install {packages}. "
-        "Without them everything but simulate and .pcd/.ply files works."
+        "Without them everything works but view --window, and simulate without embreex."
     )
 
 

@@ -46,7 +46,7 @@ class FrameTree:
         self._fixed[child] = motion
 
     def add_moving(self, parent: str, child: str, time: float, motion: Matrix) -> None:
-        """One moment of a transform that changes."""
+        """One moment, in seconds, of a transform that changes: ``motion`` [4, 4] is from child to parent."""
         child = plain_name(child)
         self._parents[child] = plain_name(parent)
         self._moving[child].append((time, motion))

@@ -51,7 +51,7 @@ class Recording(Protocol):
         """Clouds, readable or not."""
 
     def stamps(self) -> Times:
-        """Seconds of every cloud, in order; NaN for one that cannot be read or holds no return."""
+        """Seconds of every cloud [S], in order; NaN for one that cannot be read or holds no return."""
 
     def frames(self, wanted: frozenset[int]) -> Iterator[RecordedCloud]:
         """The clouds numbered ``wanted``, in order."""
@@ -73,7 +73,7 @@ def frame_of(
     times: Times | None = None,
     rings: npt.NDArray[np.int64] | None = None,
 ) -> RecordedCloud:
-    """A frame without missing returns; an intensity that is not finite becomes 0."""
+    """A frame of points [N, 4] without missing returns; an intensity that is not finite becomes 0."""
     keep, rows = returns(points), len(points)
     points = np.ascontiguousarray(points[keep], np.float32)
     points[~np.isfinite(points[:, 3]), 3] = 0.0
@@ -119,7 +119,7 @@ class BagRecording:
         return self._count
 
     def stamps(self) -> Times:
-        """Header stamps; where a driver leaves them all 0, the times of recording."""
+        """Header stamps [S] in seconds; where a driver leaves them all 0, the times of recording."""
         found, received = [], []
         for _, message, time_ns in self._messages():
             readable = self._decode(message) is not None

@@ -106,7 +106,7 @@ def evaluate(
 
 
 def evaluate_scan(predictor: Predictor, scan: Scan, distances: bool = False) -> Evaluation:
-    """The evaluation of one scan."""
+    """The evaluation of one scan, all rows of its file; DataError without labels or where a prediction does not fit."""
     words = scan.labels
     if words is None:
         raise DataError(f"Scan {scan.name} has no labels; predict it instead of evaluating it.")

@@ -32,6 +32,8 @@ def make_fuse(
         data: the scans to be evaluated; they need labels and poses.
         cache: folder of libraries; None = where ``kd-seg prepare`` has it for this data root.
         work: how it is built.
+
+    Raises DataError where labels or poses are missing, or the cache cannot be written.
     """
     cache = cache_folder(str(data.root), str(cache) if cache is not None else None)
     try:

@@ -73,13 +73,16 @@ def spconv2(weight: Tensor) -> Tensor:
 
 
 def spconv2_zyx(weight: Tensor) -> Tensor:
-    """The same for networks that give coordinates as z, y, x (2DPASS)."""
+    """spconv 2's [out, z, y, x, in] of networks that give coordinates as z, y, x (2DPASS)."""
     turned = spconv2(weight)
     return turned if turned.ndim == 2 else turned.permute(0, 3, 2, 1, 4)
 
 
 def spconv(weight: Tensor) -> Tensor:
-    """spconv 2's layout or, where the three equal sides come first, spconv 1's (mmdetection3d writes either)."""
+    """[out, x, y, z, in] or, where the three equal sides come first, spconv 1's [x, y, z, in, out].
+
+    mmdetection3d writes either.
+    """
     if weight.ndim != 5:
         raise ValueError(f"a kernel of five axes was expected, not {list(weight.shape)}")
     first, second = set(weight.shape[:3]), set(weight.shape[1:4])

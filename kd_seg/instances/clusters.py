@@ -45,14 +45,14 @@ class Clusters:
         return cls(cells, _components(cells))
 
     def keys(self, scan: Scan, rows: npt.NDArray[np.int64], classes: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint64]:
-        """Key of the pseudo-instance of each given row of a scan of this sequence."""
+        """Key [K] of the pseudo-instance of each given row [K] of a scan of this sequence, raw classes [K]."""
         place = np.searchsorted(self.cells, _codes(scan, rows, classes))
         component = self.component[place].astype(np.uint64)
         return np.uint64(STUFF) | (classes.astype(np.uint64) << np.uint64(40)) | component
 
 
 def stuff_rows(scan: Scan, raw: tuple[int, ...]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint16]]:
-    """Rows of a scan whose raw class is asked for and whose coordinates are finite, and their raw classes."""
+    """Rows [K] of a scan whose raw class is asked for and whose coordinates are finite, and their raw classes [K]."""
     if scan.labels is None:
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.uint16)
     classes = (scan.labels & 0xFFFF).astype(np.uint16)

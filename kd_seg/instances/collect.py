@@ -18,7 +18,10 @@ from kd_seg.scans import Points, Scan
 def collect(
     scan: Scan, classes: ClassTable, roles: Roles, settings: LibrarySettings, clusters: Clusters | None = None
 ) -> tuple[Records, Points, npt.NDArray[np.int32]]:
-    """Records of one scan (``first`` from 0), their points and their rows, sorted by key."""
+    """Records [K] of one scan (``first`` from 0), their points [M, 4] in its LiDAR frame, their rows [M] in its file.
+
+    Sorted by key. Raises DataError where the scan has no labels or no pose.
+    """
     if scan.labels is None:
         raise DataError(f"Scan {scan.name} has no labels; an instance library needs labelled training sequences.")
     if scan.pose is None:

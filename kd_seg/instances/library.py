@@ -47,12 +47,12 @@ class SequenceInstances:
         self._scans = records["scan"][self._by_scan]
 
     def at(self, scan: int) -> npt.NDArray[np.int64]:
-        """Numbers of the records of one scan, by key."""
+        """Numbers [K] of the records of one scan, by key."""
         low, high = np.searchsorted(self._scans, [scan, scan + 1])
         return self._by_scan[low:high]
 
     def appearances(self, key: int, first: int, last: int) -> npt.NDArray[np.int64]:
-        """Numbers of the records of ``key`` in scans ``first..last``, never by the key alone (loop closures)."""
+        """Numbers [K] of the records of ``key`` in scans ``first..last``, never by the key alone (loop closures)."""
         low, high = np.searchsorted(self.records["key"], np.array([key, key + 1], dtype=np.uint64))
         scans = self.records["scan"][low:high]
         inner = np.searchsorted(scans, [first, last + 1])

@@ -52,10 +52,11 @@ def _slot(x: Any, y: Any, z: Any, mask: int) -> Any:
 def _clear(own: Array, fused: Array, clearance: float) -> Array:
     """Mask of fused points without an own point nearer than ``clearance``."""
     near = np.zeros((_SIDE, _SIDE), dtype=np.bool_)
+    reach = max(1, int(np.ceil(clearance / COARSE)))
     for i in range(len(fused)):
         x, y = _bin(fused[i, 0]), _bin(fused[i, 1])
-        for a in range(max(x - 1, 0), min(x + 2, _SIDE)):
-            for b in range(max(y - 1, 0), min(y + 2, _SIDE)):
+        for a in range(max(x - reach, 0), min(x + reach + 1, _SIDE)):
+            for b in range(max(y - reach, 0), min(y + reach + 1, _SIDE)):
                 near[a, b] = True
     candidates = np.empty(len(own), dtype=np.int64)
     count: Any = 0

@@ -73,7 +73,7 @@ class RegistrationTable:
         self._sequences: dict[str, tuple[npt.NDArray[np.uint64], npt.NDArray[np.void]]] = {}
 
     def pairs(self, sequence: str) -> npt.NDArray[np.void]:
-        """All PAIR rows of a sequence, sorted by (key, t, s)."""
+        """All PAIR rows [K] of a sequence, sorted by (key, t, s)."""
         return self._load(sequence)[1]
 
     def find(self, sequence: str, key: int, t: int, s: int) -> Registration | None:

@@ -40,7 +40,9 @@ def class_weights(unit_of_pair: Tensor, claims: Tensor) -> Tensor:
 
 
 def root_weights(points: Tensor, usual: Tensor, columns: int) -> Tensor:
-    """Weight [C2] per teacher class ``clip(sqrt(mean m / m_c), 1/4, 4)``, from claims of a whole data set [ours].
+    """Weight [C2] per teacher class ``clip(sqrt(mean m / m_c), 1/4, 4)``, from claims of a whole data set.
+
+    Not part of PartDistill.
 
     Args:
         points: [C2], points that units of each teacher class claim. usual: [C2], the student class c that it usually

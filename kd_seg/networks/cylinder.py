@@ -64,7 +64,7 @@ class CylinderStep(nn.Module):
 
 
 def activated(x: SparseTensor, norm: nn.Module) -> SparseTensor:
-    """Leaky ReLU and batch norm; a single row in training passes without norm, as it has no variance."""
+    """Leaky ReLU and batch norm of rows [V, d]; a single row in training passes without norm, having no variance."""
     features = nn.functional.leaky_relu(x.features, LEAK)
     return x.replace_feature(norm(features) if len(features) > 1 or not norm.training else features)
 

@@ -141,7 +141,7 @@ def _rows(maps: Tensor) -> Tensor:
 
 @NETWORKS.register("image_unet")
 def build(size: str, features: int, classes: int) -> ImageUNet:
-    """The image network of a named size; point features do not matter to it."""
+    """The image network of a named size (ConfigError for another); point features do not matter to it."""
     if size not in SIZES:
         raise ConfigError(f"image_unet has no size {size!r}; it has: {', '.join(SIZES)}.")
     return ImageUNet(*SIZES[size], classes)

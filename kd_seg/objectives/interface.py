@@ -44,7 +44,7 @@ class Term:
 
     @classmethod
     def of(cls, loss: tuple[Tensor, int], weight: float) -> Term:
-        """A term from what the functions of ``kd_seg.losses`` return: (value, count)."""
+        """A term from what the functions of ``kd_seg.losses`` return: a scalar, and the rows it is a mean of."""
         return cls(loss[0], weight, loss[1])
 
 

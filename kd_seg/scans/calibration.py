@@ -51,7 +51,7 @@ def read_poses(path: Path, tr: Matrix) -> npt.NDArray[np.float64]:
 
 
 def read_times(path: Path) -> npt.NDArray[np.float64]:
-    """Seconds per scan from ``times.txt``; DataError names file and line."""
+    """Seconds [S] of each scan from ``times.txt``; DataError names file and line."""
     times = []
     for number, line in read_lines(path):
         try:

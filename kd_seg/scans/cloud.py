@@ -78,7 +78,7 @@ class Cloud:
         )
 
     def take(self, rows: npt.NDArray[np.integer[Any]] | npt.NDArray[np.bool_]) -> Cloud:
-        """The rows asked for (mask or ascending numbers), own rows still first."""
+        """The rows asked for (mask [N] or ascending numbers [K]), own rows still first."""
         if rows.dtype == np.bool_:
             rows = np.flatnonzero(rows)
         return Cloud(
@@ -91,7 +91,7 @@ class Cloud:
         )
 
     def with_points(self, points: Points) -> Cloud:
-        """The same rows at other places."""
+        """The same rows at other places: points [N, 4]."""
         return replace(self, points=points)
 
 

@@ -136,7 +136,7 @@ def _every_other_row_is_no_point(values: npt.NDArray[np.float64], columns: int) 
 
 
 def information(values: npt.NDArray[np.float64], columns: int) -> float:
-    """Mutual information in bits of a value and its place modulo ``columns``, over 32 bins of equal counts."""
+    """Mutual information in bits of values [M] and their places modulo ``columns``, over 32 bins of equal counts."""
     told = np.isfinite(values) & (values != 0)  # a missing point is NaN or zero throughout
     place, values = (np.arange(len(values)) % columns)[told], values[told]
     if len(values) == 0:

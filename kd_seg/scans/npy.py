@@ -41,7 +41,7 @@ def read_array(path: Path) -> Array:
 
 
 def parse_array(content: bytes, where: str) -> Array:
-    """As ``read_array``, of a file's content."""
+    """As ``read_array``, of a file's content; ``where`` names it in a DataError."""
     shape, fortran, dtype, start = _header(content, where)
     if dtype.hasobject:
         raise DataError(f"{where} is not a readable .npy array (it holds Python objects); save numbers.")

@@ -23,7 +23,7 @@ def read_ply(path: Path) -> PointTable:
 
 
 def parse_ply(content: bytes, where: str) -> PointTable:
-    """As ``read_ply``, of a file's content; ``where`` names it in messages."""
+    """As ``read_ply``, of a file's content; ``where`` names it in a DataError."""
     header = parse_ply_header(content, where)
     wanted = next((each for each in header.elements if each.name.casefold() in {"vertex", "point"}), None)
     if wanted is None:

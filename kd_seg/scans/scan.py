@@ -98,7 +98,7 @@ class Scan:
 
     @cached_property
     def file_points(self) -> Points:
-        """The same with remission as the file has it."""
+        """[N, 4] float32: the same points with remission as the file has it."""
         return read_bin(self.points_path, self.form)
 
     @cached_property

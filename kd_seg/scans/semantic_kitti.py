@@ -60,7 +60,7 @@ class KittiSequence:
 
     @cached_property
     def poses(self) -> npt.NDArray[np.float64] | None:
-        """LiDAR poses [S, 4, 4] by scan number, or None where poses.txt does not exist."""
+        """LiDAR to world [S, 4, 4] by scan number, or None without poses.txt; DataError without calib.txt."""
         path = self.folder / "poses.txt"
         if not path.is_file():
             return None
@@ -70,7 +70,7 @@ class KittiSequence:
 
     @cached_property
     def times(self) -> npt.NDArray[np.float64] | None:
-        """Seconds by scan number, or None where times.txt does not exist."""
+        """Seconds [S] by scan number, or None where times.txt does not exist."""
         path = self.folder / "times.txt"
         return read_times(path) if path.is_file() else None
 

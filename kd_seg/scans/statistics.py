@@ -107,7 +107,7 @@ def rings_of(points: Points) -> npt.NDArray[np.int16]:
 
 
 def occupied(points: Points, size: float) -> int:
-    """Number of cubes of ``size`` metres that hold a point."""
+    """Number of cubes of ``size`` metres that hold one of the points [N, 3+]."""
     cell = np.floor(points[:, :3].astype(np.float64) / size).astype(np.int64) + (1 << 20)
     return len(np.unique((cell[:, 0] << 42) | (cell[:, 1] << 21) | cell[:, 2]))
 

@@ -114,7 +114,10 @@ def _unreadable(path: Path, error: Exception) -> str:
 
 
 def cloud_connections(reader: AnyReader, topic: str | None, path: Path) -> list[Connection]:
-    """The connections of the PointCloud2 topic asked for, or of the only one there is."""
+    """The connections of the PointCloud2 topic asked for, or of the only one there is.
+
+    Raises UsageError where the bag has no such topic, or several and none was asked for.
+    """
     clouds = sorted({c.topic for c in reader.connections if c.msgtype == CLOUD})
     if topic is None:
         if len(clouds) != 1:
@@ -255,7 +258,10 @@ class BagWriter:
         self._writer.write(connection, time_ns, self._store.serialize_cdr(message, kind))
 
     def copy(self, source: Connection, time_ns: int, raw: bytes | memoryview) -> None:
-        """Write a message of another ROS 2 bag byte for byte, under the same topic, type and QoS."""
+        """Write a message of another ROS 2 bag byte for byte, under the same topic, type and QoS.
+
+        Raises UsageError for a message of a ROS 1 bag.
+        """
         connection = self._connections.get((source.topic, source.msgtype))
         if connection is None:
             extra = source.ext
@@ -296,7 +302,10 @@ def join(folders: Sequence[Path], target: Path, plugin: StoragePlugin, store: Ty
 
 
 def settle(folder: Path, target: Path) -> None:
-    """Move a finished bag folder to ``target``, or its one storage file where ``target`` has a bag file's suffix."""
+    """Move a finished bag folder to ``target``, or its one storage file where ``target`` has a bag file's suffix.
+
+    Raises DataError where the folder holds no storage file or several.
+    """
     if target.suffix not in SUFFIXES:
         put_in_place(folder, target)
         return

@@ -157,7 +157,7 @@ def gather(
     probability: Words,
     entropy: Words,
 ) -> None:
-    """Every point's answer from its voxel's ``words`` [4 (V + 1)]; the last row's for points without a voxel."""
+    """Prediction of each point [N] from its voxel's ``words`` [4 (V + 1)]; the last row's for points without one."""
     last = np.uint64(len(words) - 4)
     for i in range(np.uint64(len(inverse))):
         row = FOUR * np.uint64(inverse[i]) if inverse[i] >= 0 else last

@@ -145,7 +145,7 @@ class FrameFigures:
 
 
 def frame_figures(cloud: Decoded, points: Points, class_id: npt.NDArray[np.uint8]) -> FrameFigures:
-    """The figures of one frame from its cloud, the prepared points and the classes they got."""
+    """The figures of one frame from its cloud, the prepared points [N, 4] and their class ids [N] (255 = none)."""
     present, valid, low, high = count_points(points, class_id, cloud.intensity)
     step = max(1, len(points) // SAMPLE)
     seen = class_id[::step] != INVALID
@@ -168,7 +168,7 @@ def frame_figures(cloud: Decoded, points: Points, class_id: npt.NDArray[np.uint8
 def count_points(
     points: Points, class_id: npt.NDArray[np.uint8], intensity: npt.NDArray[np.float32]
 ) -> tuple[int, int, np.float32, np.float32]:
-    """Points with finite coordinates, points with a class, smallest and largest intensity of the latter."""
+    """Of points [N, 4]: how many are finite, how many have a class, smallest and largest intensity of the latter."""
     present, valid = 0, 0
     low, high = np.float32(np.inf), np.float32(-np.inf)
     for i in range(len(points)):

@@ -23,6 +23,6 @@ def join(parent: npt.NDArray[Any], a: int, b: int) -> None:
 
 @kernel
 def settle(parent: npt.NDArray[Any]) -> None:
-    """Let every entry be its set's least member."""
+    """Let every entry of ``parent`` [N] be its set's least member, in place."""
     for i in range(len(parent)):
         parent[i] = parent[parent[i]]

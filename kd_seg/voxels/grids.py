@@ -196,7 +196,7 @@ def _cylindrical(points: npt.NDArray[Any], lower: float) -> npt.NDArray[Any]:
 
 
 def as_rows(points: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
-    """Points as the kernels take them: float32, C order, at least three columns."""
+    """Points [N, 3+] as the kernels take them: float32, C order; ValueError with fewer columns."""
     if points.ndim != 2 or points.shape[1] < 3:
         raise ValueError(f"points must be [N, 3] or wider, got {list(points.shape)}")
     return np.ascontiguousarray(points, dtype=np.float32)

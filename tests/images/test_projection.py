@@ -33,7 +33,7 @@ def reference_project(points: np.ndarray, optics: Optics) -> tuple[np.ndarray, n
 
 
 def reference_buffer(points: np.ndarray, optics: Optics) -> np.ndarray:
-    """Methods 2.2, point by point and pixel by pixel."""
+    """P Tr x, point by point and pixel by pixel."""
     pixels, depth, _ = reference_project(points, optics)
     buffer = np.full((optics.height, optics.width), np.inf)
     axis = optics.tr[2, :2] / np.hypot(*optics.tr[2, :2])

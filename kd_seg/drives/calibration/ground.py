@@ -99,7 +99,7 @@ def tilt(normal: npt.NDArray[np.float64]) -> tuple[float, float]:
 
 
 def find_ground(clouds: list[Points], seed: int = 0) -> GroundPlane | None:
-    """The ground of many clouds; None where fewer than half of them show one."""
+    """The ground of many clouds [N, 4] in the sensor's frame; None where fewer than half of them show one."""
     rng = np.random.default_rng(seed)
     rows = []
     for points in clouds:

@@ -34,7 +34,7 @@ class OwnVehicle:
 
 
 def directions(points: Points) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Cell of 2 degrees by 2 degrees and range of every return within 4 m."""
+    """Cell [K] of 2 degrees by 2 degrees, and range [K] in metres, of those of the points [N, 3+] within 4 m."""
     xyz = points[:, :3].astype(np.float64)
     distance = np.linalg.norm(xyz, axis=1)
     xyz, distance = xyz[distance < NEAR_M], distance[distance < NEAR_M]

@@ -87,7 +87,10 @@ class Pairs:
 
 
 def project(points: Points, optics: Optics) -> Projected:
-    """Project points [N, >= 3] (LiDAR frame, metres; rows that are not finite are never inside). Methods 2.2."""
+    """Project points [N, 3+] (LiDAR frame, metres): the pinhole model of SemanticKITTI's calib.txt, ``P Tr x``.
+
+    Rows that are not finite are never inside.
+    """
     count = len(points)
     pixels = np.empty((count, 2), dtype=np.float32)
     depth = np.empty(count, dtype=np.float32)

@@ -97,7 +97,10 @@ def tiles(height: int, width: int, rows: int, columns: int) -> PartMap:
 
 
 def superpixels(rgb: npt.NDArray[np.uint8], segments: int, compactness: float, sigma: float) -> PartMap:
-    """SLIC superpixels, ids 0..K-1 without gaps (SLIC may return more or fewer than ``segments``)."""
+    """SLIC superpixels of a picture [H, W, 3] (Achanta et al., TPAMI 2012): a map [H, W] of ids 0..K-1 without gaps.
+
+    SLIC may return more or fewer than ``segments``.
+    """
     from skimage.segmentation import slic
 
     found = slic(rgb, n_segments=segments, compactness=compactness, sigma=sigma, start_label=0, channel_axis=-1)

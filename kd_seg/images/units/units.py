@@ -78,7 +78,7 @@ class Units:
         return len(self.teacher_class)
 
     def rows(self, unit: int) -> npt.NDArray[np.int32]:
-        """Scan rows of one unit."""
+        """Scan rows [K] of one unit."""
         return self.points[self.offsets[unit] : self.offsets[unit + 1]]
 
     def sizes(self) -> npt.NDArray[np.int64]:

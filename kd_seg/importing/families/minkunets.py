@@ -133,7 +133,10 @@ def _pointcept() -> tuple[Rule, ...]:
 
 
 def read_size(state: State, cut: bool = False) -> str:
-    """The size of a translated MinkUNet by its shapes; the name of a known one, else its widths."""
+    """The size of a translated MinkUNet by its shapes: the name of a known one, else its widths.
+
+    Raises CheckpointError where a layer is missing.
+    """
     try:
         stem = _count(state, "stem")
         first = state["stem.0.convolution.convolution.weight"].shape

@@ -108,7 +108,7 @@ class PicturesView(View):
 
 
 def jitter(image: npt.NDArray[np.uint8], strength: float, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Random brightness, contrast and colour factors."""
+    """The picture [H, W, 3] with random brightness, contrast and colour factors."""
     if strength == 0:
         return np.ascontiguousarray(image)
     brightness, contrast, colour = 1.0 + rng.uniform(-strength, strength, 3)

@@ -43,7 +43,7 @@ class StoredView(View):
         self.name, self.store, self.classes = name, store, classes
 
     def build(self, sample: Sample) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_]]:
-        """Probabilities and whether there are any, per student voxel."""
+        """Probabilities [V, C] and whether there are any [V], per student voxel."""
         key = (sample.scan.sequence, sample.scan.index)
         check_points(self.store, key, sample.scan)
         stored = self.store.record(key, ("classes", "shares"))

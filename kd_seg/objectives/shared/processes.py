@@ -14,7 +14,7 @@ def rank_and_world() -> tuple[int, int]:
 
 
 def summed(values: Tensor) -> Tensor:
-    """The sum of a tensor over all processes."""
+    """The sum of a tensor over all processes, of its shape."""
     if torch.distributed.is_initialized():
         torch.distributed.all_reduce(values)
     return values
