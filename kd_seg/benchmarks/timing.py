@@ -63,7 +63,7 @@ def compare(rivals: list[Rival], repeats: int, wait: Callable[[], None] = lambda
     """Check every rival's result, then time them in turns; rows in the order given.
 
     Taking turns lets a busy machine slow all of them alike, and the minimum leaves its disturbances out.
-    Exactly one rival must be ours; ``wait`` is part of each time (see ``wait_for``). Raises AssertionError where an
+    Exactly one rival must be ours; ``wait`` is part of each time (see ``wait_for``). Raises AssertionError where a
     result is wrong, ValueError on a bad call.
     """
     if repeats < 1 or [r.ours for r in rivals].count(True) != 1:
