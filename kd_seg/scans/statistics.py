@@ -129,8 +129,9 @@ class _Part:
 
 
 def _of_scan(points: Points, words: Words | None, table: ClassTable, where: str) -> _Part:
-    points = points[np.isfinite(points).all(axis=1)] if words is None else points
-    labels = words if words is not None else np.zeros(len(points), dtype=np.uint32)
+    finite = np.isfinite(points).all(axis=1)
+    labels = words[finite] if words is not None else np.zeros(int(finite.sum()), dtype=np.uint32)
+    points = points[finite]
     reach = np.linalg.norm(points[:, :3].astype(np.float64), axis=1)
     level = np.clip(np.round(points[:, 3] * LEVELS), 0, LEVELS - 1).astype(np.int64)
     train = table.to_train(labels, where).astype(np.int64)

@@ -129,12 +129,7 @@ def _append(
 
 @versioned_kernel
 def submanifold_lists(
-    coordinates: npt.NDArray[np.int32],
-    side: int,
-    height: int,
-    wraps: bool,
-    rin: Array,
-    rout: Array,
+    coordinates: npt.NDArray[np.int32], side: int, height: int, wraps: bool, rin: Array, rout: Array
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
     """Fill the stream of a 3x3x3 submanifold map; returns starts and the pairs of each cell.
 
