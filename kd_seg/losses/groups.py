@@ -49,7 +49,7 @@ class Groups:
 
 def rank_within(group: Tensor, priority: Tensor) -> Tensor:
     """Rank [n] of each row among the rows of its group [n], by rising priority [n] (equal ones by row)."""
-    order = torch.argsort(priority, stable=True)
+    order = torch.argsort(_sortable(priority), stable=True)
     order = order[torch.argsort(group[order], stable=True)]
     ordered = group[order]
     position = torch.arange(len(group), device=group.device)
@@ -59,6 +59,14 @@ def rank_within(group: Tensor, priority: Tensor) -> Tensor:
     rank = torch.empty_like(position)
     rank[order] = position - start
     return rank
+
+
+def _sortable(priority: Tensor) -> Tensor:
+    """Numbers in the same order: the bits of floats that are not negative, as torch sorts integers by radix."""
+    whole = {torch.float32: torch.int32, torch.float64: torch.int64}.get(priority.dtype)
+    if whole is None or not bool((priority >= 0).all()):
+        return priority
+    return (priority + 0.0).view(whole)  # -0.0 becomes 0.0
 
 
 def sample_groups(label: Tensor, key: Tensor, priority: Tensor, caps: Caps) -> Groups:

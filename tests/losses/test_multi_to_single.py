@@ -284,6 +284,23 @@ def test_remember_copies_then_mixes() -> None:
     assert filled.tolist() == [False, True, False, False, True]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64])
+@pytest.mark.parametrize("lowest", [0, -2])
+def test_rank_within_is_a_count_of_the_rows_before(dtype: torch.dtype, lowest: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    group = torch.randint(0, 4, (60,), generator=generator)
+    priority = torch.randint(lowest, 5, (60,), generator=generator).to(dtype) / (2 if dtype.is_floating_point else 1)
+    priority = priority.to(dtype)
+    if dtype.is_floating_point:
+        priority[3], priority[7], priority[9] = torch.inf, -0.0, 0.0
+    numbers = list(zip(group.tolist(), priority.tolist(), strict=True))
+    expected = [
+        sum(g == other and (q < p or (q == p and j < i)) for j, (other, q) in enumerate(numbers))
+        for i, (g, p) in enumerate(numbers)
+    ]
+    assert rank_within(group, priority).tolist() == expected
+
+
 def test_rank_within() -> None:
     rank = rank_within(torch.tensor([5, 3, 5, 5, 3]), torch.tensor([0.9, 0.5, 0.1, 0.5, 0.7]))
     assert rank.tolist() == [2, 0, 0, 1, 1]
