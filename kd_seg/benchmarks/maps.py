@@ -32,7 +32,7 @@ HALVINGS = 4
 
 
 @dataclass(frozen=True)
-class Step:
+class Striding:
     """A strided convolution."""
 
     size: Triple
@@ -40,11 +40,11 @@ class Step:
     padding: Triple
 
 
-HALVE = Step((2, 2, 2), (2, 2, 2), (0, 0, 0))
-OVERLAP = Step(CUBE, (2, 2, 2), (1, 1, 1))
+HALVE = Striding((2, 2, 2), (2, 2, 2), (0, 0, 0))
+OVERLAP = Striding(CUBE, (2, 2, 2), (1, 1, 1))
 """The strided convolutions of unet and cylinder."""
 
-Plan = tuple[Step | None, ...]
+Plan = tuple[Striding | None, ...]
 """Maps to make one after the other: a strided one, whose output the next has, or None for a submanifold 3x3x3 map."""
 
 
@@ -178,6 +178,6 @@ def _spconv(batch: Batch, shape: Triple, plan: Plan) -> list[Made]:
     return made
 
 
-def _halved(sides: list[int], step: Step) -> list[int]:
+def _halved(sides: list[int], step: Striding) -> list[int]:
     given = zip(sides, step.size, step.stride, step.padding, strict=True)
     return [(n + 2 * p - k) // s + 1 for n, k, s, p in given]
