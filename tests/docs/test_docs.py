@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import yaml
 from documents import DOCS, PAGES, ROOT, blocks, fences
+from patience import patience
 
 
 def name_of(path: Path) -> str:
@@ -29,7 +30,8 @@ def run_python(code: str, folder: Path, *roots: Path) -> subprocess.CompletedPro
     path = os.pathsep.join(map(str, roots or (ROOT,)))
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     command = [sys.executable, "-c", code]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, env=environment)
+    seconds = 120 * patience()
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=seconds, env=environment)
 
 
 def test_configuration_page_is_up_to_date() -> None:
