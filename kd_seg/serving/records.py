@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from kd_seg.core.config import digest
 from kd_seg.core.errors import DataError, UsageError
@@ -79,8 +79,11 @@ class Record:
         name = self._name(task.target)
         self.entries[name] = entry
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        with open(self._file, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"file": name, **asdict(entry)}) + "\n")
+        line = json.dumps({"file": name, **asdict(entry)}) + "\n"
+        with open(self._file, "a+b") as file:
+            if file.tell() and not _ends_line(file):  # a kill or a full disk cut the last line off
+                line = "\n" + line
+            file.write(line.encode())
 
     def _is_done(self, name: str, task: Task) -> bool:
         entry = self.entries.get(name)
@@ -98,6 +101,11 @@ class Record:
 def fingerprint(checkpoint: str, *settings: Any) -> str:
     """Digest of all that labels depend on beside the points."""
     return digest([checkpoint, json.loads(json.dumps([asdict(each) for each in settings]))])
+
+
+def _ends_line(file: IO[bytes]) -> bool:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -143,7 +143,7 @@ def test_points_exactly(world: World, tmp_path: Path, preset: str) -> None:
     assert value.item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_presets_say_what_methods_say() -> None:
+def test_presets_are_those_of_the_papers() -> None:
     def of(name: str) -> ImageRegionsSettings:
         return validate(ImageRegionsSettings, {"preset": name, "teacher": {"kind": "maps", "root": "x"}}, "x")
 
