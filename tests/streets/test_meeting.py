@@ -24,9 +24,9 @@ def test_rays_near_a_ball_are_those_that_a_fine_walk_finds(seed: int, radius: fl
     for n, ray in enumerate(made.astype(np.float64)):
         along = max(float((centre - ray[:3]) @ ray[3:]), 0.0)
         gap = np.linalg.norm(ray[:3] + along * ray[3:] - centre)
-        if gap < radius - 1e-3:
+        if gap < radius - 5e-3:
             assert n in found
-        if gap > radius + 1e-3:
+        if gap > radius + 5e-3:
             assert n not in found
 
 
