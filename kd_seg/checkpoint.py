@@ -243,15 +243,22 @@ def initialise(network: nn.Module, path: str | Path) -> list[str]:
     return sorted(own.keys() - fitting.keys())
 
 
+ASSETS = Path(__file__).parent / "assets"
+SHIPPED = {"general": ASSETS / "general.safetensors", "hdl64e": ASSETS / "nano.safetensors"}
+"""Checkpoints that come with the package, by name: for any LiDAR, and for HDL-64E alone."""
+
+
 def resolve(path: str | Path) -> Path:
-    """A checkpoint's path from itself or from a run folder (its ``checkpoints/last.safetensors``)."""
+    """A checkpoint's path: itself, a run folder's ``checkpoints/last.safetensors``, or a shipped one's by name."""
     path = Path(path)
+    if str(path) in SHIPPED and not path.exists():
+        return SHIPPED[str(path)]
     return path / "checkpoints" / "last.safetensors" if path.is_dir() else path
 
 
 def shipped() -> Path:
-    """The shipped nano student."""
-    return Path(__file__).parent / "assets" / "nano.safetensors"
+    """The network that is used where none is named."""
+    return SHIPPED["general"]
 
 
 def sha256(path: Path) -> str:

@@ -61,10 +61,10 @@ def command(
     """
     from kd_seg.evaluation.request import EvaluationRequest, evaluate_request, own_record
     from kd_seg.serving.parameters import file_format, read_parameters
-    from kd_seg.serving.sources import home
+    from kd_seg.serving.sources import home, named
 
     names = tuple(n.strip() for part in sequences for n in part.split(",") if n.strip()) if sequences else None
-    whats, root = tuple(home(path) for path in what), home(data) if data is not None else None
+    whats, root = tuple(named(path) for path in what), home(data) if data is not None else None
     form = file_format(read_parameters(None, set_ or []))
     request = EvaluationRequest(
         whats, root, split, names, input_, distances, shard, classes, device, threads, cache, rebuild, form,

@@ -22,10 +22,10 @@ def command(
 
              kd-seg info DATA --json
     """
-    from kd_seg.serving.sources import home
+    from kd_seg.serving.sources import named
     from kd_seg.views.contents import contents, lines
 
-    found = contents(home(path))
+    found = contents(named(path))
     if json_:
         print_json(found)
         return

@@ -62,12 +62,12 @@ def command(
              kd-seg view DATA --scan 04/000008 --fused --student runs/a --student runs/b --out objects.png
     """
     from kd_seg.serving.parameters import file_format, read_parameters
-    from kd_seg.serving.sources import home
+    from kd_seg.serving.sources import home, named
 
     if out is None and not window:
         raise UsageError("Name what to write with --out scan.png, or open a window with --window.")
     form = file_format(read_parameters(None, set_ or []))
-    source, against, out = home(source), home(against) if against else None, home(out) if out else None
+    source, against, out = home(source), named(against) if against else None, home(out) if out else None
     if student and not fused:
         raise UsageError("--student belongs to --fused; name one checkpoint with --against.")
     from kd_seg.views.picture import ViewRequest

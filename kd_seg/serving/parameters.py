@@ -98,7 +98,9 @@ def _double_hint(parameter: Parameter, value: Any) -> str:
 
 
 PARAMETERS: tuple[Parameter, ...] = (
-    Parameter("checkpoint", "string", "", "Checkpoint file or run folder; empty = the shipped nano student."),
+    Parameter(
+        "checkpoint", "string", "", "Checkpoint, run folder, or general or hdl64e, which are shipped; empty = general."
+    ),
     Parameter("device", "string", "auto", "Where the network runs.", choices="auto|cpu|cuda|cuda:[0-9]+"),
     Parameter("precision", "string", "auto", "fp16 needs CUDA; auto uses it there.", choices="auto|fp32|fp16"),
     Parameter("num_threads", "int", 0, "CPU threads of the network; 0 = all cores; 1 where they are shared.", 0, 64),

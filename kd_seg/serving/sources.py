@@ -54,6 +54,16 @@ def home(path: Path) -> Path:
         return path
 
 
+def named(path: Path) -> Path:
+    """The shipped checkpoint of that name where there is no such file, else the path with ``~`` replaced."""
+    path = home(path)
+    if path.suffix or path.exists():
+        return path
+    from kd_seg.checkpoint import resolve
+
+    return resolve(path)
+
+
 def plan(
     sources: Sequence[Path], out: Path, part: int = 1, parts: int = 1, form: FileFormat = FileFormat()
 ) -> list[Task]:
