@@ -21,7 +21,9 @@ class DriveTeacherSettings(Settings):
         4, ge=1, le=16, description="turned and mirrored copies of a scan whose predictions are averaged"
     )
     fuse: Literal["auto", "ego", "off"] = Field(
-        "auto", description="predict clouds fused over scans by ego-motion; auto: where scans have under 45,000 points"
+        "auto",
+        description="ego: predict clouds fused over scans by ego-motion; auto: the mean of such and of single scans "
+        "where scans have under 45,000 points",
     )
     scans: int = Field(5, ge=2, le=20, description="scans of a fused cloud, the own one included")
 

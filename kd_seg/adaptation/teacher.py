@@ -29,7 +29,7 @@ class Teacher:
 
     Attributes:
         sensor: how the drive's points are taken.
-        fuse: predict clouds fused over scans.
+        fuse: predict clouds fused over scans, for ``settings.fuse`` "auto" beside single ones.
     """
 
     segmenter: Segmenter
@@ -44,11 +44,16 @@ class Teacher:
             neighbours: scans whose points are moved into the scan's frame, where clouds are fused; both need poses.
         """
         points = self.prepared(scan)
-        cloud = np.concatenate([points, *(self._moved(other, scan) for other in neighbours)]) if self.fuse else points
+        clouds = [points]
+        if self.fuse:
+            fused = np.concatenate([points, *(self._moved(other, scan) for other in neighbours)])
+            # what moves leaves a trail in the fused cloud, what stands is denser there: together they know both
+            clouds = [fused] if self.settings.fuse == "ego" else [points, fused]
+        views = [turned(cloud, view, self.settings.views) for cloud in clouds for view in range(self.settings.views)]
         total = np.zeros((len(points), len(self.segmenter.classes)), np.float32)
-        for view in range(self.settings.views):
-            total += self.segmenter.distribution(turned(cloud, view, self.settings.views))[: len(points)]
-        return total / self.settings.views
+        for seen in views:
+            total += self.segmenter.distribution(seen)[: len(points)]
+        return total / len(views)
 
     def prepared(self, scan: Scan) -> Points:
         """Points [N, 4] as the network takes them."""

@@ -64,7 +64,8 @@ def test_the_mean_over_views_has_a_row_for_each_point(data: SemanticKitti) -> No
 
 def test_neighbours_are_moved_into_the_scans_frame_and_their_rows_left_out(data: SemanticKitti) -> None:
     network = Heights()
-    teacher = Teacher(network, DriveTeacherSettings(views=1), sensor_settings({}), fuse=True)  # type: ignore[arg-type]
+    settings = DriveTeacherSettings(views=1, fuse="ego")
+    teacher = Teacher(network, settings, sensor_settings({}), fuse=True)  # type: ignore[arg-type]
     scan, other = data.scan("00", 2), data.scan("00", 0)
     found = teacher.predict(scan, [other])
     (cloud,) = network.clouds
@@ -76,6 +77,17 @@ def test_neighbours_are_moved_into_the_scans_frame_and_their_rows_left_out(data:
     moved = transform(invert(scan.pose) @ other.pose, other.points[:, :3])
     np.testing.assert_allclose(cloud[len(scan.points) :, :3], moved, atol=1e-4)
     assert np.abs(moved - other.points[:, :3]).max() > 1.5
+
+
+def test_left_to_itself_it_takes_the_mean_of_single_and_fused_scans(data: SemanticKitti) -> None:
+    network = Heights()
+    teacher = Teacher(network, DriveTeacherSettings(views=2), sensor_settings({}), fuse=True)  # type: ignore[arg-type]
+    scan, other = data.scan("00", 2), data.scan("00", 0)
+    found = teacher.predict(scan, [other])
+    own, both = len(scan.points), len(scan.points) + len(other.points)
+    assert [len(cloud) for cloud in network.clouds] == [own, own, both, both]
+    share = np.clip(scan.points[:, 2] / 10.0 + 0.5, 0, 1)
+    np.testing.assert_allclose(found[:, 0], share * np.mean([1, 1 / 2, 1 / 3, 1 / 4]), rtol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_features(grid: CartesianGrid | CylindricalGrid) -> None:
     cartesian = isinstance(grid, CartesianGrid)  # "clamped" is of cartesian grids alone
     names = tuple(name for name in FEATURE_WIDTHS if cartesian or name != "clamped")
     features = point_features(points, voxels, grid, names)
-    assert features.shape == (500, feature_width(names)) == (500, 21 if cartesian else 18)
+    assert features.shape == (500, feature_width(names)) == (500, 22 if cartesian else 19)
     assert np.isfinite(features).all()
     broken = ~np.isfinite(points[:, :3]).all(axis=1)
     assert (features[broken] == 0).all()
