@@ -128,7 +128,7 @@ class Context:
         device: where tensors live.
         cache: folder of the data root where ``kd-seg prepare`` keeps libraries and teacher caches.
         fix_command: the command that builds what is missing there, for messages.
-        fuser: what adds other scans' points to a cloud; None unless the kind sets ``needs_fusion``.
+        fuser: what adds other scans' points to a cloud; None unless an objective ``needs_fusion``.
         labelled: (sequence, scan) whose labels may be used, where some may not; None = all.
         seed: of the run.
         labels_used: whether any objective of the run learns from labels.
@@ -156,8 +156,10 @@ class Objective(nn.Module):
     A frozen teacher is kept out of ``state_dict`` (hold it in a tuple); it belongs to the objective.
     """
 
-    needs_fusion: bool = False
-    """True where its view fuses scans: ``kd-seg prepare`` then builds what the ``fusion`` section describes."""
+    @classmethod
+    def needs_fusion(cls, settings: Any) -> bool:
+        """Whether its view fuses scans: ``kd-seg prepare`` then builds what the ``fusion`` section describes."""
+        return False
 
     @classmethod
     def needs_labels(cls, settings: Any) -> bool:

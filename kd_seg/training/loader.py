@@ -51,8 +51,11 @@ class Pipeline:
         cloud = Cloud.of_scan(scan, with_labels=self.labelled is not None and key in self.labelled)
         if fuse is not None:
             cloud = fuse(scan, cloud, rng)
+        fused = False
         for view in self.views:
-            cloud = view.extend(scan, cloud, rng)
+            if not (view.adds_fused and fused):  # one view's fused rows serve all of them
+                cloud = view.extend(scan, cloud, rng)
+            fused = fused or view.adds_fused
         if self.paste is not None:
             cloud = self.paste(cloud, rng)
         return scan, cloud

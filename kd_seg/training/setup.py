@@ -207,7 +207,7 @@ def needs_labels(config: TrainingConfig) -> bool:
 
 def needs_fusion(config: TrainingConfig) -> bool:
     """Whether anything of the run works on fused clouds or pastes instances."""
-    asked = any(OBJECTIVES.get(entry.kind).needs_fusion for entry in config.objectives)
+    asked = any(OBJECTIVES.get(entry.kind).needs_fusion(entry) for entry in config.objectives)
     return asked or config.student.input != "own" or config.augment.paste is not None
 
 

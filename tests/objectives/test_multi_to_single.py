@@ -276,6 +276,25 @@ def test_a_teacher_of_other_intensities_is_sent_to_the_objective_that_takes_it(w
         trainer(world, tmp_path, "objectives.1.teacher.mode=separate", f"objectives.1.teacher.checkpoint={other}")
 
 
+def test_a_point_teacher_may_see_fused_clouds_alone_or_beside_this_objective(world, tmp_path, teacher):
+    live = "{kind: point_teacher, checkpoint: " + str(teacher) + ", mode: live, sees: fused, trust: all}"
+    alone = trainer(world, tmp_path, "objectives=[{kind: supervised}, " + live + "]")
+    batch = first_batch(alone)
+    seen = next(iter(batch.views.values()))
+    points = len(seen.batch.inverse)
+    assert points > len(batch.inverse), "points of other scans come after the student's"
+    output = alone.student.train()(batch)
+    term = alone.objectives[1].terms(batch, output, Step(alone.student, 1, 2, 0))["kd"]
+    assert float(term.value.detach()) > 0
+    both = trainer(
+        world, tmp_path, "objectives=[{kind: supervised}, " + live + ", {kind: multi_to_single, teacher: {mode: ema}}]"
+    )
+    views = first_batch(both).views
+    assert len(views) == 2
+    clouds = [views["fused"].teacher, next(view.batch for name, view in views.items() if name != "fused")]
+    assert len(clouds[0].inverse) == len(clouds[1].inverse) == points, "scans are fused once"
+
+
 def test_an_unprepared_run_names_the_command(world, tmp_path):
     with pytest.raises(DataError, match="kd-seg prepare"):
         trainer(world, tmp_path, "fusion.library.minimum=7")

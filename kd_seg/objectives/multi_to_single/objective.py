@@ -57,7 +57,11 @@ class MultiToSingle(Objective):
     student_filled: Tensor
     teacher_bank: Tensor
     teacher_filled: Tensor
-    needs_fusion = True
+
+    @classmethod
+    def needs_fusion(cls, settings: Any) -> bool:
+        """Its teacher sees fused clouds."""
+        return True
 
     def __init__(self, settings: MultiToSingleSettings, context: Context) -> None:
         super().__init__()

@@ -42,7 +42,8 @@ class PointTeacher(Objective):
             teacher = FrozenTeacher(settings.checkpoint, context.classes, context.device)
             scale = teacher.spec.largest_intensity
             self._teacher = (teacher,)
-            self._view = LiveView(self.name, teacher.spec.encoding, scale, settings.sees == "fused")
+            fuser = context.fuser if settings.sees == "fused" else None
+            self._view = LiveView(self.name, teacher.spec.encoding, scale, fuser)
             self.about = teacher.about()
         else:
             store = cache.opened(settings, context.data, context.classes, context.cache, context.fix_command)
@@ -53,6 +54,11 @@ class PointTeacher(Objective):
     def needs_labels(cls, settings: PointTeacherSettings) -> bool:
         """Labels only tell which rows to trust, where there are any."""
         return False
+
+    @classmethod
+    def needs_fusion(cls, settings: PointTeacherSettings) -> bool:
+        """Where the teacher sees fused clouds."""
+        return settings.sees == "fused"
 
     @staticmethod
     def prepare(

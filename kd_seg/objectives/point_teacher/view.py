@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from kd_seg.caches import Cache
+from kd_seg.instances.fusion import Fuser
 from kd_seg.networks import Batch, Encoded, Encoding, collate, encode
 from kd_seg.objectives.interface import Sample, View
 from kd_seg.objectives.point_teacher.cache import average
 from kd_seg.objectives.shared.image_rows import check_points
+from kd_seg.scans import Cloud, Scan
 
 
 @dataclass(frozen=True)
@@ -78,16 +80,21 @@ class LiveView(View):
     """Encodes the augmented points for the teacher, intensities in the range that it was trained with.
 
     Args:
-        scale: what intensities of 0-1 are multiplied with. fused: also the rows that others than the student see.
+        scale: what intensities of 0-1 are multiplied with. fuser: adds the rows of other scans that the teacher sees.
     """
 
-    def __init__(self, name: str, encoding: Encoding, scale: float, fused: bool) -> None:
-        self.name, self.encoding, self.scale, self.fused = name, encoding, scale, fused
+    def __init__(self, name: str, encoding: Encoding, scale: float, fuser: Fuser | None) -> None:
+        self.name, self.encoding, self.scale, self.fuser = name, encoding, scale, fuser
+        self.adds_fused = fuser is not None
+
+    def extend(self, scan: Scan, cloud: Cloud, rng: np.random.Generator) -> Cloud:
+        """The cloud with the rows of other scans after the student's, where the teacher sees them."""
+        return cloud if self.fuser is None else self.fuser.fuse(scan, cloud, rng)
 
     def build(self, sample: Sample) -> tuple[Encoded, int]:
         """The teacher's cloud, and how many of its first rows are the student's."""
         cloud = sample.cloud
-        points = cloud.points if self.fused else cloud.points[: cloud.own]
+        points = cloud.points if self.fuser is not None else cloud.points[: cloud.own]
         if self.scale != 1.0:
             points = points * np.array([1.0, 1.0, 1.0, self.scale], np.float32)
         return encode(points, None, self.encoding), cloud.own
