@@ -80,7 +80,9 @@ def _torch() -> tuple[bool, str]:
     import torch
 
     kind = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "CPU build"
-    return True, f"torch {torch.__version__}, {kind}, {torch.get_num_threads()} threads"
+    number = torch.get_num_threads()
+    threads = "1 thread" if number == 1 else f"{number} threads"
+    return True, f"torch {torch.__version__}, {kind}, {threads}"
 
 
 def _convolution_cpu() -> tuple[bool, str]:

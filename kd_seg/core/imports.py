@@ -19,6 +19,9 @@ COVERAGE = "coverage>=7.6.1"
 
 NUMPY = "numpy>=1.24,<2"
 
+DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image", "yaml": "PyYAML"}
+"""What pip calls a module that has another name."""
+
 
 def import_failure(error: Exception) -> MissingDependencyError | None:
     """The error to show for an exception that came out of importing a library; None for any other exception.
@@ -31,9 +34,17 @@ def import_failure(error: Exception) -> MissingDependencyError | None:
         library = error.name.partition(".")[0]
     if library is None or library in OWN:
         return None
+    missing = error.name.partition(".")[0] if isinstance(error, ModuleNotFoundError) and error.name else None
     lines = str(error).strip().splitlines() or ["no message"]
-    fix = _fix(library, error, lines[0])
-    return MissingDependencyError(f"{library} cannot be imported ({type(error).__name__}: {lines[0]}); {fix}")
+    cannot = f"{library} cannot be imported ({type(error).__name__}: {lines[0]})"
+    if library in ROS_PACKAGES or missing in ROS_PACKAGES:
+        return MissingDependencyError(
+            f"{cannot}; source /opt/ros/DISTRO/setup.bash in this terminal, "
+            "and start it with the Python of that distribution."
+        )
+    if missing is not None:
+        return MissingDependencyError(_not_installed(missing, library))
+    return MissingDependencyError(f"{cannot}; {_fix(library, lines[0])}")
 
 
 def _library(traceback: TracebackType | None) -> str | None:
@@ -50,13 +61,16 @@ def _library(traceback: TracebackType | None) -> str | None:
     return None
 
 
-def _fix(library: str, error: Exception, reason: str) -> str:
+def _not_installed(module: str, library: str) -> str:
+    """Such as "tensorboard is not installed here, and torch needs it: run python -m pip install tensorboard."."""
+    package = DISTRIBUTIONS.get(module, module)
+    for_whom = "" if library == module else f", and {library} needs it"
+    return f"{package} is not installed here{for_whom}: run {sys.executable} -m pip install {package}."
+
+
+def _fix(library: str, reason: str) -> str:
+    """What to do about a library that is there and cannot be imported for a reason."""
     pip = f"{sys.executable} -m pip install"
-    missing = error.name.partition(".")[0] if isinstance(error, ModuleNotFoundError) and error.name else None
-    if library in ROS_PACKAGES or missing in ROS_PACKAGES:
-        return "source /opt/ros/DISTRO/setup.bash in this terminal, and start it with the Python of that distribution."
-    if missing is not None:
-        return f"{missing} is not installed here: run {pip} {missing}."
     if "coverage" in reason:
         return f"{_found('coverage')} is too old for {library}: run {pip} '{COVERAGE}'."
     if "numpy" in reason.lower() or "_ARRAY_API" in reason:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,13 @@ def test_a_command_names_the_part_that_is_missing(
     done = without(HEAVY, tmp_path, "-c", RUN, *arguments)
     assert done.returncode == 1
     assert f"pip install {package}" in done.stderr.replace("\n", " ")
+
+
+def test_train_names_tensorboard_where_it_is_missing(tmp_path: Path) -> None:
+    done = without(["tensorboard"], tmp_path, "-c", RUN, "train", ROOT / "configs" / "demo_baseline.yaml")
+    assert done.returncode == 1
+    fix = f"run {sys.executable} -m pip install tensorboard."
+    assert done.stderr.strip() == f"error: tensorboard is not installed here, and torch needs it: {fix}"
 
 
 def lines(file: str) -> list[Requirement]:
