@@ -31,6 +31,9 @@ from kd_seg.voxels import CartesianGrid
 Train = Callable[[TrainingConfig, bool], Path]
 """Trains a configuration, resuming if asked, and returns the checkpoint."""
 
+ClassIds = Callable[[str, int], npt.NDArray[np.int64]]
+"""Class ids [N] by sequence and scan number."""
+
 REPORT, PLAN = "adaptation.json", "plan.json"
 
 
@@ -70,34 +73,51 @@ def adapt(request: AdaptRequest, progress: Progress, train: Train) -> Adapted:
 
     Raises UsageError where ``out`` holds another adaptation, DataError where drive or streets cannot be used.
     """
-    data = SemanticKitti(request.drive)
-    if len(data) == 0:
-        raise DataError(f"{request.drive} holds no scan; convert a recording with kd-seg convert.")
+    first, start, data = _begin(request)
     settings = request.settings
-    first = resolve(settings.teacher.checkpoint) if settings.teacher.checkpoint else shipped()
-    start = resolve(settings.student) if settings.student else shipped()
-    _check_classes(first, start)
-    _begin(request, first, start)
     checkpoint, student = first, None
     figures: dict[str, Any] = {"rounds": []}
     for number in range(1, settings.rounds + 1):
         folder = request.out / f"round_{number}"
         teacher = _teacher(request, checkpoint, data)
-        drive = Drive(data, folder / "predictions")
-        predict_drive(drive, teacher, progress)
-        root = folder / "data"
-        streets = link_streets(root, SemanticKitti(request.streets))
-        backward = student if settings.trust.backward else None
-        before, after = write_labels(drive, root, teacher, settings, backward, progress)
-        figures["rounds"].append(
-            {"teacher": str(checkpoint), "fused": teacher.fuse, "before": before.to_json(), "voted": after.to_json()}
-        )
-        config = training_config(settings, start, root, streets, data, folder / "run", request.sensor)
+        streets, taught = _label(request, teacher, data, folder, student, progress)
+        figures["rounds"].append({"teacher": str(checkpoint), **taught})
+        config = training_config(settings, start, folder / "data", streets, data, folder / "run", request.sensor)
         checkpoint = train(config, (folder / "run" / "state.pt").exists())
-        student = _reader(drive, replace(teacher, segmenter=Segmenter(checkpoint, request.device)), folder, progress)
+        own = replace(teacher, segmenter=Segmenter(checkpoint, request.device))
+        student = _reader(Drive(data, folder / "predictions"), own, folder, progress)
         figures["rounds"][-1]["student"] = _student_figures(data, folder, settings, teacher)
     write_json(request.out / REPORT, figures)
     return Adapted(checkpoint, figures)
+
+
+def label(request: AdaptRequest, progress: Progress) -> tuple[Path, dict[str, Any]]:
+    """The first round's labels without any training.
+
+    Returns the data root of the labelled streets and the drive with its labels, and agreement over time as plain data.
+    Raises as :func:`adapt`, which goes on from here in the same folder.
+    """
+    first, _, data = _begin(request)
+    folder = request.out / "round_1"
+    _, figures = _label(request, _teacher(request, first, data), data, folder, None, progress)
+    return folder / "data", figures
+
+
+def _label(
+    request: AdaptRequest,
+    teacher: Teacher,
+    data: SemanticKitti,
+    folder: Path,
+    student: ClassIds | None,
+    progress: Progress,
+) -> tuple[list[str], dict[str, Any]]:
+    """Predict, vote, trust and write one round's data root: the streets' names in it, and agreement over time."""
+    drive = Drive(data, folder / "predictions")
+    predict_drive(drive, teacher, progress)
+    streets = link_streets(folder / "data", SemanticKitti(request.streets))
+    backward = student if request.settings.trust.backward else None
+    before, after = write_labels(drive, folder / "data", teacher, request.settings, backward, progress)
+    return streets, {"fused": teacher.fuse, "before": before.to_json(), "voted": after.to_json()}
 
 
 def _check_classes(teacher: Path, student: Path) -> None:
@@ -108,7 +128,20 @@ def _check_classes(teacher: Path, student: Path) -> None:
         )
 
 
-def _begin(request: AdaptRequest, teacher: Path, student: Path) -> None:
+def _begin(request: AdaptRequest) -> tuple[Path, Path, SemanticKitti]:
+    """The teacher's and the student's checkpoint and the drive, once ``out`` is sure to hold this adaptation alone."""
+    data = SemanticKitti(request.drive)
+    if len(data) == 0:
+        raise DataError(f"{request.drive} holds no scan; convert a recording with kd-seg convert.")
+    settings = request.settings
+    teacher = resolve(settings.teacher.checkpoint) if settings.teacher.checkpoint else shipped()
+    student = resolve(settings.student) if settings.student else shipped()
+    _check_classes(teacher, student)
+    _claim(request, teacher, student)
+    return teacher, student, data
+
+
+def _claim(request: AdaptRequest, teacher: Path, student: Path) -> None:
     """Write what is adapted from what; refuse a folder that holds another adaptation."""
     content = {
         "drive": str(request.drive.resolve()),
@@ -177,9 +210,7 @@ def training_config(
     return validate(TrainingConfig, content, "the training section of the adaptation")
 
 
-def _reader(
-    drive: Drive, student: Teacher, folder: Path, progress: Progress
-) -> Callable[[str, int], npt.NDArray[np.int64]]:
+def _reader(drive: Drive, student: Teacher, folder: Path, progress: Progress) -> ClassIds:
     """Class ids of the round's student by sequence and scan, predicted once and read back."""
     own = Drive(drive.data, folder / "student")
     predict_drive(

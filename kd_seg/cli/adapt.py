@@ -21,6 +21,9 @@ def command(
     params: Annotated[Path | None, typer.Option(help="Parameter file of kd-seg calibrate.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     threads: Annotated[int, typer.Option(help="Threads of the networks on a CPU; 0 = library's default.")] = 0,
+    labels_only: Annotated[
+        bool, typer.Option("--labels-only", help="Write the data root of the first round and stop before training.")
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the figures as JSON on stdout.")] = False,
 ) -> None:
     """Adapt the student to a sensor by a drive without one label.
@@ -33,7 +36,7 @@ def command(
 
              kd-seg predict drive.mcap --checkpoint runs/my_sensor/round_1/run --params sensor.yaml --out labelled.mcap
     """
-    from kd_seg.adaptation.adapt import AdaptRequest, adapt, train_in_process
+    from kd_seg.adaptation.adapt import AdaptRequest, adapt, label, train_in_process
     from kd_seg.adaptation.settings import AdaptSettings, sensor_settings
     from kd_seg.checkpoint import read_spec
     from kd_seg.cli.train import training_progress
@@ -47,6 +50,12 @@ def command(
     request = AdaptRequest(
         drive.expanduser(), streets.expanduser(), out.expanduser(), settings, sensor, device, threads
     )
+    if labels_only:
+        root, figures = label(request, progress)
+        say(f"labels: {root}; kd-seg train adapted data.root={root} trains on them")
+        if json_:
+            print_json({"data": str(root), **figures})
+        return
     with training_progress() as report:
         adapted = adapt(request, progress, train_in_process(report, progress))
     for number, figures in enumerate(adapted.figures["rounds"], 1):

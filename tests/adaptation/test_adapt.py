@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from console_script import kd_seg
 from random_student import write_student
 from tiny_data import write_tiny
 
-from kd_seg.adaptation.adapt import AdaptRequest, adapt, train_in_process
+from kd_seg.adaptation.adapt import AdaptRequest, adapt, label, train_in_process
 from kd_seg.adaptation.settings import AdaptSettings, sensor_settings
+from kd_seg.core.config import find_config
 from kd_seg.core.errors import ConfigError, DataError, UsageError
 from kd_seg.core.progress import silent
 from kd_seg.scans import SemanticKitti
@@ -230,3 +232,22 @@ def test_labels_of_the_drive_are_never_opened(world: Path, tmp_path: Path) -> No
     ]
     watched = subprocess.run([*reading, "--sequences", "05"], capture_output=True, text=True, timeout=200)
     assert watched.returncode == 77  # the guard does end a program that opens labels
+
+
+def test_labels_alone_are_those_of_an_adaptation_which_goes_on_from_them(world: Path, tmp_path: Path) -> None:
+    root, figures = label(request(world, tmp_path / "out"), silent)
+    before = {path.name: path.read_bytes() for path in (root / "sequences/drive_03/labels").iterdir()}
+    assert len(before) == 3
+    assert not (tmp_path / "out/round_1/run").exists()
+    trained: list[TrainingConfig] = []
+    adapted = adapt(request(world, tmp_path / "out"), silent, keep(world, trained))
+    assert Path(trained[0].data.root) == root
+    assert {path.name: path.read_bytes() for path in (root / "sequences/drive_03/labels").iterdir()} == before
+    assert adapted.figures["rounds"][0]["voted"] == figures["voted"]
+
+
+def test_the_training_of_an_adaptation_stands_alone_as_a_configuration() -> None:
+    adapting = yaml.safe_load(find_config("adapt").read_text(encoding="utf-8"))["training"]
+    alone = yaml.safe_load(find_config("adapted").read_text(encoding="utf-8"))
+    for section in ("objectives", "augment", "optim", "run"):
+        assert alone[section] == adapting[section], section
