@@ -15,7 +15,7 @@ RECENT = 100
 
 
 @dataclass(frozen=True)
-class Parcel:
+class Received:
     """A message and the monotonic second it arrived at."""
 
     message: Any
@@ -79,7 +79,7 @@ class Mailbox:
     def __init__(self) -> None:
         self._condition = threading.Condition()
         self._active = False
-        self._slot: Parcel | None = None
+        self._slot: Received | None = None
         self._busy = False
         self.reset()
 
@@ -121,20 +121,20 @@ class Mailbox:
             if self._slot is not None:
                 self._dropped_newer += 1
                 self._fates.append(True)
-            self._slot = Parcel(message, arrived)
+            self._slot = Received(message, arrived)
             self._condition.notify_all()
             return True
 
-    def take(self) -> Parcel | None:
+    def take(self) -> Received | None:
         """Wait for a message and become busy with it; None when deactivated."""
         with self._condition:
             while self._active and self._slot is None:
                 self._condition.wait()
             if not self._active:
                 return None
-            parcel, self._slot = self._slot, None
+            received, self._slot = self._slot, None
             self._busy = True
-            return parcel
+            return received
 
     def stamped(self, nanoseconds: int) -> None:
         """Note the stamp of the message in hand; one that is not later than the last counts as a regression."""

@@ -12,7 +12,7 @@ from kd_seg.serving.labeller import Labelled, Labeller, summary
 from kd_seg.serving.parameters import InputSettings
 from kd_seg.serving.pointcloud2 import CloudRejectedError, Packed
 from kd_seg.serving.sensor_input import FrameFigures, SensorWatch
-from ros_nodes.mailbox import Mailbox, Parcel
+from ros_nodes.mailbox import Mailbox, Received
 from ros_nodes.stopwatch import Frame, Stopwatch
 
 WARN_PERIOD_S = 10.0
@@ -106,14 +106,14 @@ class Worker:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while (parcel := self._mailbox.take()) is not None:
-            self._handle(parcel)
+        while (received := self._mailbox.take()) is not None:
+            self._handle(received)
             # The message must not outlive its frame: waiting with it in hand would hold megabytes.
-            del parcel
+            del received
 
-    def _handle(self, parcel: Parcel) -> None:
+    def _handle(self, received: Received) -> None:
         taken = time.monotonic()
-        message = parcel.message
+        message = received.message
         stamp_ns = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
         self._mailbox.stamped(stamp_ns)
         settings = self._read()
@@ -143,14 +143,14 @@ class Worker:
         if labelled.all_invalid:
             self._warn("no_valid_points", f"none of the cloud's {len(labelled.points)} points is valid")
         try:
-            self._follow_up(parcel, labelled, settings, age_s, latency_ms, taken, ready, published)
+            self._follow_up(received, labelled, settings, age_s, latency_ms, taken, ready, published)
         except Exception as error:
             if not self._outputs.stopping():
                 self._warn("extra_output", f"an output beside the segmentation failed: {summary(error)}")
 
     def _follow_up(
         self,
-        parcel: Parcel,
+        received: Received,
         labelled: Labelled,
         settings: FrameSettings,
         age_s: float,
@@ -160,7 +160,7 @@ class Worker:
         published: float,
     ) -> None:
         """All that is not the segmentation cloud: the other clouds, times, figures of the sensor."""
-        outputs, message = self._outputs, parcel.message
+        outputs, message = self._outputs, received.message
         if outputs.wanted("visualization"):
             outputs.publish_cloud("visualization", message.header, self._labeller.visualization(labelled))
         if outputs.wanted("filtered"):
@@ -172,7 +172,7 @@ class Worker:
             "publish": 1e3 * (published - ready),
             "total": total_ms,
             "outside_network": total_ms - labelled.timings["network"],
-            "since_reception": 1e3 * (published - parcel.arrived),
+            "since_reception": 1e3 * (published - received.arrived),
         }
         for name, milliseconds in times.items():
             outputs.publish_time(f"processing_time/{name}_ms", milliseconds)

@@ -84,7 +84,7 @@ def _configs(root: Path, folder: Path, voxel_size: float, size: str, batch: int)
     more: dict[str, list[dict[str, Any]]] = {
         "units, forward": [units],
         "units, forward with an EMA judge": [{**units, "backward": {}}],
-        "regions, slidr_mended": [{"kind": "image_regions", "preset": "slidr_mended", "teacher": own}],
+        "regions, slidr_corrected": [{"kind": "image_regions", "preset": "slidr_corrected", "teacher": own}],
         "regions, scalr": [{"kind": "image_regions", "preset": "scalr", "teacher": own}],
     }
     made = {"baseline": baseline}

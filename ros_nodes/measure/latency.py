@@ -113,7 +113,7 @@ def measure(probe: Probe, clouds: list[PointCloud2], asked: argparse.Namespace, 
     while time.monotonic() - start < asked.duration and rclpy.ok():
         probe.send(clouds[number % len(clouds)])
         number += 1
-        course.look()
+        course.sample()
         time.sleep(max(0.0, start + number / asked.rate - time.monotonic()))
     elapsed = time.monotonic() - start
     time.sleep(SETTLE_S)

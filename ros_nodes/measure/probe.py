@@ -120,15 +120,15 @@ class Course:
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
-        self._started = self._looked = time.monotonic()
+        self._started = self._sampled = time.monotonic()
         self._cpu_s, self._first_mb = process_figures(pid)
         self._seen: list[tuple[float, float]] = []
 
-    def look(self) -> None:
+    def sample(self) -> None:
         """Note the memory, every second."""
         now = time.monotonic()
-        if now - self._looked >= SAMPLE_S:
-            self._looked = now
+        if now - self._sampled >= SAMPLE_S:
+            self._sampled = now
             self._seen.append((round(now - self._started, 1), round(process_figures(self._pid)[1], 1)))
 
     def cpu_s(self) -> float:

@@ -95,9 +95,9 @@ def test_pointmcd_exactly(world: World, tmp_path: Path) -> None:
     np.testing.assert_allclose(target[0].detach(), whole.reshape(6, -1).mean(1), atol=0.02)
 
 
-@pytest.mark.parametrize("preset", ["slidr", "slidr_mended"])
+@pytest.mark.parametrize("preset", ["slidr", "slidr_corrected"])
 def test_slidr_exactly(world: World, tmp_path: Path, preset: str) -> None:
-    """InfoNCE at 0.07 between means of unit rows, over all regions; slidr_mended: renormalised, 5 points, 0.9."""
+    """InfoNCE at 0.07 between means of unit rows, over all regions; slidr_corrected: renormalised, 5 points, 0.9."""
     superpixel = {"segments": 30, "sigma": 1.0}
     objective = regions_objective(world, tmp_path, preset=preset, regions={"superpixel": superpixel})
     batch = batch_of(world[0], objective, [0, 2], keep=0.5)
@@ -106,14 +106,14 @@ def test_slidr_exactly(world: World, tmp_path: Path, preset: str) -> None:
     with torch.no_grad():
         k = torch.stack([unit(objective.head(rows)).mean(0) for rows, _, _ in parts])
         q = torch.stack([(unit(objective.teacher_head(cells)) * weight).sum(0) for _, cells, weight in parts])
-        if preset == "slidr_mended":
+        if preset == "slidr_corrected":
             k, q = unit(k), unit(q)
         total = 0.0
         for s in range(len(k)):
             alike = torch.cosine_similarity(q[s : s + 1], q) > 0.9
             alike[s] = False
             logits = k[s] @ q.T / 0.07
-            kept = logits[~alike] if preset == "slidr_mended" else logits
+            kept = logits[~alike] if preset == "slidr_corrected" else logits
             total += float(torch.logsumexp(kept, 0) - logits[s])
     assert count == len(parts) > 20
     assert value.item() == pytest.approx(total / len(k), rel=1e-4)
@@ -159,7 +159,7 @@ def test_presets_are_those_of_the_papers() -> None:
     assert (cut.segments, cut.compactness, cut.sigma) == (150, 6.0, 3.0)
     assert (of("scalr").regions.kind, of("scalr").loss, of("scalr").norm) == ("point", "unit_l2", "rows")
     assert (of("ppkt").samples, of("ppkt").regions.kind) == (4096, "point")
-    assert set(PRESETS) == {"pointmcd", "slidr", "slidr_mended", "ppkt", "scalr"}
+    assert set(PRESETS) == {"pointmcd", "slidr", "slidr_corrected", "ppkt", "scalr"}
     changed = validate(
         ImageRegionsSettings, {"preset": "slidr", "temperature": 0.1, "teacher": {"kind": "maps", "root": "x"}}, "x"
     )
@@ -218,3 +218,10 @@ def test_level_rows() -> None:
     np.testing.assert_array_equal(shuffled[level_rows(batch, level).numpy()], parent.reshape(-1))
     same = Level(torch.zeros(len(fine), 1), torch.from_numpy(fine).int(), (1, 1, 1))
     np.testing.assert_array_equal(level_rows(batch, same), np.arange(len(fine)))
+
+
+def test_a_preset_of_0_1_0_goes_by_its_former_name() -> None:
+    teacher = {"kind": "maps", "root": "x"}
+    former = ImageRegionsSettings.model_validate({"preset": "slidr_mended", "teacher": teacher})
+    assert former == ImageRegionsSettings.model_validate({"preset": "slidr_corrected", "teacher": teacher})
+    assert former.alike == 0.9

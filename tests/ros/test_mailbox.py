@@ -25,9 +25,9 @@ def test_newest_wins_and_is_counted() -> None:
     box.activate()
     for message in "abc":
         assert box.put(message, 0.0)
-    parcel = box.take()
-    assert parcel is not None
-    assert parcel.message == "c"
+    received = box.take()
+    assert received is not None
+    assert received.message == "c"
     counts = box.counts()
     assert (counts.received, counts.dropped_newer, counts.in_flight) == (3, 2, 1)
     box.put("d", 0.0)

@@ -27,7 +27,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "loss": "info_nce",
         "temperature": 0.07,
     },
-    "slidr_mended": {
+    "slidr_corrected": {
         "regions": {"kind": "superpixel"},
         "pooling": "mean",
         "head": {"kind": "linear", "dim": 64},
@@ -56,6 +56,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """Values that a preset gives to keys that the config does not name."""
 
+FORMER_PRESETS = {"slidr_mended": "slidr_corrected"}
+"""Names of presets in configurations and run folders of 0.1.0."""
+
 
 class HeadSettings(Settings):
     """The student's projection head; it trains with the student and is left behind."""
@@ -69,7 +72,7 @@ class ImageRegionsSettings(RegionSource):
     """Settings of ``kind: image_regions``; the inherited keys say what its cache is made from."""
 
     kind: Literal["image_regions"] = "image_regions"
-    preset: Literal["pointmcd", "slidr", "slidr_mended", "ppkt", "scalr"] | None = None
+    preset: Literal["pointmcd", "slidr", "slidr_corrected", "ppkt", "scalr"] | None = None
     weight: float = Field(default=1.0, ge=0, description="1 for pre-training, 0.1 beside labels")
     level: str = Field(default="penultimate", description="the student's feature level")
     pooling: Pooling = "mean"
@@ -89,9 +92,11 @@ class ImageRegionsSettings(RegionSource):
     @model_validator(mode="before")
     @classmethod
     def _preset(cls, value: Any) -> Any:
-        if isinstance(value, dict) and value.get("preset") in PRESETS:
-            return merge(PRESETS[value["preset"]], value)
-        return value
+        if not isinstance(value, dict):
+            return value
+        name: Any = value.get("preset")
+        name = FORMER_PRESETS.get(name, name)
+        return merge(PRESETS[name], {**value, "preset": name}) if name in PRESETS else value
 
     @model_validator(mode="after")
     def _possible(self) -> ImageRegionsSettings:
