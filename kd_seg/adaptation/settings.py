@@ -27,6 +27,11 @@ class DriveTeacherSettings(Settings):
     )
     scans: int = Field(5, ge=2, le=20, description="scans of a fused cloud, the own one included")
 
+    @field_validator("fuse", mode="before")
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        return "off" if value is False else value  # what YAML makes of a bare ``off``
+
 
 class VoteSettings(Settings):
     """Voting of predictions over scans, through the poses."""

@@ -19,7 +19,7 @@ from tiny_data import write_tiny
 
 from kd_seg.adaptation.adapt import AdaptRequest, adapt, label, train_in_process
 from kd_seg.adaptation.settings import AdaptSettings, sensor_settings
-from kd_seg.core.config import find_config
+from kd_seg.core.config import apply_overrides, find_config, read_yaml, validate
 from kd_seg.core.errors import ConfigError, DataError, UsageError
 from kd_seg.core.progress import silent
 from kd_seg.scans import SemanticKitti
@@ -244,6 +244,13 @@ def test_labels_alone_are_those_of_an_adaptation_which_goes_on_from_them(world: 
     assert Path(trained[0].data.root) == root
     assert {path.name: path.read_bytes() for path in (root / "sequences/drive_03/labels").iterdir()} == before
     assert adapted.figures["rounds"][0]["voted"] == figures["voted"]
+
+
+def test_fusion_is_switched_off_by_the_word_that_the_documentation_gives() -> None:
+    content = apply_overrides(read_yaml(find_config("adapt")), ["teacher.fuse=off"])
+    assert validate(AdaptSettings, content, "adapt").teacher.fuse == "off"
+    with pytest.raises(ConfigError, match="'auto', 'ego' or 'off'"):
+        validate(AdaptSettings, apply_overrides(content, ["teacher.fuse=on"]), "adapt")
 
 
 def test_the_training_of_an_adaptation_stands_alone_as_a_configuration() -> None:
