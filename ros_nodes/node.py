@@ -22,7 +22,7 @@ from ros_nodes.health import Model
 from ros_nodes.mailbox import Mailbox
 from ros_nodes.node_parameters import NodeParameters
 from ros_nodes.outputs import NodeOutputs
-from ros_nodes.reporter import Condition, Reporter
+from ros_nodes.reporter import Condition, Reporter, Watched
 from ros_nodes.stopwatch import Stopwatch
 from ros_nodes.transport import buffer_warning
 from ros_nodes.worker import Seen, Worker
@@ -64,7 +64,18 @@ class SegmentationNode(LifecycleNode):
         self._labeller: Labeller | None = None
         self._worker: Worker | None = None
         compat.guard_transitions(self)
-        self._reporter = Reporter(self)
+        self._reporter = Reporter(
+            self,
+            Watched(
+                self.mailbox,
+                self.stopwatch,
+                self.condition,
+                self.outputs,
+                self.parameters,
+                self.input,
+                self.seen,
+            ),
+        )
         self._reporter.start()
         if self.get_parameter("autostart").value:
             self._autostart_timer = self.create_timer(0.0, self._autostart)

@@ -6,22 +6,24 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.lifecycle import LifecycleNode
 
 from kd_seg.serving.labeller import summary
 from ros_nodes import compat
+from ros_nodes.cloud_input import CloudInput
 from ros_nodes.health import Life, Model, Snapshot, report
 from ros_nodes.input_health import Input, Thresholds, transport_finding
 from ros_nodes.losses import LossWatch
-from ros_nodes.mailbox import Counts
+from ros_nodes.mailbox import Counts, Mailbox
+from ros_nodes.node_parameters import NodeParameters
+from ros_nodes.outputs import NodeOutputs
 from ros_nodes.qos import quality
+from ros_nodes.stopwatch import Stopwatch
 from ros_nodes.worker import Seen
-
-if TYPE_CHECKING:
-    from ros_nodes.node import SegmentationNode
 
 REPEAT_S = 60.0
 """Trouble of the transport that stays is logged so often."""
@@ -37,11 +39,24 @@ class Condition:
     model: Model | None = None
 
 
+@dataclass(frozen=True)
+class Watched:
+    """The parts of a node that its diagnostics show; ``seen`` gives the newest labelled cloud's figures."""
+
+    mailbox: Mailbox
+    stopwatch: Stopwatch
+    condition: Condition
+    outputs: NodeOutputs
+    parameters: NodeParameters
+    input: CloudInput
+    seen: Callable[[], Seen | None]
+
+
 class Reporter:
     """Publishes the diagnostics of a node from a plain publisher, so that they continue while the executor is busy."""
 
-    def __init__(self, node: SegmentationNode) -> None:
-        self._node = node
+    def __init__(self, node: LifecycleNode, watched: Watched) -> None:
+        self._node, self._watched = node, watched
         self._started = time.monotonic()
         self._host = socket.gethostname()
         self._losses = LossWatch()
@@ -60,17 +75,17 @@ class Reporter:
         self._thread.join(2.0)
 
     def _run(self) -> None:
-        node = self._node
+        node, mailbox = self._node, self._watched.mailbox
         before, at = Counts(), time.monotonic()
         while not self._closing.wait(float(node.get_parameter("diagnostics_period_s").value)):
-            counts, now = node.mailbox.counts(), time.monotonic()
+            counts, now = mailbox.counts(), time.monotonic()
             try:
                 snapshot = self._snapshot(counts, before, at, now)
                 stamp = node.get_clock().now().to_msg()
                 self._publisher.publish(compat.diagnostic_message(stamp, report(snapshot)))
                 self._log_transport(snapshot, now)
             except Exception as error:
-                if self._closing.is_set() or node.outputs.stopping():
+                if self._closing.is_set() or self._watched.outputs.stopping():
                     return
                 node.get_logger().error(f"diagnostics failed: {summary(error)}")
             before, at = counts, now
@@ -85,25 +100,25 @@ class Reporter:
             self._node.get_logger().warning(found[1])
 
     def _snapshot(self, counts: Counts, before: Counts, at: float, now: float) -> Snapshot:
-        node = self._node
-        values = node.parameters.values()
+        watched = self._watched
+        values = watched.parameters.values()
         fresh = counts.received - before.received if counts.received >= before.received else counts.received
         return Snapshot(
-            node=node.get_fully_qualified_name().lstrip("/"),
+            node=self._node.get_fully_qualified_name().lstrip("/"),
             life=self._life(bool(values["autostart"]), now),
             input=self._input(fresh / (now - at), counts.received, now),
             counts=counts,
             before=before,
-            times=node.stopwatch.times(),
+            times=watched.stopwatch.times(),
             thresholds=Thresholds(
                 values["max_processing_ms"], values["max_delay_s"], values["input_timeout_s"], values["max_drop_ratio"]
             ),
-            model=node.condition.model,
+            model=watched.condition.model,
             now=now,
         )
 
     def _life(self, autostart: bool, now: float) -> Life:
-        condition = self._node.condition
+        condition = self._watched.condition
         return Life(
             state=compat.state_of(self._node),
             last_transition=condition.last_transition,
@@ -118,7 +133,7 @@ class Reporter:
         )
 
     def _input(self, rate_hz: float, received: int, now: float) -> Input:
-        source, seen = self._node.input, self._node.seen()
+        source, seen = self._watched.input, self._watched.seen()
         return Input(
             topic=source.topic,
             link=source.link(),
