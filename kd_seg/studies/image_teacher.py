@@ -21,7 +21,7 @@ from kd_seg.classes import ClassTable, load_classes
 from kd_seg.core.errors import UsageError
 from kd_seg.evaluation import confusion, scores
 from kd_seg.images.projection.cameras import seen_views
-from kd_seg.images.teachers import NO_ANSWER, build_teacher
+from kd_seg.images.teachers import NO_PREDICTION, build_teacher
 from kd_seg.images.units.cache import UnitSource
 from kd_seg.images.units.class_maps import load_class_map
 from kd_seg.objectives.image_units import ImageUnitsSettings
@@ -55,7 +55,7 @@ def measure(
             rows = view.pairs.rows
             claimed = answer.semantic.classes[view.pairs.cells()]
             labelled = train[rows] > 0
-            known = labelled & (claimed != NO_ANSWER)
+            known = labelled & (claimed != NO_PREDICTION)
             known[known] = class_map.mapped[claimed[known]]
             inside, answered = inside + int(labelled.sum()), answered + int(known.sum())
             rows, claimed, truth = rows[known], claimed[known], train[rows[known]]

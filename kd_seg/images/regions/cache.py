@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, field_serializer, field_validator
+from pydantic import Field
 
 from kd_seg.caches import Cache, CacheKind, CachePlan, Header, Record, Work, build_cache, cache_path
 from kd_seg.core.config import Settings
@@ -19,7 +19,7 @@ from kd_seg.images.fingerprint import fingerprint
 from kd_seg.images.projection.cameras import ProjectionSettings, SeenView, seen_views, shots
 from kd_seg.images.regions.partitions import PartMap, SuperpixelSettings, components, erode, tiles, whole
 from kd_seg.images.regions.sampling import over_parts
-from kd_seg.images.teachers import IMAGE_TEACHERS, TeacherOutput, Tools, build_teacher, teacher_settings
+from kd_seg.images.teachers import IMAGE_TEACHERS, TeacherEntry, TeacherOutput, Tools, build_teacher
 from kd_seg.images.teachers.memory import Remembering
 from kd_seg.scans import Key, SemanticKitti
 
@@ -49,18 +49,9 @@ class RegionSettings(Settings):
 class RegionSource(Settings):
     """Everything that the regions of a scan depend on."""
 
-    teacher: Any
+    teacher: TeacherEntry
     regions: RegionSettings = RegionSettings()
     projection: ProjectionSettings = ProjectionSettings()
-
-    @field_validator("teacher", mode="before")
-    @classmethod
-    def _teacher(cls, value: Any) -> Any:
-        return teacher_settings(value)
-
-    @field_serializer("teacher")
-    def _plain(self, value: Settings) -> dict[str, Any]:
-        return value.model_dump(mode="json")
 
     def path(self, cache: Path) -> Path:
         """Where its cache lies."""
@@ -115,15 +106,15 @@ class RegionMaker:
         return map(self.record, keys)
 
     def record(self, key: Key) -> Record:
-        """The record of one scan; no views where it has no picture or the teacher no answer."""
+        """The record of one scan; no views where it has no picture or the teacher gives none."""
         sequence = self.data.sequences[key[0]]
         scan = sequence.scan(key[1])
         views = seen_views(scan, sequence, self.source.projection)
         parts: list[Record] = []
         for view in views:
-            answer = self._predict(view.shot)
-            if answer is not None:
-                parts.append(self._view(view, answer))
+            output = self._predict(view.shot)
+            if output is not None:
+                parts.append(self._view(view, output))
         record: Record = {
             name: np.concatenate([p[name] for p in parts]) if parts else np.zeros((0, *shape), dtype=dtype)
             for name, (dtype, shape) in _EMPTY.items()
@@ -138,24 +129,24 @@ class RegionMaker:
         return record
 
     def _feature_width(self) -> int:
-        """D of the teacher, also for a scan without an answer: asked of the first picture there is (1 if none)."""
+        """D of the teacher, also for a scan without a prediction: asked of the first picture there is (1 if none)."""
         if self._width is None:
             self._width = 1
             for key in self.data.keys():  # noqa: SIM118 - not a mapping
                 for shot in shots(self.data.scan(*key), self.source.projection):
-                    answer = self._predict(shot)
-                    if answer is not None and answer.features is not None:
-                        self._width = answer.features.shape[0]
+                    output = self._predict(shot)
+                    if output is not None and output.features is not None:
+                        self._width = output.features.shape[0]
                         return self._width
         return self._width
 
-    def _view(self, view: SeenView, answer: TeacherOutput) -> Record:
-        if answer.features is None:
+    def _view(self, view: SeenView, output: TeacherOutput) -> Record:
+        if output.features is None:
             raise DataError(
                 f"The teacher {self.source.teacher.kind} gives no features for {view.shot.camera.image}; "
                 "region alignment needs them."
             )
-        depth, height, width = answer.features.shape
+        depth, height, width = output.features.shape
         self._width = depth
         optics = view.shot.optics
         rows, columns = view.pairs.cells()
@@ -163,7 +154,7 @@ class RegionMaker:
             part_of_pair, count = np.zeros(0, dtype=np.int32), len(view.pairs)
             target, cell, weight = np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32)
         else:
-            parts = self._parts(view, answer)
+            parts = self._parts(view, output)
             count = int(parts.max()) + 1
             parts = erode(parts, self.source.regions.erode_px)
             part_of_pair = parts[rows, columns]
@@ -176,14 +167,14 @@ class RegionMaker:
             "target": target,
             "cell": cell,
             "weight": weight,
-            "features": np.ascontiguousarray(answer.features.reshape(depth, -1).T),
+            "features": np.ascontiguousarray(output.features.reshape(depth, -1).T),
             "sizes": np.array(
                 [[len(rows), len(part_of_pair), len(target), height, width, optics.height, optics.width, count]],
                 np.int32,
             ),
         }
 
-    def _parts(self, view: SeenView, answer: TeacherOutput) -> PartMap:
+    def _parts(self, view: SeenView, output: TeacherOutput) -> PartMap:
         settings = self.source.regions
         height, width = view.shot.optics.height, view.shot.optics.width
         if settings.kind == "view":
@@ -192,12 +183,12 @@ class RegionMaker:
             return tiles(height, width, *settings.tiles)
         if settings.kind == "superpixel":
             return settings.superpixel.cut(view.shot.camera.read())
-        if answer.semantic is not None:
+        if output.semantic is not None:
             allowed = np.ones(255, dtype=bool)
-            return components(answer.semantic, allowed, settings.min_confidence, settings.min_pixels).parts
-        if answer.detections is not None and answer.detections.masks is not None:
+            return components(output.semantic, allowed, settings.min_confidence, settings.min_pixels).parts
+        if output.detections is not None and output.detections.masks is not None:
             parts = np.full((height, width), -1, dtype=np.int32)
-            for number, mask in enumerate(answer.detections.masks):
+            for number, mask in enumerate(output.detections.masks):
                 parts[mask & (parts < 0)] = number
             return parts
         raise DataError(f"The teacher {self.source.teacher.kind} gives no masks; choose other regions.kind.")

@@ -10,7 +10,7 @@ from pydantic import Field
 from scipy import ndimage
 
 from kd_seg.core.config import Settings
-from kd_seg.images.teachers.interface import NO_ANSWER, SemanticMap
+from kd_seg.images.teachers.interface import NO_PREDICTION, SemanticMap
 
 PartMap = npt.NDArray[np.int32]
 
@@ -46,7 +46,7 @@ def components(semantic: SemanticMap, allowed: npt.NDArray[np.bool_], least: flo
 
     table = np.zeros(256, dtype=bool)
     table[: len(allowed)] = allowed
-    table[NO_ANSWER] = False
+    table[NO_PREDICTION] = False
     use = table[semantic.classes] & (semantic.confidence >= least)
     marked = np.where(use, semantic.classes.astype(np.int32) + 1, 0)
     found = label(marked, background=0, connectivity=1)

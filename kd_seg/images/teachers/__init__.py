@@ -2,11 +2,12 @@
 
 from kd_seg.images.teachers.interface import (
     IMAGE_TEACHERS,
-    NO_ANSWER,
+    NO_PREDICTION,
     Detections,
     ImageTeacher,
     Provenance,
     SemanticMap,
+    TeacherEntry,
     TeacherOutput,
     Tools,
     TrainedNetwork,
@@ -16,11 +17,12 @@ from kd_seg.images.teachers.interface import (
 
 __all__ = [
     "IMAGE_TEACHERS",
-    "NO_ANSWER",
+    "NO_PREDICTION",
     "Detections",
     "ImageTeacher",
     "Provenance",
     "SemanticMap",
+    "TeacherEntry",
     "TeacherOutput",
     "Tools",
     "TrainedNetwork",

@@ -13,7 +13,14 @@ from pydantic import Field
 from kd_seg.core.config import Settings
 from kd_seg.core.errors import DataError
 from kd_seg.images.projection.cameras import Shot
-from kd_seg.images.teachers.interface import IMAGE_TEACHERS, NO_ANSWER, Provenance, SemanticMap, TeacherOutput, Tools
+from kd_seg.images.teachers.interface import (
+    IMAGE_TEACHERS,
+    NO_PREDICTION,
+    Provenance,
+    SemanticMap,
+    TeacherOutput,
+    Tools,
+)
 from kd_seg.scans.truth import read_class_image
 
 
@@ -52,6 +59,6 @@ class ClassImagesTeacher:
             raise DataError(f"The class image of {shot.camera.image} is {raw.shape}, not of the picture's size.")
         train, _ = self.classes.to_train_lenient(raw.astype(np.uint32))
         classes = self.classes.train_to_class(train)
-        classes[raw == 65535] = NO_ANSWER
+        classes[raw == 65535] = NO_PREDICTION
         confidence = np.full(classes.shape, self.settings.confidence, dtype=np.float32)
         return TeacherOutput(semantic=SemanticMap(classes, confidence))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BeforeValidator, PlainSerializer
 
 from kd_seg.classes import ClassTable
 from kd_seg.core.config import Settings, validate
@@ -16,7 +17,7 @@ from kd_seg.core.errors import ConfigError
 from kd_seg.core.registry import Registry
 from kd_seg.images.projection.cameras import Shot
 
-NO_ANSWER = 255
+NO_PREDICTION = 255
 """Teacher class of a pixel without a prediction."""
 
 
@@ -25,7 +26,7 @@ class SemanticMap:
     """A teacher's prediction for every pixel.
 
     Attributes:
-        classes: [H, W] uint8, index into the vocabulary, 255 = no answer.
+        classes: [H, W] uint8, index into the vocabulary, 255 = no prediction.
         confidence: [H, W] float32 in [0, 1], the probability of that class.
         probabilities: [C2, h, w] float16 at any size, or None where the teacher gives the best class alone.
     """
@@ -147,6 +148,14 @@ def teacher_settings(value: Any) -> Settings:
         raise ConfigError(f"teacher needs a kind; known kinds: {', '.join(IMAGE_TEACHERS.names())}")
     model: type[Settings] = IMAGE_TEACHERS.get(str(value["kind"])).Settings
     return validate(model, value, f"teacher ({value['kind']})")
+
+
+TeacherEntry = Annotated[
+    Any,
+    BeforeValidator(teacher_settings),
+    PlainSerializer(lambda settings: settings.model_dump(mode="json"), return_type=dict[str, Any]),
+]
+"""A settings field that holds the settings of one image teacher, by its kind."""
 
 
 def build_teacher(settings: Settings, tools: Tools) -> ImageTeacher:

@@ -1,6 +1,6 @@
 """``maps``: outputs of any network, exported to disk.
 
-Layout under ``root``: ``sequences/NN/class/XXXXXX.png`` (uint8 class ids, 255 = no answer),
+Layout under ``root``: ``sequences/NN/class/XXXXXX.png`` (uint8 class ids, 255 = no prediction),
 ``sequences/NN/confidence/XXXXXX.png`` (uint8, 0..``confidence_scale``) and ``sequences/NN/features/XXXXXX.npy``
 ([D, H', W'] floats); any of them may be missing. With several cameras the folders are ``class_image_3`` and so on;
 those without a suffix belong to image_2.
@@ -19,7 +19,14 @@ from pydantic import Field
 from kd_seg.core.config import Settings
 from kd_seg.core.errors import DataError
 from kd_seg.images.projection.cameras import Shot
-from kd_seg.images.teachers.interface import IMAGE_TEACHERS, NO_ANSWER, Provenance, SemanticMap, TeacherOutput, Tools
+from kd_seg.images.teachers.interface import (
+    IMAGE_TEACHERS,
+    NO_PREDICTION,
+    Provenance,
+    SemanticMap,
+    TeacherOutput,
+    Tools,
+)
 from kd_seg.scans.npy import read_array
 from kd_seg.scans.pictures import read_picture
 
@@ -37,7 +44,7 @@ class MapsSettings(Settings):
 
 @IMAGE_TEACHERS.register("maps")
 class MapsTeacher:
-    """Reads exported maps; a picture without a file has no answer."""
+    """Reads exported maps; a picture without a file has no prediction."""
 
     Settings = MapsSettings
 
@@ -77,7 +84,7 @@ class MapsTeacher:
 
     def _semantic(self, classes: Path, confidence: Path, shot: Shot) -> SemanticMap:
         ids = _read_grey(classes, shot)
-        wrong = (ids != NO_ANSWER) & (ids >= len(self.vocabulary))
+        wrong = (ids != NO_PREDICTION) & (ids >= len(self.vocabulary))
         if self.vocabulary and wrong.any():
             raise DataError(
                 f"{classes} holds class {int(ids[wrong][0])}, the vocabulary has {len(self.vocabulary)} classes; "

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import field_serializer, field_validator
 
 from kd_seg.caches import Cache, CacheKind, CachePlan, Header, Record, Work, build_cache, cache_path
 from kd_seg.classes import ClassTable
@@ -19,7 +18,7 @@ from kd_seg.core.errors import DataError
 from kd_seg.images.fingerprint import fingerprint
 from kd_seg.images.projection.cameras import ProjectionSettings, SeenView, pairs, seen_views, turned
 from kd_seg.images.projection.visibility import see
-from kd_seg.images.teachers import IMAGE_TEACHERS, TeacherOutput, Tools, build_teacher, teacher_settings
+from kd_seg.images.teachers import IMAGE_TEACHERS, TeacherEntry, TeacherOutput, Tools, build_teacher
 from kd_seg.images.teachers.memory import Remembering
 from kd_seg.images.units.class_maps import ClassMap, load_class_map
 from kd_seg.images.units.lifting import LiftSettings, PictureFrame, lift_detections, lift_semantic
@@ -44,20 +43,11 @@ class UnitSource(Settings):
         class_map: a name in configs/class_maps, a YAML file, or "same" for a teacher with the student's classes.
     """
 
-    teacher: Any
+    teacher: TeacherEntry
     class_map: str = "cityscapes_19"
     projection: ProjectionSettings = ProjectionSettings()
     lift: LiftSettings = LiftSettings()
     noise: NoiseSettings = NoiseSettings()
-
-    @field_validator("teacher", mode="before")
-    @classmethod
-    def _teacher(cls, value: Any) -> Any:
-        return teacher_settings(value)
-
-    @field_serializer("teacher")
-    def _plain(self, value: Settings) -> dict[str, Any]:
-        return value.model_dump(mode="json")
 
     def path(self, cache: Path) -> Path:
         """Where its cache lies."""
@@ -98,7 +88,7 @@ class UnitMaker:
         return map(self.record, keys)
 
     def record(self, key: Key) -> Record:
-        """The record of one scan; no rows at all where it has no picture or the teacher no answer."""
+        """The record of one scan; no rows at all where it has no picture or the teacher gives none."""
         sequence = self.data.sequences[key[0]]
         scan = sequence.scan(key[1])
         claims: list[Claim] = []
@@ -106,21 +96,21 @@ class UnitMaker:
         answered = 0
         views = seen_views(scan, sequence, self.source.projection)
         for view in views:
-            answer = self._predict(view.shot)
-            if answer is None:
+            output = self._predict(view.shot)
+            if output is None:
                 continue
             answered += 1
-            made = self._lift(answer, view, scan.points)
+            made = self._lift(output, view, scan.points)
             claims += made
             numbers += [view.number] * len(made)
         vocabulary = len(self.class_map) if self.source.lift.soft else 0
         units = gather(claims, numbers, vocabulary)
         record: Record = {stored: getattr(units, name) for stored, name in _ARRAYS.items()}
-        # [points of the scan, views, views with an answer]
+        # [points of the scan, views, views with a prediction]
         record["counts"] = np.array([len(scan.points), len(views), answered], dtype=np.int32)
         return record
 
-    def _lift(self, answer: TeacherOutput, view: SeenView, points: npt.NDArray[np.float32]) -> list[Claim]:
+    def _lift(self, output: TeacherOutput, view: SeenView, points: npt.NDArray[np.float32]) -> list[Claim]:
         noise = Noise(self.source.noise, self.class_map.sets, (view.shot.sequence, view.shot.index, view.number))
         wrong = view.pairs
         if self.source.noise.wrong > 0 and "calibration" in self.source.noise.ways and view.offset == 0:
@@ -136,10 +126,10 @@ class UnitMaker:
             things=self.things,
         )
         claims: list[Claim] = []
-        if answer.semantic is not None:
-            claims += lift_semantic(answer.semantic, frame, self.source.lift, noise)
-        if answer.detections is not None:
-            claims += lift_detections(answer.detections, frame, self.source.lift, noise)
+        if output.semantic is not None:
+            claims += lift_semantic(output.semantic, frame, self.source.lift, noise)
+        if output.detections is not None:
+            claims += lift_detections(output.detections, frame, self.source.lift, noise)
         return claims
 
 
