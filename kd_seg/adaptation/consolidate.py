@@ -12,11 +12,12 @@ import numpy.typing as npt
 
 from kd_seg.adaptation.agreement import Agreement
 from kd_seg.adaptation.dataset import begin_drive, words_of, write_scan
+from kd_seg.adaptation.object_votes import ObjectVotes, object_votes
 from kd_seg.adaptation.settings import AdaptSettings
 from kd_seg.adaptation.teacher import Distribution, Teacher
-from kd_seg.adaptation.tracks import Tracker, clusters
 from kd_seg.adaptation.trust import TrustThresholds, score
 from kd_seg.adaptation.vote import Codes, Vote, vote, world_codes
+from kd_seg.classes import ClassTable
 from kd_seg.core.files import write_array
 from kd_seg.core.geometry import transform
 from kd_seg.core.progress import Progress
@@ -109,8 +110,9 @@ def write_labels(
     classes = teacher.segmenter.classes
     before, after = Agreement(tuple(classes.names)), Agreement(tuple(classes.names))
     thresholds = TrustThresholds(settings.trust, len(classes))
+    objects = _objects(drive, settings, classes, root.parent / "objects", progress)
     with progress("voting", len(drive.data)) as advance:
-        for _, sequence, index, found in _votes(drive, settings):
+        for _, sequence, index, found in _votes(drive, settings, objects):
             codes = places(sequence, index, settings.vote.voxel_m)
             if index == sequence.indices[0]:
                 before.begin_sequence()
@@ -120,51 +122,47 @@ def write_labels(
             thresholds.add(found.distribution.argmax(axis=1), score(found), sequence.scan(index).points)
             advance(1)
     with progress("writing labels", len(drive.data)) as advance:
-        trackers = {name: Tracker() for name in drive.data.sequences}
         correction = teacher.sensor.correction()
         folders = {name: begin_drive(root, s, correction) for name, s in drive.data.sequences.items()}
-        for name, sequence, index, found in _votes(drive, settings):
+        for name, sequence, index, found in _votes(drive, settings, objects):
             points = teacher.prepared(sequence.scan(index))
             class_id = found.distribution.argmax(axis=1)
             trusted = thresholds.trusted(class_id, score(found), points) & np.isfinite(points[:, :3]).all(axis=1)
             if student is not None:
                 trusted &= student(name, index) == class_id
-            identity = np.zeros(len(points), np.int64)
-            if settings.instances:
-                identity = _identities(trackers[name], sequence, index, class_id, trusted, classes.things)
+            identity = np.zeros(len(points), np.int32)
+            if objects is not None:
+                identity = np.where(np.isin(class_id, classes.things), objects.identity(name, index), 0)
             known = np.where(found.distribution.sum(axis=1) > 0, class_id, 255)
             write_scan(folders[name], f"{index:06d}", points, trusted, words_of(known, identity, classes))
             advance(1)
     return before, after
 
 
-def _votes(drive: Drive, settings: AdaptSettings) -> Iterator[tuple[str, KittiSequence, int, Vote]]:
+def _objects(
+    drive: Drive, settings: AdaptSettings, classes: ClassTable, folder: Path, progress: Progress
+) -> ObjectVotes | None:
+    """What the scans say together about each object, where the settings want objects."""
+    if not settings.instances:
+        return None
+    with progress("linking objects", len(drive.data)) as advance:
+
+        def counted() -> Iterator[tuple[str, KittiSequence, int, Vote]]:
+            for found in _votes(drive, settings, None):
+                yield found
+                advance(1)
+
+        return object_votes(counted(), classes, folder)
+
+
+def _votes(
+    drive: Drive, settings: AdaptSettings, objects: ObjectVotes | None
+) -> Iterator[tuple[str, KittiSequence, int, Vote]]:
     """(sequence's name, sequence, scan number, vote) of every scan of the drive."""
     for name, sequence in drive.data.sequences.items():
         voter = Voter(drive, sequence, settings)
         for position, index in enumerate(sequence.indices):
-            yield name, sequence, index, voter.vote(position)
-
-
-def _identities(
-    tracker: Tracker,
-    sequence: KittiSequence,
-    index: int,
-    class_id: npt.NDArray[np.int64],
-    trusted: npt.NDArray[np.bool_],
-    things: tuple[int, ...],
-) -> npt.NDArray[np.int64]:
-    scan = sequence.scan(index)
-    xyz = scan.points[:, :3].astype(np.float64)
-    number = clusters(xyz, np.where(trusted, class_id, -1), things)
-    count = int(number.max(initial=0))
-    if count == 0:
-        tracker.link(index, np.zeros((0, 3)), np.zeros(0, np.int64))
-        return np.zeros(len(xyz), np.int64)
-    world = transform(scan.pose, xyz) if scan.pose is not None else xyz
-    members = number > 0
-    sizes = np.bincount(number[members], minlength=count + 1)[1:, None]
-    sums = np.stack([np.bincount(number[members], world[members, axis], count + 1)[1:] for axis in range(3)], axis=1)
-    first = np.array([np.flatnonzero(number == k)[0] for k in range(1, count + 1)])
-    identity = tracker.link(index, sums / sizes, class_id[first])
-    return np.where(members, np.append(0, identity)[number], 0)
+            found = voter.vote(position)
+            if objects is not None:
+                found = objects.apply(found, objects.identity(name, index))
+            yield name, sequence, index, found

@@ -68,7 +68,7 @@ def write_scan(
 
 
 def words_of(
-    class_id: npt.NDArray[np.int64], identity: npt.NDArray[np.int64], classes: ClassTable
+    class_id: npt.NDArray[np.int64], identity: npt.NDArray[np.int32], classes: ClassTable
 ) -> npt.NDArray[np.uint32]:
     """Label words [N] from class ids [N] (255 = none) and identities [N] (0 = none), which wrap at 16 bits."""
     raw = classes.class_to_raw(class_id.astype(np.uint8)).astype(np.uint32)

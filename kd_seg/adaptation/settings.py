@@ -22,7 +22,7 @@ class DriveTeacherSettings(Settings):
     )
     fuse: Literal["auto", "ego", "off"] = Field(
         "auto",
-        description="ego: predict clouds fused over scans by ego-motion; auto: the mean of such and of single scans "
+        description="ego: predict clouds fused over scans by ego-motion; auto: such clouds and single scans, combined, "
         "where scans have under 45,000 points",
     )
     scans: int = Field(5, ge=2, le=20, description="scans of a fused cloud, the own one included")
@@ -70,7 +70,11 @@ class AdaptSettings(Settings):
     teacher: DriveTeacherSettings = DriveTeacherSettings()
     vote: VoteSettings = VoteSettings()
     trust: TrustSettings = TrustSettings()
-    instances: bool = Field(True, description="cluster things and link them over time, so that they can be fused")
+    instances: bool = Field(
+        True,
+        description="cluster things and link them over time: an object has one class, that of all its scans together, "
+        "and can be fused",
+    )
     rounds: int = Field(1, ge=1, le=5, description="the student of a round is the teacher of the next")
     student: str | None = Field(
         None, description="checkpoint that the student starts from; default the shipped student"

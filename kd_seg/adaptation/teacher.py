@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from kd_seg.adaptation.kinds import movers
 from kd_seg.adaptation.settings import DriveTeacherSettings
 from kd_seg.core.geometry import invert, rotation_z, transform
 from kd_seg.scans import Points, Scan
@@ -21,6 +22,9 @@ Distribution = npt.NDArray[np.float32]
 SPARSE_POINTS = 45_000
 """A scan with fewer is sparse: there fused clouds help a network that was trained on single scans; on denser ones they
 cost."""
+
+MOVES = 0.4
+"""Probability of moving classes from which a single scan is believed against the fused cloud."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +48,20 @@ class Teacher:
             neighbours: scans whose points are moved into the scan's frame, where clouds are fused; both need poses.
         """
         points = self.prepared(scan)
-        clouds = [points]
-        if self.fuse:
-            fused = np.concatenate([points, *(self._moved(other, scan) for other in neighbours)])
-            # what moves leaves a trail in the fused cloud, what stands is denser there: together they know both
-            clouds = [fused] if self.settings.fuse == "ego" else [points, fused]
-        views = [turned(cloud, view, self.settings.views) for cloud in clouds for view in range(self.settings.views)]
-        total = np.zeros((len(points), len(self.segmenter.classes)), np.float32)
-        for seen in views:
-            total += self.segmenter.distribution(seen)[: len(points)]
-        return total / len(views)
+        if not self.fuse:
+            return self._mean(points, len(points))
+        cloud = np.concatenate([points, *(self._moved(other, scan) for other in neighbours)])
+        if self.settings.fuse == "ego":
+            return self._mean(cloud, len(points))
+        single, fused = self._mean(points, len(points)), self._mean(cloud, len(points))
+        return combined(single, fused, movers(self.segmenter.classes))
+
+    def _mean(self, cloud: Points, count: int) -> Distribution:
+        """Probabilities of a cloud's first points, the mean over views."""
+        total = np.zeros((count, len(self.segmenter.classes)), np.float32)
+        for view in range(self.settings.views):
+            total += self.segmenter.distribution(turned(cloud, view, self.settings.views))[:count]
+        return total / self.settings.views
 
     def prepared(self, scan: Scan) -> Points:
         """Points [N, 4] as the network takes them."""
@@ -67,6 +75,17 @@ class Teacher:
         points = self.prepared(other)
         points[:, :3] = transform(invert(scan.pose) @ other.pose, points[:, :3])
         return points
+
+
+def combined(single: Distribution, fused: Distribution, moving: Sequence[int]) -> Distribution:
+    """One distribution [N, C] from that of a scan and that of the fused cloud: their mean, as a rule.
+
+    What stands is denser in the fused cloud. What moves leaves a trail there, so where the single scan sees one of the
+    ``moving`` classes, and the fused cloud less of it, the single scan alone counts.
+    """
+    moves = single[:, moving].sum(axis=1)
+    alone = (moves > MOVES) & (moves > fused[:, moving].sum(axis=1))
+    return np.where(alone[:, None], single, (single + fused) / 2)
 
 
 def turned(points: Points, view: int, views: int) -> Points:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from tiny_data import write_tiny
 
 from kd_seg.adaptation.settings import DriveTeacherSettings, sensor_settings
-from kd_seg.adaptation.teacher import SPARSE_POINTS, Teacher, fuses, turned
+from kd_seg.adaptation.teacher import SPARSE_POINTS, Teacher, combined, fuses, turned
+from kd_seg.classes import load_classes
 from kd_seg.core.geometry import invert, transform
 from kd_seg.scans import SemanticKitti
 
@@ -35,7 +37,7 @@ def test_views_are_turns_and_mirrors_that_keep_distances_heights_and_order(seed:
 class Heights:
     """Gives class 0 the share of a point's height over 10 m; notes the clouds that it was given."""
 
-    classes = ("low", "high")
+    classes = dataclasses.replace(load_classes(), names=("low", "high"), things=(), hard=())
 
     def __init__(self) -> None:
         self.clouds: list[np.ndarray] = []
@@ -79,7 +81,7 @@ def test_neighbours_are_moved_into_the_scans_frame_and_their_rows_left_out(data:
     assert np.abs(moved - other.points[:, :3]).max() > 1.5
 
 
-def test_left_to_itself_it_takes_the_mean_of_single_and_fused_scans(data: SemanticKitti) -> None:
+def test_left_to_itself_it_takes_the_mean_of_single_and_fused_scans_where_nothing_moves(data: SemanticKitti) -> None:
     network = Heights()
     teacher = Teacher(network, DriveTeacherSettings(views=2), sensor_settings({}), fuse=True)  # type: ignore[arg-type]
     scan, other = data.scan("00", 2), data.scan("00", 0)
@@ -88,6 +90,15 @@ def test_left_to_itself_it_takes_the_mean_of_single_and_fused_scans(data: Semant
     assert [len(cloud) for cloud in network.clouds] == [own, own, both, both]
     share = np.clip(scan.points[:, 2] / 10.0 + 0.5, 0, 1)
     np.testing.assert_allclose(found[:, 0], share * np.mean([1, 1 / 2, 1 / 3, 1 / 4]), rtol=1e-4)
+
+
+def test_a_single_scan_is_believed_where_it_alone_sees_what_moves() -> None:
+    single = np.array([[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.7, 0.3, 0.0], [0.0, 0.2, 0.3]], np.float32)
+    fused = np.array([[0.9, 0.1, 0.0], [0.3, 0.7, 0.0], [0.9, 0.1, 0.0], [0.9, 0.1, 0.0]], np.float32)
+    found = combined(single, fused, (1, 2))
+    mean = (single + fused) / 2
+    np.testing.assert_array_equal(found, [single[0], mean[1], mean[2], single[3]])
+    np.testing.assert_array_equal(combined(single, fused, ()), mean)
 
 
 @pytest.mark.parametrize(
