@@ -196,6 +196,7 @@ def training_config(
         **content.get("data", {}),
         "root": str(root),
         "train": [*streets, *(drive_name(name) for name in data.sequences)],
+        "predicted": [drive_name("*")],
         "classes": content.get("data", {}).get("classes", "semantic_kitti_19"),
     }
     content["grid"] = {"voxel_size": list(grid.voxel_size), "lower": list(grid.lower), "upper": list(grid.upper)}

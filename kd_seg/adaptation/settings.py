@@ -86,7 +86,7 @@ class AdaptSettings(Settings):
     def _unfilled(cls, value: dict[str, Any]) -> dict[str, Any]:
         filled = {"grid"} & set(value)
         filled |= {f"student.{key}" for key in {"network", "size", "features", "init"} & set(value.get("student", {}))}
-        filled |= {f"data.{key}" for key in {"root", "train", "valid"} & set(value.get("data", {}))}
+        filled |= {f"data.{key}" for key in {"root", "train", "valid", "predicted"} & set(value.get("data", {}))}
         if filled:
             raise ValueError(f"{', '.join(sorted(filled))} follow from the drive and the student; leave them out")
         return value

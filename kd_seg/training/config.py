@@ -50,12 +50,16 @@ class DataSettings(Settings):
         default_factory=list,
         description="sequences to learn from without labels, which are never opened (SemanticKITTI: 11 to 21)",
     )
+    predicted: list[str] = Field(
+        default_factory=list,
+        description="sequences of train whose labels are predictions, with * for any letters (kd-seg adapt: drive_*)",
+    )
     labelled_share: float = Field(
         0.5,
         ge=0,
         lt=1,
-        description="least share of labelled scans among those drawn, where others are learned from too; "
-        "they come as often as it takes",
+        description="least share of labelled scans among those drawn, where unlabelled or predicted ones are learned "
+        "from too; they come as often as it takes",
     )
     cache: str | None = Field(
         None, description="folder of libraries and teacher caches; default kd_seg_cache in root (give one if read-only)"
@@ -73,7 +77,7 @@ class DataSettings(Settings):
         """``~`` is the home folder, as in a shell."""
         return os.path.expanduser(value) if value is not None else None
 
-    @field_validator("train", "valid", "select", "unlabelled", mode="before")
+    @field_validator("train", "valid", "select", "unlabelled", "predicted", mode="before")
     @classmethod
     def _names(cls, value: Any) -> Any:
         """YAML reads 04 as a number; sequences are two-digit names."""

@@ -68,6 +68,7 @@ def test_the_drive_gets_trusted_predictions_as_labels(world: Path, tmp_path: Pat
     assert sorted(data.sequences) == ["drive_00", "drive_03", "streets_00", "streets_01"]
     assert config.data.train is not None
     assert sorted(config.data.train) == sorted(data.sequences)
+    assert config.data.predicted == ["drive_*"]
     assert config.student.init == str(world / "student.safetensors")
     assert config.grid.voxel_size == (0.4, 0.4, 0.4)
     shares = []
