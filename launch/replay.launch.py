@@ -1,6 +1,7 @@
 """Play a bag into the node: ros2 launch kd_seg replay.launch.py bag:=drive.mcap input_topic:=/points rviz:=true
 
-rosbag2 plays where it is installed; elsewhere the package's own player does, with the cloud topic alone.
+rosbag2 plays where it is installed; elsewhere the package's own player does, with the cloud topic alone. Both get the
+profile for Fast DDS from segmentation.launch.py.
 """
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
@@ -50,7 +51,7 @@ def play(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         player = ExecuteProcess(cmd=command, output="screen")
     else:
         topic = LaunchConfiguration("input_topic")
-        arguments = ["--bag", bag, "--topic", topic, "--play", "--speed", rate, "--wait", delay]
+        arguments = ["--bag", bag, "--topic", topic, "--play", "--reliable", "--speed", rate, "--wait", delay]
         player = Node(package="kd_seg", executable="replay_latency", arguments=arguments, output="screen")
     handler = OnProcessExit(target_action=player, on_exit=[EmitEvent(event=Shutdown(reason="the bag is over"))])
     return [player, RegisterEventHandler(handler, condition=IfCondition(LaunchConfiguration("exit_at_end")))]

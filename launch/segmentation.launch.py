@@ -1,7 +1,10 @@
-"""Start the segmentation node on one sensor: ros2 launch kd_seg segmentation.launch.py input_topic:=/velodyne_points"""
+"""Start the segmentation node on one sensor: ros2 launch kd_seg segmentation.launch.py input_topic:=/velodyne_points
+
+Where the terminal names no profile for Fast DDS, the node gets the shipped one, for its own clouds.
+"""
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
@@ -19,6 +22,15 @@ ARGUMENTS = {
     "log_level": ("info", "debug, info, warn or error."),
     "respawn": ("false", "Start the node again when it ends."),
 }
+PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+
+
+def give_profile(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """For this and all that is started after it: as Fast DDS comes, best-effort listeners get no large clouds."""
+    if any(name in context.environment for name in PROFILES):
+        return []
+    profile = PathJoinSubstitution([FindPackageShare("kd_seg"), "configs", "ros", "fastdds.xml"])
+    return [SetEnvironmentVariable(PROFILES[0], profile)]
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
@@ -60,6 +72,7 @@ def generate_launch_description() -> LaunchDescription:
                 DeclareLaunchArgument(name, default_value=value, description=text)
                 for name, (value, text) in ARGUMENTS.items()
             ),
+            OpaqueFunction(function=give_profile),
             OpaqueFunction(function=start),
         ]
     )

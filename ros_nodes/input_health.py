@@ -69,8 +69,10 @@ def transport_finding(given: Input, limits: Thresholds) -> tuple[int, str] | Non
         silence = f"no input on {given.topic} for {given.silent_s:.1f} s"
         if not link.offered:
             return ERROR, f"{silence}: it has no publisher; remap the input to the driver's topic"
-        known = f": {given.losses.text()} clouds were lost in transport" if given.losses.lost else ""
-        return ERROR, f"{silence}{known} from {link.text()}; {fix(link)}"
+        if given.losses.lost:
+            silence += f": {given.losses.text()} clouds were lost in transport"
+        unsure = "" if given.losses.lost or not link.fits else "if the driver sends (its own log tells), "
+        return ERROR, f"{silence} from {link.text()}; {unsure}{fix(link)}"
     if given.losses.lost:
         level = ERROR if given.losses.share > MOST else WARN
         return level, f"{given.losses.text()} clouds were lost in transport from {link.text()}; {fix(link)}"

@@ -29,6 +29,11 @@ class Link:
     reliable: bool = False
     cloud_bytes: int = 0
 
+    @property
+    def fits(self) -> bool:
+        """Whether the node subscribes as the publishers offer."""
+        return self.reliable == all(self.offered)
+
     def text(self) -> str:
         """Publishers, middleware and size, such as "1 publisher (best effort) over rmw_x, clouds of 2.7 MB"."""
         count = len(self.offered)
@@ -63,7 +68,7 @@ def fix(link: Link) -> str:
         return "a reliable input hears nothing from a best-effort driver: set input_reliable to auto"
     if link.offered and all(link.offered):
         if link.reliable:
-            return "check that driver and node share RMW_IMPLEMENTATION and ROS_DOMAIN_ID"
+            return "check that driver and node share RMW_IMPLEMENTATION"
         return "the driver is reliable: set input_reliable to auto"
     if link.rmw in FAST_DDS:
         return f"give the driver's terminal the profile fastdds.xml, or {RELIABLE_INSTEAD}"

@@ -130,8 +130,8 @@ def test_diagnostic_levels(task: str, level: int, words: str, changes: dict[str,
         (
             source(20.5, Link(FAST, (True,), True)),
             ERROR,
-            "no input on /points for 20.5 s from 1 publisher (reliable) over rmw_fastrtps_cpp; check that driver and "
-            "node share RMW_IMPLEMENTATION and ROS_DOMAIN_ID",
+            "no input on /points for 20.5 s from 1 publisher (reliable) over rmw_fastrtps_cpp; if the driver sends (its "
+            "own log tells), check that driver and node share RMW_IMPLEMENTATION",
         ),
         (
             source(2.6, losses=Losses(24, 24)),
@@ -142,8 +142,8 @@ def test_diagnostic_levels(task: str, level: int, words: str, changes: dict[str,
         (
             source(20.5, Link("rmw_other", (False,))),
             ERROR,
-            "no input on /points for 20.5 s from 1 publisher (best effort) over rmw_other; use a reliable driver with "
-            "input_reliable:=true",
+            "no input on /points for 20.5 s from 1 publisher (best effort) over rmw_other; if the driver sends "
+            "(its own log tells), use a reliable driver with input_reliable:=true",
         ),
     ],
 )

@@ -18,6 +18,7 @@ import pytest
 from patience import patience
 
 ROOT = Path(__file__).resolve().parents[2]
+PROFILE = "FASTRTPS_DEFAULT_PROFILES_FILE"
 
 
 def test_manifest_and_setup_agree() -> None:
@@ -57,7 +58,10 @@ def test_dds_profiles_and_view_are_well_formed() -> None:
     import yaml
 
     view = yaml.safe_load((folder / "segmentation.rviz").read_text())
-    assert "/segmentation/output/visualization" in str(view)
+    displays = [one for one in view["Visualization Manager"]["Displays"] if "Topic" in one]
+    assert [one["Topic"]["Value"].rpartition("/")[2] for one in displays] == ["visualization", "segmentation"]
+    # Fast DDS as it comes loses large clouds on their way to a best-effort subscriber, of a reliable publisher too.
+    assert {one["Topic"]["Reliability Policy"] for one in displays} == {"Reliable"}
     layout = json.loads((folder / "foxglove.json").read_text())
     panels = {layout["layout"]["first"], *layout["layout"]["second"].values()} & set(layout["configById"])
     assert panels == set(layout["configById"])
@@ -162,7 +166,7 @@ def test_launch_files_show_their_arguments(launched: Any, file: str) -> None:
 
 @pytest.mark.ros
 @pytest.mark.slow
-def test_launch_of_one_sensor(launched: Any, quick_parameters: Path, tmp_path: Path) -> None:
+def test_launch_of_one_sensor(launched: Any, installed: Path, quick_parameters: Path, tmp_path: Path) -> None:
     from ros_clouds import street, tiny_checkpoint
     from ros_harness import Peer, to_message, wait_for
 
@@ -184,6 +188,9 @@ def test_launch_of_one_sensor(launched: Any, quick_parameters: Path, tmp_path: P
         publisher.publish(to_message(street(500)))
         wait_for(lambda: answers, 20, "answer")
         assert peer.status("model")[2]["checkpoint"] == str(checkpoint)
+        given = Path("/proc", peer.status("lifecycle")[2]["pid"], "environ").read_text().split("\0")
+        own = os.environ.get(PROFILE, str(installed / "share" / "kd_seg" / "configs" / "ros" / "fastdds.xml"))
+        assert f"{PROFILE}={own}" in given
     finally:
         peer.close()
     process.send_signal(signal.SIGINT)
