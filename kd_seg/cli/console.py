@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, TextIO, TypeVar
 
-import click
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -93,7 +92,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         try:
             with answers.alone():
                 command(*args, **kwargs)
-        except (typer.Exit, typer.Abort, click.ClickException):
+        except (typer.Exit, typer.Abort):
             raise
         except KeyboardInterrupt:
             _complain("stopped; files already written are complete")

@@ -25,6 +25,7 @@ HEAVY = (
     "PIL",
     "pandas",
     "transformers",
+    "click",  # recent versions of typer do not bring it
 )
 RUN = "from kd_seg.cli.main import main; main()"
 
