@@ -130,8 +130,8 @@ def test_diagnostic_levels(task: str, level: int, words: str, changes: dict[str,
         (
             source(20.5, Link(FAST, (True,), True)),
             ERROR,
-            "no input on /points for 20.5 s from 1 publisher (reliable) over rmw_fastrtps_cpp; if the driver sends (its "
-            "own log tells), check that driver and node share RMW_IMPLEMENTATION",
+            "no input on /points for 20.5 s from 1 publisher (reliable) over rmw_fastrtps_cpp; if the driver sends "
+            "(its own log tells), check that driver and node share RMW_IMPLEMENTATION",
         ),
         (
             source(2.6, losses=Losses(24, 24)),
