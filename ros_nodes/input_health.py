@@ -72,12 +72,12 @@ def transport_finding(given: Input, limits: Thresholds) -> tuple[int, str] | Non
         if given.losses.lost:
             silence += f": {given.losses.text()} clouds were lost in transport"
         unsure = "" if given.losses.lost or not link.fits else "if the driver sends (its own log tells), "
-        return ERROR, f"{silence} from {link.text()}; {unsure}{fix(link)}"
+        return ERROR, f"{silence} from {link.text()}; {unsure}{fix(link, bool(given.losses.lost))}"
     if given.losses.lost:
         level = ERROR if given.losses.share > MOST else WARN
-        return level, f"{given.losses.text()} clouds were lost in transport from {link.text()}; {fix(link)}"
+        return level, f"{given.losses.text()} clouds were lost in transport from {link.text()}; {fix(link, True)}"
     if given.gaps.share > MANY and link.offered:
-        return WARN, f"by their stamps {given.gaps.text()} clouds are missing from {link.text()}; {fix(link)}"
+        return WARN, f"by their stamps {given.gaps.text()} clouds are missing from {link.text()}; {fix(link, True)}"
     return None
 
 

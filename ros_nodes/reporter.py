@@ -26,7 +26,7 @@ from ros_nodes.stopwatch import Stopwatch
 from ros_nodes.worker import Seen
 
 REPEAT_S = 60.0
-"""Trouble of the transport that stays is logged so often."""
+"""Trouble of the transport that stays is logged so often; other trouble, with a fix of its own, at once."""
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Reporter:
         self._host = socket.gethostname()
         self._losses = LossWatch()
         self._closing = threading.Event()
-        self._logged_at = -REPEAT_S
+        self._logged_at: dict[str, float] = {}
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", quality(10, True))
         self._thread = threading.Thread(target=self._run, name="kd_seg diagnostics", daemon=True)
 
@@ -91,12 +91,13 @@ class Reporter:
             before, at = counts, now
 
     def _log_transport(self, snapshot: Snapshot, now: float) -> None:
-        """Say once, and again after a while, that clouds do not arrive."""
+        """Say once for each fix, and again after a while, that clouds do not arrive."""
         found = transport_finding(snapshot.input, snapshot.thresholds) if snapshot.life.state == "active" else None
         if found is None:
             return
-        if now - self._logged_at >= REPEAT_S:
-            self._logged_at = now
+        fix = found[1].rpartition("; ")[2]
+        if now - self._logged_at.get(fix, -REPEAT_S) >= REPEAT_S:
+            self._logged_at[fix] = now
             self._node.get_logger().warning(found[1])
 
     def _snapshot(self, counts: Counts, before: Counts, at: float, now: float) -> Snapshot:

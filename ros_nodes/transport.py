@@ -10,7 +10,9 @@ SMALL_BUFFER = 2 * 2**20
 """Bytes of socket buffer below which large clouds get lost."""
 
 FAST_DDS, CYCLONE_DDS = ("rmw_fastrtps_cpp", "rmw_fastrtps_dynamic_cpp"), ("rmw_cyclonedds_cpp",)
-RELIABLE_INSTEAD = "use a reliable driver with input_reliable:=true"
+RELIABLE = "use a reliable driver with input_reliable:=true"
+LESS_OR_LONGER = "give the computer less to do, or driver and node (qos_depth) longer queues"
+"""Reliable clouds get lost where newer ones replace them before they are through."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Link:
     @property
     def fits(self) -> bool:
         """Whether the node subscribes as the publishers offer."""
-        return self.reliable == all(self.offered)
+        return not self.offered or self.reliable == all(self.offered)
 
     def text(self) -> str:
         """Publishers, middleware and size, such as "1 publisher (best effort) over rmw_x, clouds of 2.7 MB"."""
@@ -62,20 +64,20 @@ def decide(asked: bool | str, offered: Sequence[bool], now: bool) -> bool:
     return all(offered) if offered else now
 
 
-def fix(link: Link) -> str:
-    """What to set where clouds of matched publishers do not arrive."""
-    if link.reliable and not all(link.offered):
+def fix(link: Link, lost: bool) -> str:
+    """What to set where clouds of matched publishers do not arrive; ``lost``: some are known to have been sent."""
+    if not link.fits and link.reliable:
         return "a reliable input hears nothing from a best-effort driver: set input_reliable to auto"
-    if link.offered and all(link.offered):
-        if link.reliable:
-            return "check that driver and node share RMW_IMPLEMENTATION"
+    if not link.fits:
         return "the driver is reliable: set input_reliable to auto"
-    if link.rmw in FAST_DDS:
-        return f"give the driver's terminal the profile fastdds.xml, or {RELIABLE_INSTEAD}"
+    if link.reliable and not lost:
+        return "check that driver and node share RMW_IMPLEMENTATION"
+    instead = LESS_OR_LONGER if link.reliable else RELIABLE
     if link.rmw in CYCLONE_DDS:
-        raised = "raise net.core.rmem_max and give driver and node the profile cyclonedds.xml"
-        return f"{raised}, or {RELIABLE_INSTEAD}"
-    return RELIABLE_INSTEAD
+        return f"raise net.core.rmem_max and give driver and node the profile cyclonedds.xml, or {instead}"
+    if link.rmw in FAST_DDS and not link.reliable:
+        return f"give the driver's terminal the profile fastdds.xml, or {instead}"
+    return instead
 
 
 def profile_setting(rmw: str, folder: Path) -> tuple[str, str] | None:

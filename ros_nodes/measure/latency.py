@@ -31,6 +31,7 @@ from kd_seg.serving.segmenter import made_up_cloud
 from ros_nodes import compat
 from ros_nodes.measure.probe import Course, Probe, first_frame, spread
 from ros_nodes.measure.started_node import StartedNode, node_pid
+from ros_nodes.measure.verdict import lost_on_the_way
 from ros_nodes.stopwatch import percentile
 from ros_nodes.transport import largest_receive_buffer
 
@@ -206,6 +207,10 @@ def main(args: list[str] | None = None) -> int:
         rclpy.try_shutdown()
         spinner.join(2.0)
     print(json.dumps(_without_nan(report)))
+    before, after = (int(report[name].get("received", 0)) for name in ("counters_before", "counters"))
+    warning = lost_on_the_way(report["sent"], after - before)
+    if warning is not None:
+        print(f"replay_latency: {warning}", file=sys.stderr)
     return 0 if report["answered"] else 1
 
 

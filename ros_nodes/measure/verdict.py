@@ -1,4 +1,4 @@
-"""What trials of the transport mean, in one sentence. No ROS import."""
+"""What trials of the transport mean, each in one sentence. No ROS import."""
 
 from __future__ import annotations
 
@@ -50,3 +50,11 @@ def verdict(trials: Sequence[Trial], megabytes: float, rate: float) -> str:
             return f"{found}; {trial.setting} does it: {trial.count()}."
     tried = "".join(f"; with {trial.setting} {trial.failure or trial.count()}" for trial in others)
     return f"{found}{tried}; run {RAISE_BUFFER} and measure again, or send smaller clouds less often."
+
+
+def lost_on_the_way(sent: int, received: int) -> str | None:
+    """A sentence where a node received too few of the clouds that a process sent; None where it has enough."""
+    if received >= ENOUGH * sent:
+        return None
+    what_to_do = "ros2 run kd_seg check_transport, in this terminal, says what to set"
+    return f"{sent - received} of {sent} clouds did not reach the node; {what_to_do}."

@@ -113,6 +113,18 @@ def test_diagnostic_levels(task: str, level: int, words: str, changes: dict[str,
             "net.core.rmem_max and give driver and node the profile cyclonedds.xml, or use a reliable driver with "
             "input_reliable:=true",
         ),
+        (
+            source(losses=Losses(3, 30), link=Link(FAST, (True,), True)),
+            WARN,
+            "3 of 30 clouds were lost in transport from 1 publisher (reliable) over rmw_fastrtps_cpp; give the "
+            "computer less to do, or driver and node (qos_depth) longer queues",
+        ),
+        (
+            source(losses=Losses(3, 30), link=Link(CYCLONE, (True,), True)),
+            WARN,
+            "3 of 30 clouds were lost in transport from 1 publisher (reliable) over rmw_cyclonedds_cpp; raise "
+            "net.core.rmem_max and give driver and node the profile cyclonedds.xml, or give the computer less to do",
+        ),
         (source(gaps=Losses(20, 60)), WARN, "by their stamps 20 of 60 clouds are missing from 1 publisher"),
         (source(gaps=Losses(5, 60)), OK, "receiving"),
         (

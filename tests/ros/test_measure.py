@@ -9,7 +9,7 @@ import pytest
 from kd_seg.core.errors import UsageError
 from ros_nodes.measure.check_transport import complaint
 from ros_nodes.measure.started_node import node_pid
-from ros_nodes.measure.verdict import Trial, verdict
+from ros_nodes.measure.verdict import Trial, lost_on_the_way, verdict
 
 FAST = "rmw_fastrtps_cpp"
 
@@ -45,6 +45,14 @@ def trial(received: int, setting: str = "", failure: str = "") -> Trial:
 def test_verdict_in_one_sentence(trials: list[Trial], sentence: str) -> None:
     assert sentence in verdict(trials, 2.7, 10.0)
     assert trials[0].delivers == (trials[0].received >= 49)
+
+
+def test_clouds_that_did_not_reach_the_node_are_said() -> None:
+    assert lost_on_the_way(100, 98) is None
+    assert lost_on_the_way(0, 0) is None
+    sentence = lost_on_the_way(100, 2)
+    assert sentence is not None
+    assert sentence.startswith("98 of 100 clouds did not reach the node; ros2 run kd_seg check_transport")
 
 
 def test_which_process_is_measured() -> None:
