@@ -192,6 +192,7 @@ def training_config(
     if not isinstance(grid, CartesianGrid):
         raise UsageError(f"{start} has a cylindrical grid; adapt a student with a cartesian one.")
     content = json.loads(json.dumps(settings.training))
+    content.setdefault("purpose", f"A student adapted to the drive {data.root} without its labels.")
     content["data"] = {
         **content.get("data", {}),
         "root": str(root),

@@ -159,6 +159,8 @@ def test_names_are_as_short_as_they_can_be(tmp_path: Path, data: Path) -> None:
     paths = [make_run(tmp_path / first / "run", data, None, checkpoint=False) for first in ("x", "y")]
     assert [run.name for run in read_runs(paths)] == ["x/run", "y/run"]
     assert [run.name for run in read_runs(paths[:1])] == ["run"]
+    adapted = make_run(tmp_path / "adapted" / "round_1" / "run", data, None, checkpoint=False)
+    assert [run.name for run in read_runs([adapted])] == ["adapted/round_1/run"]
 
 
 def test_differences_carry_their_sign() -> None:
