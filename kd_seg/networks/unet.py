@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,7 @@ from kd_seg.networks.fused_unet import FusedUNet
 from kd_seg.networks.registry import NETWORKS
 from kd_seg.sparse import Down, SparseTensor, Submanifold, Up, pool_rows, sparse_tensor
 from kd_seg.sparse.fused import FusedCache, fusible
+from kd_seg.sparse.normalisation import norm_relu
 
 HALVE = (2, 2, 2)
 CUBE = (3, 3, 3)
@@ -36,6 +38,13 @@ class Size:
     decoder_blocks: tuple[int, ...]
     stem_blocks: int = 2
 
+    def text(self) -> str:
+        """The size in words, such as "32-32 32x1-64x1-96x1-128x1 96x1-64x1-48x1-32x1"; see ``read_size``."""
+        encoder = zip(self.encoder[1:], self.encoder_blocks, strict=True)
+        decoder = zip(self.decoder, self.decoder_blocks, strict=True)
+        levels = ["-".join(f"{width}x{blocks}" for width, blocks in side) for side in (encoder, decoder)]
+        return " ".join(["-".join([str(self.encoder[0])] * self.stem_blocks), *levels])
+
 
 SIZES = {
     "nano": Size((16, 24, 32, 48, 64), (1, 1, 1, 1), (48, 32, 24, 16), (1, 1, 1, 1), stem_blocks=1),
@@ -43,11 +52,42 @@ SIZES = {
     "base": Size((32, 32, 64, 128, 256), (2, 3, 4, 6), (256, 128, 96, 96), (2, 2, 2, 2)),
 }
 
+_STEM, _LEVELS = r"[1-9]\d*(?:-[1-9]\d*)*", r"[1-9]\d*x\d+(?:-[1-9]\d*x\d+)*"
+_SIZE = re.compile(rf"({_STEM}) ({_LEVELS}) ({_LEVELS})")
 
-def normalised(x: SparseTensor, norm: nn.Module, activation: bool = True) -> SparseTensor:
-    """Batch norm (and ReLU, in place) on the features of a sparse tensor; no rows pass as they are."""
-    features = norm(x.features) if len(x.features) > 1 or not norm.training else x.features
-    return x.replace_feature(torch.relu_(features) if activation else features)
+
+def read_size(size: str) -> Size:
+    """The widths of a named size or of a text: stem, then width x residual blocks per encoder and decoder level.
+
+    Raises ConfigError, which shows what a size looks like, for any other text.
+    """
+    if size in SIZES:
+        return SIZES[size]
+    found = _SIZE.fullmatch(size)
+    if found is None:
+        raise ConfigError(
+            f"unet has no size {size!r}; it has: {', '.join(SIZES)}, or give widths of the stem and widths x blocks of "
+            f"encoder and decoder, as in {SIZES['small'].text()!r}."
+        )
+    stem = [int(width) for width in found[1].split("-")]
+    encoder, decoder = ([tuple(map(int, level.split("x"))) for level in found[i].split("-")] for i in (2, 3))
+    if len(encoder) != len(decoder) or len(set(stem)) > 1 or not all(blocks for _, blocks in decoder):
+        raise ConfigError(
+            f"unet cannot have size {size!r}: as many decoder as encoder levels, one width in the stem, and at least "
+            "one block per decoder level, which joins what it reads."
+        )
+    return Size(
+        (stem[0], *(width for width, _ in encoder)),
+        tuple(blocks for _, blocks in encoder),
+        tuple(width for width, _ in decoder),
+        tuple(blocks for _, blocks in decoder),
+        len(stem),
+    )
+
+
+def normalised(x: SparseTensor, norm: nn.Module, added: Tensor | None = None) -> SparseTensor:
+    """``relu(norm(x) + added)`` on the features of a sparse tensor; no rows pass as they are."""
+    return x.replace_feature(norm_relu(x.features, norm, added))
 
 
 class ConvolutionBlock(nn.Module):
@@ -77,8 +117,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: SparseTensor) -> SparseTensor:
         """Same voxels, ``width_out`` channels."""
         y = normalised(self.first(x), self.first_norm)
-        y = normalised(self.second(y), self.second_norm, activation=False)
-        return y.replace_feature(torch.relu(y.features + self.shortcut(x.features)))
+        return normalised(self.second(y), self.second_norm, self.shortcut(x.features))
 
 
 class Encoder(nn.Module):
@@ -206,7 +245,5 @@ def _stride(stride: int) -> tuple[int, int, int]:
 
 @NETWORKS.register("unet")
 def build(size: str, features: int, classes: int) -> UNet:
-    """The U-Net of a named size; ConfigError names the sizes there are."""
-    if size not in SIZES:
-        raise ConfigError(f"unet has no size {size!r}; it has: {', '.join(SIZES)}.")
-    return UNet(SIZES[size], features, classes)
+    """The U-Net of a size; ConfigError says what sizes look like."""
+    return UNet(read_size(size), features, classes)

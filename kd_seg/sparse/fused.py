@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from kd_seg.sparse.choose import choose
-from kd_seg.sparse.kernels import pack
 from kd_seg.sparse.numba_backend import aligned, run
+from kd_seg.sparse.packing import pack
 from kd_seg.sparse.stream import Stream, address
 from kd_seg.sparse.threads import share
 from kd_seg.sparse.widths import LANES

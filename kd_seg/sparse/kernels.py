@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kd_seg.sparse.compiled import versioned_kernel
+from kd_seg.sparse.packing import blocks_together
 from kd_seg.sparse.stream import TILE
 from kd_seg.sparse.vectors import (
     OUTER_ROWS,
@@ -104,9 +105,7 @@ def _multiply_groups(
     stride_acc = blocks * _WIDE
     block = 0
     while block < blocks:
-        wide = min(blocks - block, _MOST)
-        if blocks - block == 4 and _MOST == 3:  # 2 + 2 is better than 3 + 1
-            wide = 2
+        wide = blocks_together(blocks - block)
         near = weights + block * width * _WIDE
         sums = acc + block * _WIDE
         for pair in range(0, pairs, _STEP):
@@ -234,24 +233,4 @@ def _outer_products(
             else:
                 outer_one_row(near, stride, rin, rout, right, line, sums, line, pairs)
             channel += _TALL if tall else _OUTER if many else 1
-        block += wide
-
-
-@versioned_kernel
-def pack(weight: npt.NDArray[np.float32], packed: npt.NDArray[np.float32]) -> None:
-    """Weights [out, cells, in] into the kernels' order: packed [cells, in * 16 blocks], zeros before."""
-    width_out, cells, width = weight.shape
-    blocks = -(-width_out // LANES)
-    block = 0
-    while block < blocks:
-        wide = min(blocks - block, _MOST)
-        if blocks - block == 4 and _MOST == 3:
-            wide = 2
-        first = block * LANES
-        channels = min(wide * LANES, width_out - first)
-        for cell in range(cells):
-            for c in range(width):
-                to = block * width * LANES + c * wide * LANES
-                for o in range(channels):
-                    packed[cell, to + o] = weight[first + o, cell, c]
         block += wide

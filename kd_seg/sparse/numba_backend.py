@@ -16,7 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from kd_seg.sparse.kernels import TileJob, convolve, pack, weight_gradient
+from kd_seg.sparse.kernels import TileJob, convolve, weight_gradient
+from kd_seg.sparse.packing import pack, pack_transposed
 from kd_seg.sparse.stream import TILE, Stream, address
 from kd_seg.sparse.streams import inverse_streams, strided_streams, submanifold_stream
 from kd_seg.sparse.tensor import SparseTensor, Wraps
@@ -67,7 +68,7 @@ class _Convolution(torch.autograd.Function):
     def forward(ctx: Any, features: Tensor, weight: Tensor, route: Route) -> Tensor:
         ctx.save_for_backward(features, weight)
         ctx.route = route
-        return _forward(features, weight, route.stream, route.cells)
+        return _forward(features, _cells(weight), route.stream, route.cells)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
@@ -75,23 +76,33 @@ class _Convolution(torch.autograd.Function):
         route = ctx.route
         dx = dw = None
         if ctx.needs_input_grad[0]:
-            cells = weight.reshape(weight.shape[0], -1, weight.shape[-1])
-            dx = _forward(dy, cells.permute(2, 1, 0), route.back, route.back_cells)
+            dx = _forward(dy, _cells(weight), route.back, route.back_cells, back=True)
         if ctx.needs_input_grad[1]:
             dw = _weight_gradient(features, dy, route).reshape(weight.shape)
         return dx, dw, None
 
 
-def _forward(features: Tensor, weight: Tensor, stream: Stream, cells: npt.NDArray[np.int32]) -> Tensor:
-    """Features [rows in, in] through weights [out, ..., in] along a stream: [rows out, out]."""
+def _cells(weight: Tensor) -> Float32:
+    """Weights [out, x, y, z, in] as an array [out, cells, in]."""
+    cells: Float32 = weight.detach().contiguous().reshape(weight.shape[0], -1, weight.shape[-1]).numpy()
+    return cells
+
+
+def _forward(
+    features: Tensor, weight: Float32, stream: Stream, cells: npt.NDArray[np.int32], back: bool = False
+) -> Tensor:
+    """Features [rows in, in] through weights [out, cells, in] along a stream: [rows out, out].
+
+    ``back``: gradients [rows in, out] through the same weights the other way, to [rows out, in].
+    """
     features = features.detach().contiguous()
-    width_out, width_in = weight.shape[0], weight.shape[-1]
+    width_in, width_out = weight.shape[::2] if back else weight.shape[::-2]
     out = torch.empty(stream.rows_out, width_out)
     if stream.rows_out == 0 or stream.rows_in == 0:
         return out.zero_()
     blocks = -(-width_out // LANES)
     packed = aligned((len(cells), width_in * blocks * LANES))
-    pack(weight.detach().reshape(width_out, -1, width_in).numpy(), packed)
+    (pack_transposed if back else pack)(weight, packed)
     zeros, ones, slope, counter = constants(blocks)
     nothing = address(zeros)
     job = np.array(

@@ -7,6 +7,7 @@ from tiny_data import tiny_cloud
 
 from kd_seg.core.errors import ConfigError, DataError
 from kd_seg.networks import Encoding, build_network, collate, encode
+from kd_seg.networks.unet import SIZES, read_size
 from kd_seg.sparse import pool_rows, sparse_tensor
 from kd_seg.voxels import CartesianGrid, feature_width
 
@@ -104,3 +105,35 @@ def test_pooling_of_constants_equals_pooling_with_gradients():
     constant = pool_rows(rows, index, 100, "mean")
     tracked = pool_rows(rows.clone().requires_grad_(), index, 100, "mean")
     torch.testing.assert_close(constant, tracked.detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_size_is_a_name_or_widths_and_depths():
+    for name, size in SIZES.items():
+        assert read_size(name) == size
+        assert read_size(size.text()) == size
+    net = build_network("unet", "16-16 32x2-64x0 48x1-16x3", 4, 5)
+    assert [len(encoder.blocks) for encoder in net.encoders] == [2, 0]
+    assert [len(decoder.blocks) for decoder in net.decoders] == [1, 3]
+    assert net.channels == {"enc0": 16, "enc1": 32, "enc2": 64, "dec1": 48, "dec0": 16, "penultimate": 16}
+    batch = collate(clouds(1), ENCODING.grid)
+    net = build_network("unet", "16-16 32x2-64x0 48x1-16x3", 7, 5).eval()
+    plain = net(batch).logits
+    assert plain.shape == (len(batch.coordinates), 5)
+    with torch.no_grad():
+        torch.testing.assert_close(net(batch).logits, plain, rtol=1e-4, atol=1e-5)  # the fused form
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ("huge", "unet has no size 'huge'; it has: nano, small, base, or give widths"),
+        ("16 32x1", "unet has no size"),
+        ("16 0x1 16x1", "unet has no size"),
+        ("16 32x1-64x1 16x1", "as many decoder as encoder levels"),
+        ("16-32 32x1 16x1", "one width in the stem"),
+        ("16 32x1 16x0", "at least one block per decoder level"),
+    ],
+)
+def test_impossible_sizes_are_refused(size, message):
+    with pytest.raises(ConfigError, match=message):
+        build_network("unet", size, 7, 5)

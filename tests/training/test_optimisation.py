@@ -82,3 +82,25 @@ def test_without_a_gradient_only_decay_moves_a_weight() -> None:
     torch.testing.assert_close(made[0].weight, before[0] * (1 - 0.1 * 0.5))
     for after, old in list(zip(made.parameters(), before, strict=True))[1:]:
         assert torch.equal(after, old)
+
+
+def test_adamw_in_one_call_steps_as_in_many() -> None:
+    torch.manual_seed(0)
+    ours = nn.Linear(6, 5)
+    theirs = nn.Linear(6, 5)
+    theirs.load_state_dict(ours.state_dict())
+    optimiser = build_optimiser([ours], OptimSettings(lr=1e-2, weight_decay=0.1))
+    assert isinstance(optimiser, torch.optim.AdamW)
+    assert all(group["fused"] for group in optimiser.param_groups)
+    groups = [{"params": [theirs.weight], "weight_decay": 0.1}, {"params": [theirs.bias], "weight_decay": 0.0}]
+    plain = torch.optim.AdamW(groups, lr=1e-2, foreach=False)
+    for _ in range(5):
+        rows = torch.randn(8, 6)
+        for network, steps in ((ours, optimiser), (theirs, plain)):
+            steps.zero_grad()
+            network(rows).square().sum().backward()
+            steps.step()
+    torch.testing.assert_close(ours.weight, theirs.weight)
+    torch.testing.assert_close(ours.bias, theirs.bias)
+    plain.load_state_dict(optimiser.state_dict())  # and the state of one goes into the other
+    optimiser.load_state_dict(plain.state_dict())
