@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
-from kd_seg.cli.console import out, print_json, say
+from kd_seg.cli.console import out, print_json, say, tell
+from kd_seg.core.errors import UsageError
 
 
 def command(
     what: Annotated[
-        str, typer.Argument(help="voxelize, maps, convolution, fuse, distil, project, images, train, predict.")
+        str, typer.Argument(help="voxelize, maps, convolution, fuse, distil, project, images, train, predict, front.")
     ],
     scan: Annotated[Path | None, typer.Option(help="Point file; default: a simulated scan.")] = None,
     data: Annotated[Path | None, typer.Option(help="Data root, for fuse and project; default: simulated.")] = None,
@@ -23,12 +24,19 @@ def command(
     checkpoint: Annotated[Path | None, typer.Option(help="For predict; default: the shipped student.")] = None,
     device: Annotated[str, typer.Option(help="For train and predict: cpu, cuda or cuda:N.")] = "cpu",
     size: Annotated[str | None, typer.Option(help="Of the U-Net of train and convolution: nano, small, base.")] = None,
+    sweep: Annotated[str | None, typer.Option(help="For front: the sweep whose students are timed.")] = None,
+    hz: Annotated[float, typer.Option(min=0.1, help="For front: scans per second to keep.")] = 10.0,
     json_: Annotated[bool, typer.Option("--json", help="Print the rows as JSON on stdout.")] = False,
 ) -> None:
     """Time kd_seg against other implementations on the same input in the same run, after checking that they agree.
 
+    front times the students of a finished sweep, with one thread and with --threads, and shows which keep a rate.
+
     Example: kd-seg bench voxelize --scan 000000.bin
     """
+    if what == "front":
+        _front(sweep, scan, threads, repeats, hz, json_)
+        return
     from kd_seg.benchmarks.choose import Request, bench
     from kd_seg.core.environment import machine
 
@@ -45,3 +53,24 @@ def command(
         share = "" if row.peak_share is None else f"{100 * row.peak_share:.0f} %"
         table.add_row(row.name, f"{row.ms:.2f}", f"{row.ratio:.2f}", work, share, style="bold" if row.ours else None)
     out.print(table)
+
+
+def _front(sweep: str | None, scan: Path | None, threads: int, repeats: int | None, hz: float, json_: bool) -> None:
+    """Quality against latency of a sweep's students."""
+    from kd_seg.benchmarks.choose import Request
+    from kd_seg.sweeps import plan, read_sweep
+    from kd_seg.sweeps.front import measure
+    from kd_seg.sweeps.front_report import markdown, write_front
+
+    if sweep is None:
+        raise UsageError("bench front needs the sweep that trained the students; add --sweep FILE.")
+    settings = read_sweep(sweep)
+    points = Request(scan).points()
+    counts = [1] if threads == 1 else [1, threads]
+    front = measure(settings, plan(settings), points, counts, repeats or 20)
+    path = write_front(front, hz, Path("results") / settings.name)
+    if json_:
+        print_json(front.to_json())
+    else:
+        tell(markdown(front, hz))
+    say(f"table and picture: {path.parent}")
