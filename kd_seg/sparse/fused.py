@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,10 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from kd_seg.sparse.choose import choose
-from kd_seg.sparse.numba_backend import aligned, run
+from kd_seg.sparse.numba_backend import Control, aligned
 from kd_seg.sparse.packing import pack
 from kd_seg.sparse.stream import Stream, address
-from kd_seg.sparse.threads import share
 from kd_seg.sparse.widths import LANES
 
 Float32 = npt.NDArray[np.float32]
@@ -123,19 +121,19 @@ class FusedConvolution:
         before_address, before_stride = (zeros, 0) if before is None else _rows(before)
         after_address, after_stride = (zeros, 0) if after is None else _rows(after)
         sc_address, sc_stride = (0, 0) if shortcut is None else _rows(shortcut)
-        counter = np.zeros(1, np.int64)
+        control = Control(stream.rows_out)
         job = np.array(
             [
                 *_rows(x), self.width_in, weights, self.blocks, *stream.addresses, stream.cells,
                 address(cells), len(cells),
                 sc_address, sc_stride, self.width_shortcut, sc_weights, stream.cells // 2, bias,
                 stream.rows_out, self.width_out, *_rows(out),
-                before_address, before_stride, after_address, after_stride, scale, shift, slope, address(counter),
+                before_address, before_stride, after_address, after_stride, scale, shift, slope, *control.addresses,
             ],
             np.int64,
         )  # fmt: skip
         work = float(stream.counts[cells].sum()) * self.width_in * self.width_out
-        share(partial(run, job), (), work)
+        control.run(job, (self, x, out, stream, cells, before, after, shortcut), work)
         return out
 
 

@@ -17,6 +17,7 @@ from kd_seg.sparse.stream import TILE
 from kd_seg.sparse.vectors import (
     OUTER_ROWS,
     TALL,
+    exchange,
     fill_rows,
     finish_rows,
     flush_denormals,
@@ -88,6 +89,8 @@ class TileJob(IntEnum):
     """One float: slope of the activation below 0."""
     COUNTER = 28
     """int64: the next tile."""
+    STATES = 29
+    """int64 for each tile: see ``State``."""
 
 
 X, STRIDE_X, WIDTH_IN, WEIGHTS, BLOCK_COUNT = (int(TileJob(i)) for i in range(5))
@@ -95,6 +98,23 @@ RIN, ROUT, STARTS, STREAM_CELLS, CELLS, CELL_COUNT = (int(TileJob(i)) for i in r
 SHORTCUT, STRIDE_SHORTCUT, WIDTH_SHORTCUT, WEIGHTS_SHORTCUT, CENTRE = (int(TileJob(i)) for i in range(11, 16))
 BIAS, ROWS_OUT, WIDTH_OUT, OUT, STRIDE_OUT = (int(TileJob(i)) for i in range(16, 21))
 BEFORE, STRIDE_BEFORE, AFTER, STRIDE_AFTER, SCALE, SHIFT, SLOPE, COUNTER = (int(TileJob(i)) for i in range(21, 29))
+STATES = int(TileJob.STATES)
+
+
+class State(IntEnum):
+    """What has happened to a tile of a job: a helper's may be taken from it until it writes."""
+
+    OPEN = 0
+    COMPUTED = 1
+    """By a helper, in its own scratch."""
+    WRITTEN = 2
+    """By a helper, just now, so it must be waited for."""
+    DONE = 3
+    TAKEN = 4
+    """From a helper, or before one began."""
+
+
+OPEN, COMPUTED, WRITTEN, DONE, TAKEN = (int(state) for state in State)
 
 
 @versioned_kernel
@@ -122,41 +142,70 @@ def _multiply_groups(
 
 
 @versioned_kernel
-def convolve(job: npt.NDArray[np.int64], acc: int) -> None:
-    """Take tiles of a job until none is left. ``acc``: scratch of (TILE + 1) rows of 16 blocks, 64-byte aligned."""
+def convolve(job: npt.NDArray[np.int64], acc: int, helper: bool) -> None:
+    """Take tiles of a job until none is left. ``acc``: scratch of (TILE + 1) rows of 16 blocks, 64-byte aligned.
+
+    Who is no helper also computes, at the end, all tiles that helpers have begun and not yet begun to write: one that
+    had to leave its core in the middle of a tile is not waited for.
+    """
     state = flush_denormals()
-    blocks, width = job[BLOCK_COUNT], job[WIDTH_IN]
-    rin, rout, starts, stream_cells = job[RIN], job[ROUT], job[STARTS], job[STREAM_CELLS]
     tiles = -(-job[ROWS_OUT] // TILE)
-    size = width * blocks * _WIDE
     while True:
         tile = take(job[COUNTER])
         if tile >= tiles:
             break
-        fill_rows(acc, job[BIAS], TILE + 1, blocks)
-        for i in range(job[CELL_COUNT]):
-            at = starts + 4 * (tile * stream_cells + read_i32(job[CELLS] + 4 * i))
-            first, last = read_i32(at), read_i32(at + 4)
-            _multiply_groups(
-                job[X], job[STRIDE_X], rin + 4 * first, rout + 2 * first, last - first, job[WEIGHTS] + i * size,
-                acc, blocks, width,
-            )  # fmt: skip
-        if job[SHORTCUT] != 0:
-            at = starts + 4 * (tile * stream_cells + job[CENTRE])
-            first, last = read_i32(at), read_i32(at + 4)
-            _multiply_groups(
-                job[SHORTCUT], job[STRIDE_SHORTCUT], rin + 4 * first, rout + 2 * first, last - first,
-                job[WEIGHTS_SHORTCUT], acc, blocks, job[WIDTH_SHORTCUT],
-            )  # fmt: skip
-        row = tile * TILE
-        finish_rows(
-            acc, blocks * _WIDE, min(TILE, job[ROWS_OUT] - row), job[WIDTH_OUT],
-            job[OUT] + row * job[STRIDE_OUT], job[STRIDE_OUT],
-            job[BEFORE] + row * job[STRIDE_BEFORE], job[STRIDE_BEFORE],
-            job[AFTER] + row * job[STRIDE_AFTER], job[STRIDE_AFTER],
-            job[SCALE], job[SHIFT], job[SLOPE],
-        )  # fmt: skip
+        at = job[STATES] + 8 * tile
+        if helper and exchange(at, OPEN, COMPUTED) == 0:
+            continue
+        _compute(job, acc, tile)
+        if helper and exchange(at, COMPUTED, WRITTEN) == 0:
+            continue
+        _finish(job, acc, tile)
+        exchange(at, WRITTEN if helper else OPEN, DONE)
+    if not helper:
+        for tile in range(tiles):
+            at = job[STATES] + 8 * tile
+            # In this order: a helper may go from one state to the next in between.
+            if exchange(at, OPEN, TAKEN) == 1 or exchange(at, COMPUTED, TAKEN) == 1:
+                _compute(job, acc, tile)
+                _finish(job, acc, tile)
     restore_denormals(state)
+
+
+@versioned_kernel
+def _compute(job: npt.NDArray[np.int64], acc: int, tile: int) -> None:
+    """Sums of one tile, in the scratch."""
+    blocks, width = job[BLOCK_COUNT], job[WIDTH_IN]
+    rin, rout, starts, stream_cells = job[RIN], job[ROUT], job[STARTS], job[STREAM_CELLS]
+    size = width * blocks * _WIDE
+    fill_rows(acc, job[BIAS], TILE + 1, blocks)
+    for i in range(job[CELL_COUNT]):
+        at = starts + 4 * (tile * stream_cells + read_i32(job[CELLS] + 4 * i))
+        first, last = read_i32(at), read_i32(at + 4)
+        _multiply_groups(
+            job[X], job[STRIDE_X], rin + 4 * first, rout + 2 * first, last - first, job[WEIGHTS] + i * size,
+            acc, blocks, width,
+        )  # fmt: skip
+    if job[SHORTCUT] != 0:
+        at = starts + 4 * (tile * stream_cells + job[CENTRE])
+        first, last = read_i32(at), read_i32(at + 4)
+        _multiply_groups(
+            job[SHORTCUT], job[STRIDE_SHORTCUT], rin + 4 * first, rout + 2 * first, last - first,
+            job[WEIGHTS_SHORTCUT], acc, blocks, job[WIDTH_SHORTCUT],
+        )  # fmt: skip
+
+
+@versioned_kernel
+def _finish(job: npt.NDArray[np.int64], acc: int, tile: int) -> None:
+    """Write one tile, with what follows the convolution."""
+    row = tile * TILE
+    finish_rows(
+        acc, job[BLOCK_COUNT] * _WIDE, min(TILE, job[ROWS_OUT] - row), job[WIDTH_OUT],
+        job[OUT] + row * job[STRIDE_OUT], job[STRIDE_OUT],
+        job[BEFORE] + row * job[STRIDE_BEFORE], job[STRIDE_BEFORE],
+        job[AFTER] + row * job[STRIDE_AFTER], job[STRIDE_AFTER],
+        job[SCALE], job[SHIFT], job[SLOPE],
+    )  # fmt: skip
 
 
 @versioned_kernel

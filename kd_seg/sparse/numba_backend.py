@@ -16,12 +16,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from kd_seg.sparse.kernels import TileJob, convolve, weight_gradient
+from kd_seg.sparse.kernels import State, TileJob, convolve, weight_gradient
 from kd_seg.sparse.packing import pack, pack_transposed
 from kd_seg.sparse.stream import TILE, Stream, address
 from kd_seg.sparse.streams import inverse_streams, strided_streams, submanifold_stream
 from kd_seg.sparse.tensor import SparseTensor, Wraps
-from kd_seg.sparse.threads import share
+from kd_seg.sparse.threads import offer, share
 from kd_seg.sparse.widths import LANES
 
 Float32 = npt.NDArray[np.float32]
@@ -103,25 +103,38 @@ def _forward(
     blocks = -(-width_out // LANES)
     packed = aligned((len(cells), width_in * blocks * LANES))
     (pack_transposed if back else pack)(weight, packed)
-    zeros, ones, slope, counter = constants(blocks)
-    nothing = address(zeros)
+    zeros, ones, slope = constants(blocks)
+    nothing, control = address(zeros), Control(stream.rows_out)
     job = np.array(
         [
             features.data_ptr(), 4 * width_in, width_in, address(packed), blocks, *stream.addresses, stream.cells,
             address(cells), len(cells), 0, 0, 0, 0, 0, nothing,
             stream.rows_out, width_out, out.data_ptr(), 4 * width_out, nothing, 0, nothing, 0,
-            address(ones), nothing, address(slope), address(counter),
+            address(ones), nothing, address(slope), *control.addresses,
         ],
         np.int64,
     )  # fmt: skip
     work = float(stream.counts[cells].sum()) * width_in * width_out
-    share(partial(run, job), (), work)
+    held = (features, packed, stream, cells, zeros, ones, slope, out)
+    control.run(job, held, work)
     return out
 
 
-def run(job: npt.NDArray[np.int64]) -> None:
-    """Work at a job with this thread's scratch."""
-    convolve(job, address(scratch(int(job[TileJob.BLOCKS]))))
+class Control:
+    """How far a job's tiles are, for the threads that work at it."""
+
+    def __init__(self, rows_out: int) -> None:
+        self.counter, self.states = np.zeros(1, np.int64), np.zeros(-(-rows_out // TILE), np.int64)
+        self.addresses = address(self.counter), address(self.states)
+
+    def run(self, job: npt.NDArray[np.int64], held: Any, multiply_adds: float) -> None:
+        """Do a job, with helpers where it is worth it; ``held`` is all memory that the job names."""
+        offer(partial(_work, job, (self, held)), self.states, State.WRITTEN, multiply_adds)
+
+
+def _work(job: npt.NDArray[np.int64], held: Any, helper: bool) -> None:
+    """Work at a job with this thread's scratch; whoever holds a call holds the job's memory."""
+    convolve(job, address(scratch(int(job[TileJob.BLOCKS]))), helper)
 
 
 def _weight_gradient(features: Tensor, dy: Tensor, route: Route) -> Tensor:
@@ -158,14 +171,14 @@ def aligned(shape: tuple[int, ...]) -> Float32:
     return made
 
 
-def constants(blocks: int) -> tuple[Float32, Float32, Float32, npt.NDArray[np.int64]]:
-    """Zeros and ones for 16 ``blocks`` channels, the slope 1 of no activation, and a fresh counter."""
+def constants(blocks: int) -> tuple[Float32, Float32, Float32]:
+    """Zeros and ones for 16 ``blocks`` channels, and the slope 1 of no activation."""
     kept: tuple[Float32, Float32, Float32] | None = getattr(_LOCAL, "constants", None)
     if kept is None or len(kept[0]) < blocks * LANES:
         kept = (aligned((blocks * LANES,)), aligned((blocks * LANES,)), np.ones(1, np.float32))
         kept[1][:] = 1.0
         _LOCAL.constants = kept
-    return (*kept, np.zeros(1, np.int64))
+    return kept
 
 
 def scratch(blocks: int) -> Float32:

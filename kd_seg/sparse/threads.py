@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 LEAST = 4_000_000
@@ -22,6 +24,20 @@ def _executor() -> ThreadPoolExecutor:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_executor.cache_clear)  # a forked child has none of its parent's threads
+
+
+def offer(work: Callable[[bool], None], states: npt.NDArray[np.int64], written: int, multiply_adds: float) -> None:
+    """Run ``work(False)`` here and, if it is worth it, ``work(True)`` in as many threads as torch may use.
+
+    What helpers have not finished in the end, ``work(False)`` does itself; only one that is about to write (a state is
+    ``written``) is waited for. ``work`` must keep alive what a helper that comes late still reads.
+    """
+    helpers = torch.get_num_threads() - 1 if multiply_adds >= LEAST else 0
+    started: list[Future[None]] = [_executor().submit(work, True) for _ in range(helpers)]
+    work(False)
+    late = [future for future in started if not future.cancel()]
+    if late and (states == written).any():
+        wait(late)
 
 
 def share(work: Callable[..., Any], arguments: tuple[Any, ...], multiply_adds: float) -> None:

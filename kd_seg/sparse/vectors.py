@@ -245,6 +245,15 @@ def _emit_take(b: Any, address: Any) -> Any:
 take = _intrinsic(1, _emit_take, types.int64)
 
 
+def _emit_exchange(b: Any, address: Any, expected: Any, wanted: Any) -> Any:
+    """Change the int64 at ``address`` from expected to wanted as one step for all threads; 1 where it was expected."""
+    found = b.cmpxchg(_pointer(b, address, _I64), expected, wanted, "acq_rel", "acquire")
+    return b.zext(b.extract_value(found, 1), _I64)
+
+
+exchange = _intrinsic(3, _emit_exchange, types.int64)
+
+
 def _emit_zero_or_bias(b: Any, acc: Any, bias: Any, rows: Any, blocks: Any) -> None:
     """Every row of acc [rows, 16 blocks] = bias [16 blocks]."""
     stride = b.mul(blocks, ir.Constant(_I64, 4 * LANES))
