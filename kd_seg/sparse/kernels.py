@@ -22,6 +22,7 @@ from kd_seg.sparse.vectors import (
     finish_rows,
     flush_denormals,
     multiply_one,
+    multiply_rest,
     multiply_three,
     multiply_two,
     outer_one,
@@ -34,14 +35,14 @@ from kd_seg.sparse.vectors import (
     restore_denormals,
     take,
 )
-from kd_seg.sparse.widths import BLOCKS, GROUP, LANES, ROWS
+from kd_seg.sparse.widths import BLOCKS, GROUP, LANES, REST, ROWS
 
 _MOST = max(BLOCKS)
 _WIDE = 4 * LANES
 """Bytes of 16 channels."""
 _AHEAD = 4 * GROUP
 """Pairs between a group in work and the one whose input rows are fetched."""
-_STEP = ROWS
+_STEP, _REST = ROWS, REST
 _OUTER = OUTER_ROWS
 _TALL = TALL
 
@@ -128,7 +129,8 @@ def _multiply_groups(
         wide = blocks_together(blocks - block)
         near = weights + block * width * _WIDE
         sums = acc + block * _WIDE
-        for pair in range(0, pairs, _STEP):
+        whole = pairs - pairs % _STEP
+        for pair in range(0, whole, _STEP):
             at, to = rin + 4 * pair, rout + 2 * pair
             for row in range(_STEP):
                 prefetch(x + stride * read_i32(at + 4 * (_AHEAD + row)))
@@ -138,6 +140,8 @@ def _multiply_groups(
                 multiply_two(x, stride, at, to, near, sums, stride_acc, width)
             else:
                 multiply_three(x, stride, at, to, near, sums, stride_acc, width)
+        for pair in range(whole, pairs, _REST):
+            multiply_rest(x, stride, rin + 4 * pair, rout + 2 * pair, near, sums, stride_acc, width)
         block += wide
 
 

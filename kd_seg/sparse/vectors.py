@@ -14,7 +14,7 @@ from typing import Any
 from llvmlite import ir
 
 from kd_seg.core.kernels import cgutils, intrinsic, types
-from kd_seg.sparse.widths import BLOCKS, LANES, ROWS, VECTORS, WIDTH
+from kd_seg.sparse.widths import BLOCKS, LANES, REST, ROWS, VECTORS, WIDTH
 
 _I8, _I32, _I64, _F32 = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
 
@@ -186,6 +186,7 @@ def _outer(blocks: int, rows: int) -> Any:
 
 
 multiply_one = _multiply(1, ROWS)
+multiply_rest = multiply_one if REST == ROWS else _multiply(1, REST)
 multiply_two = _multiply(2, ROWS) if 2 in BLOCKS else multiply_one
 multiply_three = _multiply(3, ROWS) if 3 in BLOCKS else multiply_one
 

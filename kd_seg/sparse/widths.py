@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import llvmlite.binding as llvm
 
 from kd_seg.core.kernels import numba_config as config
@@ -34,8 +36,12 @@ WIDTH = vector_width()
 VECTORS = LANES // WIDTH
 """Vector registers per 16 channels."""
 
-ROWS = {16: 8, 8: 4, 4: 2}[WIDTH]
-"""Rows whose accumulators stay in registers together: 8 of one to three vectors fill 32 registers, 4 of two fill 16."""
+ROWS = {16: 8, 8: 6, 4: 2}[WIDTH]
+"""Rows whose accumulators stay in registers together: 8 of one to three vectors fill 32 registers, 6 of two or 2 of
+four fill 16. (With 4 of two a multiply-add would wait for the one before it.)"""
+
+REST = math.gcd(ROWS, GROUP)
+"""Rows of the micro-kernel for what is left of a cell's pairs, whose number is a multiple of GROUP."""
 
 BLOCKS = (1, 2, 3) if WIDTH == 16 else (1,)
 """How many times 16 output channels a micro-kernel may keep in registers."""

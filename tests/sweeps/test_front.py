@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from console_script import kd_seg
 from hypothesis import given
 from hypothesis import strategies as st
+from in_process import call, refused
 from PIL import Image
 from random_student import write_student
 from tiny_data import tiny_cloud
@@ -131,13 +131,13 @@ def test_the_picture_has_a_panel_per_scoring_and_one_for_the_mean() -> None:
     assert np.asarray(wide.convert("RGB")).std() > 5
 
 
-def test_the_command_writes_table_and_picture(trained: Path) -> None:
+def test_the_command_writes_table_and_picture(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scan = trained / "scan.bin"
     tiny_cloud(np.random.default_rng(0))[0].astype("<f4").tofile(scan)
-    done = kd_seg("bench", "front", "--sweep", "sweep.yaml", "--scan", str(scan), "--repeats", "1", "--threads", "2")
-    assert "10 Hz with 2 threads: two" in done.stdout
+    done = call(capsys, "bench", "front", "--sweep", "sweep.yaml", "--scan", scan, "--repeats", 1, "--threads", 2)
+    assert "10 Hz with 2 threads: two" in done.out
     folder = trained / "results" / "sizes"
     assert json.loads((folder / "front.json").read_text())["students"][1]["row"] == "two"
     assert "![mIoU against latency](front.png)" in (folder / "front.md").read_text()
     assert Image.open(folder / "front.png").width > 300
-    assert "add --sweep FILE" in kd_seg("bench", "front", code=2).stderr
+    assert "add --sweep FILE" in refused(capsys, "bench", "front", code=2)
