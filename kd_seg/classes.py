@@ -12,48 +12,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 
-from kd_seg.core.config import Settings, find_config, read_yaml, validate
+from kd_seg.core.config_files import find_config, read_yaml
 from kd_seg.core.errors import ConfigError, DataError
 
 INVALID = 255
 """Class id of a point that has no class: outside the grid, not finite, or ignored."""
 
 _TABLE_SIZE = 1 << 16
-
-Channel = Annotated[int, Field(ge=0, le=255)]
-"""Red, green or blue."""
-
-
-class ClassEntry(Settings):
-    """One training class as the YAML has it."""
-
-    name: str
-    raw: int
-    rgb: tuple[Channel, Channel, Channel]
-    thing: bool = False
-    hard: bool = False
-
-
-class RawEntry(Settings):
-    """One raw id as the YAML has it."""
-
-    name: str
-    train: int
-    share: float = 0.0
-
-
-class ClassFile(Settings):
-    """A file of configs/classes/."""
-
-    name: str
-    classes: list[ClassEntry]
-    raw: dict[int, RawEntry]
 
 
 @dataclass(frozen=True)
@@ -193,6 +163,10 @@ def load_classes(name: str = "semantic_kitti_19") -> ClassTable:
 
     Raises ConfigError if it is missing or inconsistent.
     """
+    # Here, as a checkpoint brings its table: pydantic takes a tenth of the time in which a network is ready.
+    from kd_seg.core.class_file import ClassFile
+    from kd_seg.core.config import validate
+
     path = Path(name) if name.endswith((".yaml", ".yml")) else find_config(f"classes/{name}.yaml")
     content = validate(ClassFile, read_yaml(path), str(path))
     count = len(content.classes)

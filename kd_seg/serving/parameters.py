@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kd_seg.core.config import read_yaml
+from kd_seg.core.config_files import read_yaml
 from kd_seg.core.errors import ConfigError
 from kd_seg.core.hints import nearest
 from kd_seg.core.yaml_text import parse_value

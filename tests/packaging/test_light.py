@@ -48,6 +48,17 @@ def test_serving_imports_nothing_heavy(tmp_path: Path) -> None:
     assert done.stdout.strip() == "[]", done.stderr
 
 
+def test_a_network_is_ready_before_settings_can_be_validated(tmp_path: Path) -> None:
+    """pydantic takes a tenth of the time in which the node and a Segmenter start."""
+    code = (
+        "import sys, kd_seg.serving.parameters, kd_seg.serving.labeller\n"
+        "from kd_seg import Segmenter\n"
+        "print(len(Segmenter(device='cpu').classes), 'pydantic' in sys.modules)"
+    )
+    done = without([], tmp_path, "-c", code)
+    assert done.stdout.strip() == "19 False", done.stderr
+
+
 def test_predict_and_train_run_without_spconv(tmp_path: Path) -> None:
     """A training step and a prediction; nothing asks for spconv on a CPU."""
     code = (
