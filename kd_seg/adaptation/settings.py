@@ -44,8 +44,8 @@ class VoteSettings(Settings):
 class TrustSettings(Settings):
     """Which predictions teach: the surest of each class and range."""
 
-    share: float = Field(0.6, gt=0, le=1, description="share of the points of each class and range that is trusted")
-    least: float = Field(0.5, ge=0, le=1, description="score below which nothing is trusted")
+    share: float = Field(1.0, gt=0, le=1, description="share of the points of each class and range that is trusted")
+    least: float = Field(0.0, ge=0, le=1, description="score below which nothing is trusted")
     ranges_m: tuple[float, ...] = Field((15.0, 30.0), description="borders between ranges, ascending")
     backward: bool = Field(
         True, description="from the second round on, points on which the last student disagrees are left out"
