@@ -127,7 +127,7 @@ def test_images_bench_times_steps_and_views(world: tuple[Path, Path]) -> None:
 
     rows = images.rows(world[0], 0.8, 1, batch=1)
     assert [row.name for row in rows[:5]] == [
-        "baseline", "units, forward", "units, forward with an EMA judge", "regions, slidr_mended", "regions, scalr",
+        "baseline", "units, forward", "units, forward with an EMA judge", "regions, slidr_corrected", "regions, scalr",
     ]  # fmt: skip
     assert [row.ours for row in rows] == [True] + [False] * 8
     assert all(row.ms > 0 for row in rows)
