@@ -160,7 +160,7 @@ def test_names_are_as_short_as_they_can_be(tmp_path: Path, data: Path) -> None:
     assert [run.name for run in read_runs(paths)] == ["x/run", "y/run"]
     assert [run.name for run in read_runs(paths[:1])] == ["run"]
     adapted = make_run(tmp_path / "adapted" / "round_1" / "run", data, None, checkpoint=False)
-    assert [run.name for run in read_runs([adapted])] == ["adapted/round_1/run"]
+    assert [run.name for run in read_runs([adapted])] == ["adapted/round_1"]
 
 
 def test_differences_carry_their_sign() -> None:

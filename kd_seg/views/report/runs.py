@@ -64,7 +64,7 @@ def read_run(path: Path, name: str) -> Run:
 def read_runs(paths: list[Path]) -> list[Run]:
     """Read run folders; their names are the shortest ends of their paths that differ.
 
-    The run of an adaptation lies in OUT/round_N/run, and all of that is its name.
+    The run of an adaptation lies in OUT/round_N/run; its name is OUT/round_N.
     """
     depth = 1
     while depth < 8 and len({_end(path, depth) for path in paths}) < len({path.resolve() for path in paths}):
@@ -74,8 +74,9 @@ def read_runs(paths: list[Path]) -> list[Run]:
 
 def _end(path: Path, depth: int) -> str:
     parts = path.resolve().parts
-    adapted = parts[-1] == "run" and parts[-2].startswith("round_")
-    return "/".join(parts[-max(depth, 3 if adapted else 1) :])
+    if parts[-1] == "run" and parts[-2].startswith("round_"):
+        parts, depth = parts[:-1], max(depth, 2)
+    return "/".join(parts[-depth:])
 
 
 def _json(path: Path) -> dict[str, Any]:
