@@ -226,9 +226,10 @@ def interpolate(x: SparseTensor, coordinates: Tensor, stride: int) -> Tensor:
     The weights of the corners that exist are scaled to a sum of 1, as in torchsparse's ``calc_ti_weights``.
     """
     cells = torch.div(coordinates[:, 1:], stride, rounding_mode="floor")
-    share = (coordinates[:, 1:] - cells * stride).to(x.features.dtype) / stride
-    total = x.features.new_zeros(len(coordinates), x.features.shape[1])
-    weights = x.features.new_zeros(len(coordinates))
+    features = x.features.float()  # as autocast takes products in float32
+    share = (coordinates[:, 1:] - cells * stride).float() / stride
+    total = features.new_zeros(len(coordinates), features.shape[1])
+    weights = features.new_zeros(len(coordinates))
     for corner in product((0, 1), repeat=3):
         step = cells.new_tensor(corner)
         weight = torch.where(step == 1, share, 1.0 - share).prod(dim=1)
@@ -237,7 +238,7 @@ def interpolate(x: SparseTensor, coordinates: Tensor, stride: int) -> Tensor:
         rows = find_rows(at, x.indices)
         found = rows >= 0
         places, weight = near.nonzero()[found, 0], weight[near][found]
-        total = total.index_add(0, places, weight[:, None] * x.features[rows[found]])
+        total = total.index_add(0, places, weight[:, None] * features[rows[found]])
         weights = weights.index_add(0, places, weight)
     return total / (weights[:, None] + 1e-8)
 

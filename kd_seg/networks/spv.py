@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -237,7 +238,7 @@ class SPV(nn.Module):
             point, rows = block(rows, here, cells[scale], batch.batch_size)
             here = cells[scale]
             parts.append(hidden(point)[here.rows])
-        return torch.relu(torch.stack(parts).sum(dim=0))
+        return torch.relu(reduce(torch.add, parts))
 
     def _placed(self, features: Tensor, cells: Partition) -> Tensor:
         """Features [P, F + 6]: the points' own, then x, y, z from the mean of the cell's points and from its corner."""

@@ -18,7 +18,7 @@ def pool_rows(rows: Tensor, index: Tensor, count: int, reduce: str) -> Tensor:
 
     Empty places are 0. (spconv's own pools start the maximum at 0 and have no mean on the CPU.)
     """
-    if reduce == "mean" and rows.device.type == "cpu" and not rows.requires_grad:
+    if reduce == "mean" and rows.device.type == "cpu" and rows.dtype == torch.float32 and not rows.requires_grad:
         return torch.from_numpy(mean_rows(rows.numpy(), index.numpy(), count))
     inside = index >= 0
     if not bool(inside.all()):

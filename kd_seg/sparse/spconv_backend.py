@@ -56,9 +56,23 @@ def _nothing(features: Tensor, weight: Tensor) -> Tensor:
     return features.new_zeros(0, len(weight)) + weight[:0].sum() + features[:0].sum()
 
 
+def in_autocast(features: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Features and weights in the type that autocast asks for on their device.
+
+    spconv casts them itself only where gradients are recorded; else half features meet float32 weights, for which it
+    has no kernel, or all stays float32.
+    """
+    kind = features.device.type
+    if not torch.is_autocast_enabled(kind):
+        return features, weight
+    dtype = torch.get_autocast_dtype(kind)
+    return features.to(dtype), weight.to(dtype)
+
+
 def _native(name: str, features: Tensor, weight: Tensor, pairs: KernelPairs, rows: int) -> Tensor:
     module = spconv()
     device = features.device
+    features, weight = in_autocast(features, weight)
     made: Tensor = getattr(module.functional, name)(
         features,
         weight,
@@ -76,7 +90,8 @@ def with_spconv_maps(kind: str, x: SparseTensor, window: Any, weight: Tensor) ->
     cuda = x.features.device.type == "cuda"
     algorithm = core.ConvAlgo.MaskImplicitGemm if cuda else core.ConvAlgo.Native
     module = _module(kind, weight.shape[-1], weight.shape[0], window, algorithm)
-    given = core.SparseConvTensor(x.features, x.indices, list(x.spatial_shape), x.batch_size)
+    features, weight = in_autocast(x.features, weight)
+    given = core.SparseConvTensor(features, x.indices, list(x.spatial_shape), x.batch_size)
     maps = x.sites.shared.setdefault("spconv", {})
     given.indice_dict = maps
     # Its forward would take the module's own weight, which threads that share the module could not set safely.

@@ -24,8 +24,8 @@ from kd_seg.networks.spv import BOXES, FEATURES
 from kd_seg.scans import Points
 from kd_seg.voxels import CartesianGrid, CylindricalGrid, feature_width
 
-BOUNDS = {"logits": 1e-4, "gradient": 2e-2, "half_classes": 0.95}
-"""What a device may differ by: logits absolutely, gradients as a whole relatively, classes by share."""
+BOUNDS = {"logits": 1e-4, "gradient": 5e-2, "half_logits": 0.1, "served_classes": 0.99}
+"""What a device may differ by: logits absolutely, gradients relatively, a trained network's classes by share."""
 
 
 def street(seed: int, points: int = 120_000) -> Points:
@@ -38,7 +38,7 @@ def street(seed: int, points: int = 120_000) -> Points:
     )
     with np.errstate(divide="ignore"):
         road = np.where(direction[:, 2] < 0, -1.73 / direction[:, 2], np.inf)
-        wall = np.where(direction[:, 1] > 0, 9.0, -7.0) / direction[:, 1]
+        wall = np.where(direction[:, 1] > 0, 9.0, 7.0) / np.abs(direction[:, 1])
     distance = np.minimum(np.minimum(road, wall), 80.0)
     sector = (azimuth * 40 / np.pi).astype(int)
     boxes = rng.uniform(4.0, 40.0, 82)[sector + 40] * np.where(rng.random(82)[sector + 40] < 0.3, 1.0, np.inf)
@@ -99,7 +99,7 @@ def equal(device: torch.device) -> dict[str, Any]:
         found[f"{name} {size}"] = row
         assert row["logits"] <= BOUNDS["logits"], (name, size, row)
         assert row["gradient"] <= BOUNDS["gradient"], (name, size, row)
-        assert row.get("half_classes", 1.0) >= BOUNDS["half_classes"], (name, size, row)
+        assert row.get("half_logits", 0.0) <= BOUNDS["half_logits"], (name, size, row)
     return found
 
 
@@ -176,7 +176,7 @@ def speed(device: torch.device, what: str) -> dict[str, Any]:
     return found
 
 
-def timed(run: Callable[[], None], device: torch.device, seconds: float = 5.0) -> dict[str, float]:
+def timed(run: Callable[[], None], device: torch.device, seconds: float = 2.0) -> dict[str, float]:
     """Milliseconds at p50 and p95 over at most ``seconds`` after three runs to warm up, and peak memory in MiB."""
     for _ in range(3):
         run()
@@ -184,7 +184,7 @@ def timed(run: Callable[[], None], device: torch.device, seconds: float = 5.0) -
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
     times, end = [], time.perf_counter() + seconds
-    while time.perf_counter() < end and len(times) < 200:
+    while time.perf_counter() < end and len(times) < 100:
         started = time.perf_counter()
         run()
         if device.type == "cuda":
@@ -211,7 +211,7 @@ def serving(device: torch.device) -> dict[str, Any]:
         times.append(1e3 * (time.perf_counter() - started))
     p50, p95 = np.percentile(times, [50, 95])
     same = float((expected == found).mean())
-    assert same > BOUNDS["half_classes"], same
+    assert same > BOUNDS["served_classes"], same
     return {
         "precision": segmenter.precision,
         "p50_ms": round(p50, 2),

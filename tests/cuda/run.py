@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +23,13 @@ NETWORKS = ("unet:nano", "unet:small", "unet:base", "cylinder:nano", "minkunet:3
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: its command, and the seconds it may take."""
+    """One stage: its command, the seconds it may take, and whether it must have the machine for itself."""
 
     name: str
     command: list[str]
     limit: float
     environment: dict[str, str]
+    timed: bool = False
 
 
 def stages(out: Path, device: str) -> list[Stage]:
@@ -45,16 +49,17 @@ def stages(out: Path, device: str) -> list[Stage]:
         "no:cacheprovider",
         f"--junitxml={junit}",
     ]
+    if importlib.util.find_spec("xdist") is not None:
+        tests += ["-n", str(max(1, min(6, (os.cpu_count() or 1) // 2)))]
     found = [Stage("versions", [*measure, "versions"], 60, {})]
     found += [Stage(f"equal {b}", [*measure, "equal"], 90, {"KD_SEG_BACKEND": b}) for b in backends]
     found.append(Stage("tests", tests, 240, {}))
-    found.append(Stage("serving", [*measure, "serving"], 60, {}))
     found.append(Stage("two processes", [*measure, "two_processes"], 60, {}))
-    for backend in backends:
-        for network in NETWORKS:
-            found.append(
-                Stage(f"speed {network} {backend}", [*measure, "speed", network], 45, {"KD_SEG_BACKEND": backend})
-            )
+    found.append(Stage("serving", [*measure, "serving"], 60, {}, timed=True))
+    for network in NETWORKS:
+        for backend in backends:
+            command = [*measure, "speed", network]
+            found.append(Stage(f"speed {network} {backend}", command, 45, {"KD_SEG_BACKEND": backend}, timed=True))
     return found
 
 
@@ -82,6 +87,20 @@ def run(stage: Stage, seconds: float) -> dict[str, Any]:
 
 def _text(content: bytes | str | None) -> str:
     return content.decode(errors="replace") if isinstance(content, bytes) else content or ""
+
+
+def rows_of(asked: list[Stage], end: float, side_by_side: int) -> Iterator[dict[str, Any]]:
+    """Rows as their stages end: those that are not timed side by side first, then the others one by one."""
+    with ThreadPoolExecutor(side_by_side) as pool:
+        yield from pool.map(lambda stage: _within(stage, end), [stage for stage in asked if not stage.timed])
+    yield from (_within(stage, end) for stage in asked if stage.timed)
+
+
+def _within(stage: Stage, end: float) -> dict[str, Any]:
+    left = end - time.monotonic()
+    if left < 5:
+        return {"stage": stage.name, "code": 124, "seconds": 0.0, "output": "no time was left"}
+    return run(stage, left)
 
 
 def tests_of(path: Path) -> dict[str, Any]:
@@ -113,14 +132,9 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=8.0)
     given = parser.parse_args()
     end, rows = time.monotonic() + 60 * given.minutes, []
-    for stage in stages(given.out, given.device):
-        left = end - time.monotonic()
-        if left < 5:
-            rows.append({"stage": stage.name, "code": 124, "seconds": 0.0, "output": "no time was left"})
-            print(summary(rows[-1]))
-            continue
-        row = run(stage, left)
-        if stage.name == "tests":
+    side_by_side = max(1, min(4, (os.cpu_count() or 1) // 4))
+    for row in rows_of(stages(given.out, given.device), end, side_by_side):
+        if row["stage"] == "tests":
             row["figures"] = tests_of(given.out / "pytest.xml")
         rows.append(row)
         print(summary(row))
