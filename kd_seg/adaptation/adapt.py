@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kd_seg.adaptation.consolidate import Drive, predict_drive, write_labels
-from kd_seg.adaptation.dataset import drive_name, link_streets
+from kd_seg.adaptation.dataset import add_streets, drive_name
+from kd_seg.adaptation.fit import as_stored
 from kd_seg.adaptation.settings import AdaptSettings
 from kd_seg.adaptation.teacher import Teacher, fuses
 from kd_seg.caches import Work
@@ -42,8 +43,8 @@ class AdaptRequest:
     """What is to be adapted.
 
     Attributes:
-        drive: data root without labels (they are never opened). streets: data root with labels.
-        out: folder of the adaptation. sensor: how the drive's points are taken.
+        drive: data root without labels (they are never opened). streets: data root with labels, of the same sensor.
+        out: folder of the adaptation. sensor: how the sensor's points are taken, those of the streets too.
         device, threads: of the networks.
     """
 
@@ -82,7 +83,7 @@ def adapt(request: AdaptRequest, progress: Progress, train: Train) -> Adapted:
         teacher = _teacher(request, checkpoint, data)
         streets, taught = _label(request, teacher, data, folder, student, progress)
         figures["rounds"].append({"teacher": str(checkpoint), **taught})
-        config = training_config(settings, start, folder / "data", streets, data, folder / "run", request.sensor)
+        config = training_config(settings, start, folder / "data", streets, data, folder / "run")
         checkpoint = train(config, (folder / "run" / "state.pt").exists())
         own = replace(teacher, segmenter=Segmenter(checkpoint, request.device))
         student = _reader(Drive(data, folder / "predictions"), own, folder, progress)
@@ -114,7 +115,7 @@ def _label(
     """Predict, vote, trust and write one round's data root: the streets' names in it, and agreement over time."""
     drive = Drive(data, folder / "predictions")
     predict_drive(drive, teacher, progress)
-    streets = link_streets(folder / "data", SemanticKitti(request.streets))
+    streets = add_streets(folder / "data", SemanticKitti(request.streets), request.sensor, progress)
     backward = student if request.settings.trust.backward else None
     before, after = write_labels(drive, folder / "data", teacher, request.settings, backward, progress)
     return streets, {"fused": teacher.fuse, "before": before.to_json(), "voted": after.to_json()}
@@ -171,7 +172,7 @@ def _teacher(request: AdaptRequest, checkpoint: Path, data: SemanticKitti) -> Te
     sizes = [data.sequences[name].points_path(index).stat().st_size // 16 for name, index in data.keys()[::10]]
     poses = all(sequence.poses is not None for sequence in data.sequences.values())
     fused = fuses(request.settings.teacher, int(np.median(sizes)), poses)
-    return Teacher(segmenter, request.settings.teacher, request.sensor, fused)
+    return Teacher(segmenter, request.settings.teacher, as_stored(request.sensor, data), fused)
 
 
 def training_config(
@@ -181,7 +182,6 @@ def training_config(
     streets: list[str],
     data: SemanticKitti,
     run: Path,
-    sensor: SensorSettings,
 ) -> TrainingConfig:
     """The training of one round: streets and drive, from the student's checkpoint, in its grid.
 

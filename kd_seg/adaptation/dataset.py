@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,11 @@ from kd_seg.classes import ClassTable
 from kd_seg.core.errors import DataError
 from kd_seg.core.files import write_bytes
 from kd_seg.core.geometry import Matrix, invert
+from kd_seg.core.progress import Progress
 from kd_seg.drives.folder import calibration_text, poses_text
 from kd_seg.scans import KittiSequence, Points, SemanticKitti
+from kd_seg.serving.pointcloud2 import Decoded
+from kd_seg.serving.sensor_input import SensorSettings, prepare
 
 STREETS, DRIVE = "streets", "drive"
 LINKED = ("times.txt", "image_2", "image_3")
@@ -29,15 +34,47 @@ def drive_name(sequence: str) -> str:
     return f"{DRIVE}_{sequence}"
 
 
-def link_streets(root: Path, streets: SemanticKitti) -> list[str]:
-    """Link every labelled sequence of the streets; DataError for one without labels. Returns the names."""
-    names = []
-    for name, sequence in streets.sequences.items():
+def add_streets(root: Path, streets: SemanticKitti, sensor: SensorSettings, progress: Progress) -> list[str]:
+    """Put every labelled sequence of the streets into the combined root: linked, or prepared as the drive is.
+
+    Args:
+        sensor: how the sensor's points are taken. Streets of that sensor need the same gain, height and levelling,
+            as the student meets them so when it is served.
+
+    Returns the names. Raises DataError for a sequence without labels.
+    """
+    for sequence in streets.sequences.values():
         if not sequence.has_labels:
             raise DataError(f"{sequence.folder} has no labels/; streets must be labelled (kd-seg simulate makes them).")
-        link(sequence.folder, root / "sequences" / street_name(name))
-        names.append(street_name(name))
-    return names
+    taken = replace(sensor, intensity_range="unit", zero_is_invalid=False, own_vehicle=SensorSettings.own_vehicle)
+    as_they_are = taken == SensorSettings(intensity_range="unit", zero_is_invalid=False)
+    with progress("streets", len(streets)) as advance:
+        for name, sequence in streets.sequences.items():
+            if as_they_are:
+                link(sequence.folder, root / "sequences" / street_name(name))
+                advance(len(sequence.indices))
+            else:
+                _prepare_street(root, sequence, taken, advance)
+    return [street_name(name) for name in streets.sequences]
+
+
+def _prepare_street(
+    root: Path, sequence: KittiSequence, sensor: SensorSettings, advance: Callable[[int], None]
+) -> None:
+    """Write a street's points as the network takes them; labels and pictures are linked."""
+    folder = _begin(root, sequence, street_name(sequence.name), sensor.correction())
+    link(sequence.folder / "labels", folder / "labels")
+    for index in sequence.indices:
+        path = folder / "velodyne" / f"{index:06d}.bin"
+        if not path.exists():
+            points = prepare(undecoded(sequence.scan(index).points), sensor)
+            write_bytes(path, np.ascontiguousarray(points, "<f4").tobytes())
+        advance(1)
+
+
+def undecoded(points: Points) -> Decoded:
+    """Points [N, 4] of a file as a cloud that :func:`kd_seg.serving.sensor_input.prepare` takes."""
+    return Decoded(points[:, :3], np.ascontiguousarray(points[:, 3]), 1, len(points), None)
 
 
 def begin_drive(root: Path, sequence: KittiSequence, correction: Matrix) -> Path:
@@ -46,10 +83,14 @@ def begin_drive(root: Path, sequence: KittiSequence, correction: Matrix) -> Path
     Args:
         correction: [4, 4], from the sensor's frame to the levelled one that the points are written in.
     """
-    folder = root / "sequences" / drive_name(sequence.name)
-    for name in LINKED:
-        if (sequence.folder / name).exists():
-            link(sequence.folder / name, folder / name)
+    return _begin(root, sequence, drive_name(sequence.name), correction)
+
+
+def _begin(root: Path, sequence: KittiSequence, name: str, correction: Matrix) -> Path:
+    folder = root / "sequences" / name
+    for file in LINKED:
+        if (sequence.folder / file).exists():
+            link(sequence.folder / file, folder / file)
     calibration, back = sequence.calibration, invert(correction)
     if calibration is not None:
         tr = calibration.tr @ back

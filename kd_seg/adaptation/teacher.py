@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from kd_seg.adaptation.dataset import undecoded
 from kd_seg.adaptation.kinds import movers
 from kd_seg.adaptation.settings import DriveTeacherSettings
 from kd_seg.core.geometry import invert, rotation_z, transform
 from kd_seg.scans import Points, Scan
-from kd_seg.serving.pointcloud2 import Decoded
 from kd_seg.serving.segmenter import Segmenter
 from kd_seg.serving.sensor_input import SensorSettings, prepare
 
@@ -65,9 +65,7 @@ class Teacher:
 
     def prepared(self, scan: Scan) -> Points:
         """Points [N, 4] as the network takes them."""
-        points = scan.file_points  # prepared as a live cloud is, intensities included
-        cloud = Decoded(points[:, :3], np.ascontiguousarray(points[:, 3]), 1, len(points), None)
-        return prepare(cloud, self.sensor)
+        return prepare(undecoded(scan.file_points), self.sensor)  # as a live cloud is, intensities included
 
     def _moved(self, other: Scan, scan: Scan) -> Points:
         assert other.pose is not None

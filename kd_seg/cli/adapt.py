@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kd_seg.cli.console import print_json, progress, say
+from kd_seg.cli.console import print_json, progress, say, warn
 
 
 def command(
@@ -37,10 +37,12 @@ def command(
              kd-seg predict drive.mcap --checkpoint runs/my_sensor/round_1/run --params sensor.yaml --out labelled.mcap
     """
     from kd_seg.adaptation.adapt import AdaptRequest, adapt, label, train_in_process
+    from kd_seg.adaptation.fit import misfits
     from kd_seg.adaptation.settings import AdaptSettings, sensor_settings
     from kd_seg.checkpoint import read_spec
     from kd_seg.cli.train import training_progress
     from kd_seg.core.config import apply_overrides, find_config, read_yaml, validate
+    from kd_seg.scans import SemanticKitti
     from kd_seg.serving.parameters import read_parameters
     from kd_seg.views.adaptation_sheet import adaptation_sheet
 
@@ -50,6 +52,8 @@ def command(
     request = AdaptRequest(
         drive.expanduser(), streets.expanduser(), out.expanduser(), settings, sensor, device, threads
     )
+    for sentence in misfits(SemanticKitti(request.drive), SemanticKitti(request.streets), sensor):
+        warn(sentence)
     if labels_only:
         root, figures = label(request, progress)
         say(f"labels: {root}; kd-seg train adapted data.root={root} trains on them")

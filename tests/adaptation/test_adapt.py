@@ -111,6 +111,16 @@ def test_levelled_points_are_written_with_poses_that_fit(world: Path, tmp_path: 
     np.testing.assert_allclose(cameras[0].tr @ motion, cameras[1].tr, atol=1e-6)
 
 
+def test_a_drive_from_bytes_is_taken_with_the_parameters_of_its_calibration(world: Path, tmp_path: Path) -> None:
+    trained: list[TrainingConfig] = []
+    sensor = sensor_settings({"input.intensity_range": "byte", "input.intensity_gain": 0.5})
+    adapt(request(world, tmp_path / "out", sensor), silent, keep(world, trained))
+    ours = SemanticKitti(trained[0].data.root)
+    for name, root, source in (("drive_00", "drive", "00"), ("streets_01", "streets", "01")):
+        expected = 0.5 * SemanticKitti(world / root).scan(source, 1).points[:, 3]
+        np.testing.assert_allclose(ours.scan(name, 1).points[:, 3], expected, atol=1e-6)
+
+
 def test_the_second_round_is_taught_by_the_first_student_who_may_contradict(world: Path, tmp_path: Path) -> None:
     trained: list[TrainingConfig] = []
     adapted = adapt(request(world, tmp_path / "out", rounds=2), silent, keep(world, trained))

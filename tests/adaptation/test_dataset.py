@@ -11,13 +11,15 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from tiny_data import write_tiny
 
-from kd_seg.adaptation.dataset import begin_drive, drive_name, link, link_streets, street_name, words_of, write_scan
+from kd_seg.adaptation.dataset import add_streets, begin_drive, drive_name, link, street_name, words_of, write_scan
+from kd_seg.adaptation.fit import as_stored, misfits
 from kd_seg.adaptation.settings import AdaptSettings, sensor_settings
 from kd_seg.adaptation.tracks import NEAR_M, SPEED_M, Tracker
 from kd_seg.classes import load_classes
 from kd_seg.core.config import validate
 from kd_seg.core.errors import ConfigError, DataError
 from kd_seg.core.geometry import invert, rigid, transform
+from kd_seg.core.progress import silent
 from kd_seg.scans import SemanticKitti, read_words
 
 CLASSES = load_classes("semantic_kitti_19")
@@ -53,12 +55,13 @@ def test_points_that_are_not_trusted_have_no_label(tmp_path: Path) -> None:
 def test_streets_are_linked_once_and_must_have_labels(tmp_path: Path) -> None:
     streets = SemanticKitti(write_tiny(tmp_path / "streets", scans=1))
     for _ in range(2):
-        assert link_streets(tmp_path / "out", streets) == [street_name("00"), street_name("01")]
+        names = add_streets(tmp_path / "out", streets, sensor_settings({}), silent)
+        assert names == [street_name("00"), street_name("01")]
     linked = SemanticKitti(tmp_path / "out", [street_name("01")])
     np.testing.assert_array_equal(linked[0].points, streets.scan("01", 0).points)
     unlabelled = SemanticKitti(write_tiny(tmp_path / "bare", ("05",), 1, labels=False))
     with pytest.raises(DataError, match=r"has no labels/; streets must be labelled"):
-        link_streets(tmp_path / "out", unlabelled)
+        add_streets(tmp_path / "out", unlabelled, sensor_settings({}), silent)
 
 
 def test_nothing_else_is_replaced_by_a_link(tmp_path: Path) -> None:
@@ -158,6 +161,56 @@ def test_what_is_left_out_may_be_given() -> None:
     made = validate(AdaptSettings, {"training": {"run": {"steps": 5}, "data": {"classes": "semantic_kitti_19"}}}, "x")
     assert made.training["run"] == {"steps": 5}
     assert made.trust.ranges_m == (15.0, 30.0)
+
+
+def test_streets_are_prepared_as_the_drive_is(tmp_path: Path) -> None:
+    streets = SemanticKitti(write_tiny(tmp_path / "streets", scans=2))
+    sensor = sensor_settings(
+        {
+            "input.intensity_range": "byte",  # of the driver; streets are stored as 0-1
+            "input.intensity_gain": 2.0,
+            "input.z_offset_m": -0.5,
+            "input.pitch_deg": 3.0,
+            "input.own_vehicle": [-9.0, -9.0, -9.0, 9.0, 9.0, 9.0],
+        }
+    )
+    add_streets(tmp_path / "out", streets, sensor, silent)
+    ours = SemanticKitti(tmp_path / "out").sequences[street_name("01")]
+    theirs = streets.sequences["01"]
+    motion = sensor.correction()
+    np.testing.assert_allclose(ours.scan(1).points[:, :3], transform(motion, theirs.scan(1).points[:, :3]), atol=1e-5)
+    np.testing.assert_allclose(ours.scan(1).points[:, 3], np.minimum(2 * theirs.scan(1).points[:, 3], 1), atol=1e-6)
+    np.testing.assert_array_equal(ours.scan(1).labels, theirs.scan(1).labels)
+    assert ours.poses is not None
+    assert theirs.poses is not None
+    np.testing.assert_allclose(ours.poses[1], motion @ theirs.poses[1] @ invert(motion), atol=1e-6)
+
+
+def scaled(root: Path, factor: float, raised_m: float = 0.0) -> SemanticKitti:
+    """Tiny data whose intensities are multiplied and whose points are raised."""
+    write_tiny(root)
+    for path in root.rglob("*.bin"):
+        points = np.fromfile(path, "<f4").reshape(-1, 4)
+        points[:, 3] *= factor
+        points[:, 2] += raised_m
+        points.tofile(path)
+    return SemanticKitti(root)
+
+
+def test_a_converted_drive_holds_intensities_from_0_to_1_whatever_the_driver_sends(tmp_path: Path) -> None:
+    byte = sensor_settings({"input.intensity_range": "byte"})
+    assert as_stored(byte, scaled(tmp_path / "converted", 1.0)).intensity_range == "unit"
+    assert as_stored(byte, scaled(tmp_path / "own", 255.0)).intensity_range == "byte"
+
+
+def test_streets_of_another_sensor_are_told_from_those_of_the_drives(tmp_path: Path) -> None:
+    drive = scaled(tmp_path / "drive", 0.1, raised_m=0.5)
+    sensor = sensor_settings({"input.intensity_range": "byte", "input.intensity_gain": 8.0, "input.z_offset_m": -0.5})
+    assert misfits(drive, scaled(tmp_path / "same", 0.1, raised_m=0.5), sensor) == []
+    found = misfits(drive, scaled(tmp_path / "other", 1.0), sensor)
+    assert len(found) == 2
+    assert "the ground of the streets lies 0.50 m lower than that of the drive" in found[0]
+    assert "the median intensity is 1 in the streets and 0.24 in the drive" in found[1]
 
 
 def test_only_parameters_of_the_input_describe_the_sensor() -> None:
