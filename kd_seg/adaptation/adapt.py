@@ -15,6 +15,7 @@ from kd_seg.adaptation.consolidate import Drive, predict_drive, write_labels
 from kd_seg.adaptation.dataset import add_streets, drive_name
 from kd_seg.adaptation.fit import as_stored
 from kd_seg.adaptation.settings import AdaptSettings
+from kd_seg.adaptation.statistics import Taken, take_statistics
 from kd_seg.adaptation.teacher import Teacher, fuses
 from kd_seg.caches import Work
 from kd_seg.checkpoint import read_spec, resolve, sha256, shipped
@@ -34,6 +35,9 @@ Train = Callable[[TrainingConfig, bool], Path]
 
 ClassIds = Callable[[str, int], npt.NDArray[np.int64]]
 """Class ids [N] by sequence and scan number."""
+
+STATISTICS_SCANS = 60
+"""Scans of a drive, spread over it, that statistics are taken from."""
 
 REPORT, PLAN = "adaptation.json", "plan.json"
 
@@ -80,9 +84,9 @@ def adapt(request: AdaptRequest, progress: Progress, train: Train) -> Adapted:
     figures: dict[str, Any] = {"rounds": []}
     for number in range(1, settings.rounds + 1):
         folder = request.out / f"round_{number}"
-        teacher = _teacher(request, checkpoint, data)
+        teacher, taken = _teacher(request, checkpoint, data)
         streets, taught = _label(request, teacher, data, folder, student, progress)
-        figures["rounds"].append({"teacher": str(checkpoint), **taught})
+        figures["rounds"].append({"teacher": str(checkpoint), "statistics": taken.share, **taught})
         config = training_config(settings, start, folder / "data", streets, data, folder / "run")
         checkpoint = train(config, (folder / "run" / "state.pt").exists())
         own = replace(teacher, segmenter=Segmenter(checkpoint, request.device))
@@ -100,8 +104,9 @@ def label(request: AdaptRequest, progress: Progress) -> tuple[Path, dict[str, An
     """
     first, _, data = _begin(request)
     folder = request.out / "round_1"
-    _, figures = _label(request, _teacher(request, first, data), data, folder, None, progress)
-    return folder / "data", figures
+    teacher, taken = _teacher(request, first, data)
+    _, figures = _label(request, teacher, data, folder, None, progress)
+    return folder / "data", {"statistics": taken.share, **figures}
 
 
 def _label(
@@ -167,12 +172,17 @@ def _claim(request: AdaptRequest, teacher: Path, student: Path) -> None:
     write_json(path, content)
 
 
-def _teacher(request: AdaptRequest, checkpoint: Path, data: SemanticKitti) -> Teacher:
+def _teacher(request: AdaptRequest, checkpoint: Path, data: SemanticKitti) -> tuple[Teacher, Taken]:
+    """The teacher of a round, and which statistics of the drive it took."""
     segmenter = Segmenter(checkpoint, request.device, num_threads=request.threads)
     sizes = [data.sequences[name].points_path(index).stat().st_size // 16 for name, index in data.keys()[::10]]
     poses = all(sequence.poses is not None for sequence in data.sequences.values())
     fused = fuses(request.settings.teacher, int(np.median(sizes)), poses)
-    return Teacher(segmenter, request.settings.teacher, as_stored(request.sensor, data), fused)
+    teacher = Teacher(segmenter, request.settings.teacher, as_stored(request.sensor, data), fused)
+    if request.settings.teacher.statistics == "trained":
+        return teacher, Taken(0.0, {})
+    keys = data.keys()[:: max(1, -(-len(data) // STATISTICS_SCANS))]
+    return teacher, take_statistics(segmenter, [teacher.prepared(data.scan(*key)) for key in keys])
 
 
 def training_config(

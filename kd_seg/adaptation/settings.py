@@ -26,6 +26,11 @@ class DriveTeacherSettings(Settings):
         "where scans have under 45,000 points",
     )
     scans: int = Field(5, ge=2, le=20, description="scans of a fused cloud, the own one included")
+    statistics: Literal["auto", "trained"] = Field(
+        "auto",
+        description="auto: its batch norms take the share of the drive's statistics with which its predictions change "
+        "least when clouds are turned; trained: they stay as they are",
+    )
 
     @field_validator("fuse", mode="before")
     @classmethod

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from kd_seg.adaptation.dataset import undecoded
 from kd_seg.adaptation.kinds import movers
 from kd_seg.adaptation.settings import DriveTeacherSettings
-from kd_seg.core.geometry import invert, rotation_z, transform
+from kd_seg.adaptation.views import turned
+from kd_seg.core.geometry import invert, transform
 from kd_seg.scans import Points, Scan
 from kd_seg.serving.segmenter import Segmenter
 from kd_seg.serving.sensor_input import SensorSettings, prepare
@@ -84,17 +85,6 @@ def combined(single: Distribution, fused: Distribution, moving: Sequence[int]) -
     moves = single[:, moving].sum(axis=1)
     alone = (moves > MOVES) & (moves > fused[:, moving].sum(axis=1))
     return np.where(alone[:, None], single, (single + fused) / 2)
-
-
-def turned(points: Points, view: int, views: int) -> Points:
-    """Points [N, 4] turned by ``view`` of ``views`` parts of a circle, every second view mirrored; 0 is as it is."""
-    if view == 0:
-        return points
-    out = points.copy()
-    out[:, :2] = points[:, :2] @ rotation_z(2 * np.pi * view / views)[:2, :2].T.astype(np.float32)
-    if view % 2:
-        out[:, 1] *= -1.0
-    return out
 
 
 def fuses(settings: DriveTeacherSettings, points_per_scan: int, has_poses: bool) -> bool:

@@ -65,6 +65,8 @@ def command(
     for number, figures in enumerate(adapted.figures["rounds"], 1):
         parts = [f"{_percent(figures[key])} {key}" for key in ("before", "voted", "student")]
         say(f"round {number}, agreement over time: {', '.join(parts)}")
+        if figures["statistics"]:
+            say(f"round {number}: the teacher's batch norms took {figures['statistics']:.0%} of the drive's statistics")
     picture = request.out / "adaptation.png"
     adaptation_sheet(request.out, request.drive, read_spec(adapted.checkpoint).classes).save(picture)
     say(f"student: {adapted.checkpoint}; {picture} shows it")

@@ -113,7 +113,8 @@ class GridSettings(Settings):
         size = self.voxel_size if isinstance(self.voxel_size, tuple) else (self.voxel_size,) * 3
         if min(size) <= 0:
             raise ConfigError(f"grid.voxel_size is {self.voxel_size}; give metres above 0.")
-        return CartesianGrid(size, self.lower or (-81.6, -81.6, -35.2), self.upper or (81.6, 81.6, 6.4), self.clamp)
+        lower, upper = self.lower or CartesianGrid.lower, self.upper or CartesianGrid.upper
+        return CartesianGrid(size, lower, upper, self.clamp)
 
 
 class StudentSettings(Settings):

@@ -28,7 +28,10 @@ LARGEST = (1 << 21) - PAD
 
 @dataclass(frozen=True)
 class CartesianGrid:
-    """Boxes of one size. The default range holds every return of a KITTI scan (80.8 m, +4 to -25 degrees).
+    """Boxes of one size. The default range, 400 m around and 51 m up and down, holds every return of a vehicle's LiDAR.
+
+    A range costs nothing, as no dense grid is allocated. Its corners lie whole cells of 3.2 m from those of 0.1.0
+    (81.6 m), so that voxels of 0.1 and 0.2 m and their halvings are the same cubes.
 
     Attributes:
         voxel_size: edge lengths (x, y, z) in metres.
@@ -38,8 +41,8 @@ class CartesianGrid:
     """
 
     voxel_size: Triple
-    lower: Triple = (-81.6, -81.6, -35.2)
-    upper: Triple = (81.6, 81.6, 6.4)
+    lower: Triple = (-401.6, -401.6, -51.2)
+    upper: Triple = (401.6, 401.6, 51.2)
     clamp: bool = False
 
     def __post_init__(self) -> None:

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from kd_seg.adaptation.agreement import Agreement
 from kd_seg.adaptation.settings import DriveTeacherSettings, TrustSettings
-from kd_seg.adaptation.teacher import fuses, turned
+from kd_seg.adaptation.teacher import fuses
 from kd_seg.adaptation.tracks import Tracker, clusters
 from kd_seg.adaptation.trust import TrustThresholds, score
+from kd_seg.adaptation.views import turned
 from kd_seg.adaptation.vote import Vote, vote, world_codes
 
 

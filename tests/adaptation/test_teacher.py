@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tiny_data import write_tiny
 
 from kd_seg.adaptation.settings import DriveTeacherSettings, sensor_settings
-from kd_seg.adaptation.teacher import SPARSE_POINTS, Teacher, combined, fuses, turned
+from kd_seg.adaptation.teacher import SPARSE_POINTS, Teacher, combined, fuses
+from kd_seg.adaptation.views import turned
 from kd_seg.classes import load_classes
 from kd_seg.core.geometry import invert, transform
 from kd_seg.scans import SemanticKitti
