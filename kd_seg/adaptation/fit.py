@@ -55,7 +55,7 @@ def misfits(drive: SemanticKitti, streets: SemanticKitti, sensor: SensorSettings
         return []
     ours = _taken(drive, as_stored(sensor, drive))
     theirs = _taken(streets, replace(sensor, intensity_range="unit", own_vehicle=SensorSettings.own_vehicle))
-    fix = "simulate streets of the drive's sensor"
+    fix = "simulate them with the file of kd-seg calibrate --sensor-out"
     found = []
     step = theirs.ground_z_m - ours.ground_z_m
     if abs(step) > LARGEST_STEP_M:

@@ -15,6 +15,9 @@ def command(
     out: Annotated[Path, typer.Option(help="Parameter file to write; a picture is written beside it.")] = Path(
         "sensor.yaml"
     ),
+    sensor_out: Annotated[
+        Path | None, typer.Option(help="Also write the sensor as a file for kd-seg simulate --sensor.")
+    ] = None,
     topic: Annotated[str | None, typer.Option(help="Bag: PointCloud2 topic; may be left out if there is one.")] = None,
     checkpoint: Annotated[
         Path | None, typer.Option(help="Checkpoint the sensor is measured for; default the shipped student.")
@@ -29,9 +32,10 @@ def command(
     """Measure a sensor: intensities, height and tilt over the ground, field of view, own vehicle.
 
     Writes the parameter file for the node (params_file:=) and for kd-seg predict --params, each line with its reason,
-    and a picture to check it by. Record a hundred clouds or more from a moving vehicle on a flat road.
+    and a picture to check it by; on demand also the sensor itself, so that streets can be simulated as it sees them.
+    Record a hundred clouds or more from a moving vehicle on a flat road.
 
-    Example: kd-seg calibrate drive.mcap --topic /points --out sensor.yaml
+    Example: kd-seg calibrate drive.mcap --topic /points --out sensor.yaml --sensor-out lidar.yaml
 
              kd-seg predict drive.mcap --params sensor.yaml --out labelled.mcap
     """
@@ -39,24 +43,36 @@ def command(
     from kd_seg.core.errors import UsageError
     from kd_seg.core.files import write_text
     from kd_seg.drives.calibrate import calibrate
+    from kd_seg.drives.calibration.sensor_file import sensor_file
     from kd_seg.serving.parameters import read_parameters
     from kd_seg.serving.pointcloud2 import DEFAULT_INTENSITY_FIELDS
     from kd_seg.views.calibration_sheet import calibration_sheet
 
     picture = out.with_suffix(".png")
-    for path in (out, picture):
-        if path.exists() and not overwrite:
-            raise UsageError(f"{path} exists; choose another --out, or add --overwrite.")
+    if sensor_out is not None and sensor_out.resolve() == out.resolve():
+        raise UsageError(f"--out and --sensor-out are both {out}; they are different files.")
+    for path in (out, picture, sensor_out):
+        if path is not None and path.exists() and not overwrite:
+            raise UsageError(f"{path} exists; give another name, or add --overwrite.")
     fields = tuple(read_parameters(None, set_ or []).get("input.intensity_fields", DEFAULT_INTENSITY_FIELDS))
     sensor = read_spec(resolve(checkpoint) if checkpoint else shipped()).sensor
     with progress("measuring", clouds) as advance:
         found = calibrate(source.expanduser(), sensor, topic, clouds, fields, advance)
+    simulated = sensor_file(list(found.frames), found.figures, found.source.name) if sensor_out else ""
     write_text(out, found.text)
+    if sensor_out is not None:
+        write_text(sensor_out, simulated)
     calibration_sheet(found).save(picture)
     for warning in found.warnings:
         warn(warning)
     for line in found.lines:
         say(f"input.{line.name}: {line.value}  ({line.reason})")
-    say(f"{out}, {picture}")
+    if found.figures.sweep_s > 0:
+        span = f"{1000 * found.figures.sweep_s:.0f} ms"
+        say(f"each cloud spans {span}: kd-seg convert --deskew undoes the motion meanwhile")
+    written = {"parameters_file": str(out), "picture": str(picture)}
+    if sensor_out is not None:
+        written["sensor_file"] = str(sensor_out)
+    say(", ".join(written.values()))
     if json_:
-        print_json({**found.to_json(), "parameters_file": str(out), "picture": str(picture)})
+        print_json({**found.to_json(), **written})

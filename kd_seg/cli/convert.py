@@ -36,6 +36,9 @@ def command(
     deskew: Annotated[bool, typer.Option("--deskew", help="Undo motion within a sweep by per-point times.")] = False,
     every: Annotated[int, typer.Option(help="Take every n-th cloud.")] = 1,
     limit: Annotated[int, typer.Option(help="Take at most so many clouds; 0 = all.")] = 0,
+    params: Annotated[
+        Path | None, typer.Option(help="Parameter file of kd-seg calibrate: intensities' field and range.")
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="input.intensity_range=... or input.intensity_fields=[...].")
     ] = None,
@@ -48,7 +51,7 @@ def command(
     on where it stopped. Poses come from an odometry topic, from /tf, from a TUM file, or from LiDAR odometry (package
     kiss-icp). Intensities are stored as 0-1.
 
-    Example: kd-seg convert drive.mcap --points /points --odometry /odom --out DATA
+    Example: kd-seg convert drive.mcap --points /points --odometry /odom --params sensor.yaml --out DATA
 
              kd-seg convert drive.mcap --kiss-icp --camera /camera/image_raw/compressed --out DATA
 
@@ -58,7 +61,7 @@ def command(
     from kd_seg.serving.parameters import read_parameters
     from kd_seg.serving.pointcloud2 import DEFAULT_INTENSITY_FIELDS
 
-    values = read_parameters(None, set_ or [])
+    values = read_parameters(params, set_ or [])
     options = ConvertOptions(
         points=points, odometry=odometry, tf=tf, poses=poses, kiss_icp=kiss_icp, extrinsic=extrinsic,
         cameras=tuple(camera or ()), camera_infos=tuple(camera_info or ()), deskew=deskew, every=every, limit=limit,

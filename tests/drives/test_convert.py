@@ -201,3 +201,16 @@ def test_the_command(drive: Drive, tmp_path: Path) -> None:
     assert summary["scans"] == 5
     assert summary["poses_from"] == "/odom"
     assert "left out: 1 clouds refused (truncated)" in done.stderr
+
+
+def test_intensities_are_taken_as_the_calibration_found_them(drive: Drive, tmp_path: Path) -> None:
+    params = tmp_path / "sensor.yaml"
+    params.write_text(
+        "/**:\n  ros__parameters:\n    input:\n      intensity_range: uint16\n      intensity_gain: 2.0\n"
+    )
+    done = kd_seg("convert", drive.path, "--odometry", "/odom", "--params", params, "--out", tmp_path / "out", "--json")
+    content = json.loads(done.stdout)
+    assert content["intensity_range"] == "uint16"
+    assert content["warnings"] == []
+    points = SemanticKitti(tmp_path / "out")[0].points
+    np.testing.assert_allclose(points[:, 3], np.linspace(0, 255 / 65535, len(points)), atol=1e-6)
