@@ -61,6 +61,13 @@ class DataSettings(Settings):
         description="least share of labelled scans among those drawn, where unlabelled or predicted ones are learned "
         "from too; they come as often as it takes",
     )
+    predicted_share: float = Field(
+        0.5,
+        ge=0,
+        lt=1,
+        description="least share of the scans of predicted among those drawn, so that a short drive is heard beside many "
+        "streets",
+    )
     cache: str | None = Field(
         None, description="folder of libraries and teacher caches; default kd_seg_cache in root (give one if read-only)"
     )

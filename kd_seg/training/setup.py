@@ -215,27 +215,31 @@ def needs_fusion(config: TrainingConfig) -> bool:
 def _drawn_from(config: TrainingConfig, scans: TrainingScans) -> list[Key]:
     """The scans that training draws from: all, or the labelled ones where no objective learns from others.
 
-    Where both kinds are, or labels that are predictions, labelled scans stand in the list as often as
-    ``labelled_share`` asks for: a tenth of the scans would otherwise have a tenth of the steps.
+    Where both kinds are, or labels that are predictions, scans of the rarer kind stand in the list as often as
+    ``labelled_share`` and ``predicted_share`` ask for: a tenth of the scans would otherwise have a tenth of the steps.
     """
     settings, keys = config.data, scans.data.keys()
     known = [key for key in keys if key in scans.chosen]
     if any(OBJECTIVES.get(entry.kind).learns_unlabelled(entry) for entry in config.objectives):
         if not needs_labels(config):
             return keys
-        return keys + known * _repeats(settings, len(known), len(keys) - len(known))
+        return keys + known * _repeats(settings.labelled_share, len(known), len(keys) - len(known))
     if settings.unlabelled:
         raise ConfigError(
             f"data.unlabelled names {', '.join(settings.unlabelled)}, but no objective learns from scans without "
             "labels; set unlabelled: true for multi_to_single, or leave it out."
         )
-    sure = [key for key in known if not any(fnmatchcase(key[0], name) for name in settings.predicted)]
-    return known + sure * _repeats(settings, len(sure), len(known) - len(sure)) if sure else known
+    predicted = [key for key in known if any(fnmatchcase(key[0], name) for name in settings.predicted)]
+    sure = [key for key in known if key not in set(predicted)]
+    if not sure or not predicted:
+        return known
+    often = sure * _repeats(settings.labelled_share, len(sure), len(predicted))
+    return known + often + predicted * _repeats(settings.predicted_share, len(predicted), len(sure))
 
 
-def _repeats(settings: DataSettings, labelled: int, others: int) -> int:
-    """How often more than once each labelled scan is drawn, so that ``labelled_share`` is reached."""
-    times = math.ceil(settings.labelled_share / (1.0 - settings.labelled_share) * others / labelled - 1e-9)
+def _repeats(share: float, own: int, others: int) -> int:
+    """How often more than once each of ``own`` scans is drawn, so that they are ``share`` of them and the ``others``."""
+    times = math.ceil(share / (1.0 - share) * others / own - 1e-9)
     return max(times - 1, 0)
 
 

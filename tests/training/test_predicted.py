@@ -29,6 +29,13 @@ def drawn(root: Path, folder: Path, *overrides: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("share", "times"), [(0.0, 1), (0.25, 1), (0.5, 3), (0.6, 5)])
+def test_few_predicted_scans_come_as_often_as_asked(root: Path, tmp_path: Path, share: float, times: int) -> None:
+    sequences = drawn(root, tmp_path, 'data.predicted=["12"]', f"data.predicted_share={share}")
+    assert sequences.count("12") == 2 * times
+    assert all(sequences.count(name) == 2 for name in ("00", "10", "11"))
+
+
+@pytest.mark.parametrize(("share", "times"), [(0.0, 1), (0.25, 1), (0.5, 3), (0.6, 5)])
 def test_labelled_scans_come_as_often_as_asked(root: Path, tmp_path: Path, share: float, times: int) -> None:
     """Two labelled scans beside six: 6 of 12 are half, 10 of 16 are over 0.6."""
     sequences = drawn(root, tmp_path, 'data.predicted=["1*"]', f"data.labelled_share={share}")
