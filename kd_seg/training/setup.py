@@ -238,7 +238,7 @@ def _drawn_from(config: TrainingConfig, scans: TrainingScans) -> list[Key]:
 
 
 def _repeats(share: float, own: int, others: int) -> int:
-    """How often more than once each of ``own`` scans is drawn, so that they are ``share`` of them and the ``others``."""
+    """How often more than once each of ``own`` scans is drawn, so that they are ``share`` of all."""
     times = math.ceil(share / (1.0 - share) * others / own - 1e-9)
     return max(times - 1, 0)
 
