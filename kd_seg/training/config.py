@@ -65,7 +65,7 @@ class DataSettings(Settings):
         0.5,
         ge=0,
         lt=1,
-        description="least share of the scans of predicted among those drawn: a short drive is heard beside many streets",
+        description="least share of the scans of predicted among those drawn, where a drive is short",
     )
     cache: str | None = Field(
         None, description="folder of libraries and teacher caches; default kd_seg_cache in root (give one if read-only)"
