@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from kd_seg.adaptation.settings import AdaptSettings
 from kd_seg.objectives import OBJECTIVES
 from kd_seg.training import TrainingConfig
 
@@ -33,6 +34,7 @@ directory is searched first, then the checkout, then the installed `share/kd_seg
 
 Every key, with its default:
 """
+ADAPTATION = "`training` is a training configuration; what follows from the drive and the student is filled in."
 
 
 def page() -> str:
@@ -49,6 +51,10 @@ def page() -> str:
     for kind in OBJECTIVES.names():
         model = OBJECTIVES.get(kind).Settings
         parts.append(f"\n### {kind}\n\n{_sentence(OBJECTIVES.get(kind))}\n\n{_table(model, '')}")
+    parts.append(
+        "\n## adaptation\n\nThe file of `kd-seg adapt` ([a sensor of your own](drives.md)), `adapt.yaml` as shipped. "
+        f"{ADAPTATION}\n\n{_table(AdaptSettings, '')}"
+    )
     return "".join(parts)
 
 

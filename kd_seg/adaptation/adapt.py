@@ -14,6 +14,7 @@ import numpy.typing as npt
 from kd_seg.adaptation.consolidate import Drive, predict_drive, write_labels
 from kd_seg.adaptation.dataset import add_streets, drive_name
 from kd_seg.adaptation.fit import as_stored
+from kd_seg.adaptation.pictures import PictureReader, check_pictures, identity, with_pictures, write_answers
 from kd_seg.adaptation.settings import AdaptSettings
 from kd_seg.adaptation.statistics import Taken, take_statistics
 from kd_seg.adaptation.teacher import Teacher, fuses
@@ -39,7 +40,7 @@ ClassIds = Callable[[str, int], npt.NDArray[np.int64]]
 STATISTICS_SCANS = 60
 """Scans of a drive, spread over it, that statistics are taken from."""
 
-REPORT, PLAN = "adaptation.json", "plan.json"
+REPORT, PLAN, PICTURES = "adaptation.json", "plan.json", "pictures"
 
 
 @dataclass(frozen=True)
@@ -118,12 +119,27 @@ def _label(
     progress: Progress,
 ) -> tuple[list[str], dict[str, Any]]:
     """Predict, vote, trust and write one round's data root: the streets' names in it, and agreement over time."""
-    drive = Drive(data, folder / "predictions")
+    reader = _read_pictures(request, teacher, data, progress)  # first, so that faults show before the long part
+    drive, pictures = Drive(data, folder / "predictions"), {}
     predict_drive(drive, teacher, progress)
+    if reader is not None:
+        drive, pictures["pictures"] = with_pictures(drive, reader, request.out / PICTURES, progress)
     streets = add_streets(folder / "data", SemanticKitti(request.streets), request.sensor, progress)
     backward = student if request.settings.trust.backward else None
     before, after = write_labels(drive, folder / "data", teacher, request.settings, backward, progress)
-    return streets, {"fused": teacher.fuse, "before": before.to_json(), "voted": after.to_json()}
+    return streets, {"fused": teacher.fuse, **pictures, "before": before.to_json(), "voted": after.to_json()}
+
+
+def _read_pictures(
+    request: AdaptRequest, teacher: Teacher, data: SemanticKitti, progress: Progress
+) -> PictureReader | None:
+    """Write what the drive's pictures show, where an image teacher is asked for."""
+    images = request.settings.teacher.images
+    if images is None:
+        return None
+    reader = PictureReader(images, data, teacher.segmenter.classes, str(teacher.segmenter.device))
+    write_answers(reader, data, request.out / PICTURES, progress)
+    return reader
 
 
 def _check_classes(teacher: Path, student: Path) -> None:
@@ -143,24 +159,28 @@ def _begin(request: AdaptRequest) -> tuple[Path, Path, SemanticKitti]:
     teacher = resolve(settings.teacher.checkpoint) if settings.teacher.checkpoint else shipped()
     student = resolve(settings.student) if settings.student else shipped()
     _check_classes(teacher, student)
-    _claim(request, teacher, student)
+    if settings.teacher.images is not None:
+        check_pictures(settings.teacher.images, data)
+    _claim(request, teacher, student, data)
     return teacher, student, data
 
 
-def _claim(request: AdaptRequest, teacher: Path, student: Path) -> None:
+def _claim(request: AdaptRequest, teacher: Path, student: Path, data: SemanticKitti) -> None:
     """Write what is adapted from what; refuse a folder that holds another adaptation."""
+    images = request.settings.teacher.images
     content = {
         "drive": str(request.drive.resolve()),
         "streets": str(request.streets.resolve()),
         "teacher": sha256(teacher),
         "student": sha256(student),
-        "settings": digest(json.loads(request.settings.model_dump_json())),
+        "settings": digest(request.settings.model_dump(mode="json", exclude={"teacher": {"images"}})),
         "sensor": digest({name: list(v) if isinstance(v, tuple) else v for name, v in request.sensor.__dict__.items()}),
+        **({"images": digest(identity(images, data))} if images is not None else {}),
     }
     path = request.out / PLAN
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
-        changed = [name for name in content if found.get(name) != content[name]]
+        changed = [name for name in (found | content) if found.get(name) != content.get(name)]
         if changed:
             raise UsageError(
                 f"{request.out} holds an adaptation with another {', '.join(changed)}; choose another --out, or "

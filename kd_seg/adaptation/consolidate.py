@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from kd_seg.adaptation.agreement import Agreement
 from kd_seg.adaptation.dataset import begin_drive, words_of, write_scan
+from kd_seg.adaptation.evidence import Evidence
 from kd_seg.adaptation.object_votes import ObjectVotes, object_votes
 from kd_seg.adaptation.settings import AdaptSettings
 from kd_seg.adaptation.teacher import Distribution, Teacher
@@ -30,19 +31,21 @@ class Drive:
 
     Attributes:
         predictions: one .npy file per scan, float16 [N, C].
+        evidence: what pictures say, where the drive has cameras and an image teacher.
     """
 
     data: SemanticKitti
     predictions: Path
+    evidence: Evidence | None = None
 
     def path(self, sequence: str, index: int) -> Path:
         """File of a scan's predictions."""
         return self.predictions / sequence / f"{index:06d}.npy"
 
     def read(self, sequence: str, index: int) -> Distribution:
-        """Probabilities [N, C] of a scan."""
+        """Probabilities [N, C] of a scan, weighed by the evidence."""
         result: Distribution = np.load(self.path(sequence, index)).astype(np.float32)
-        return result
+        return self.evidence.apply(result, sequence, index) if self.evidence is not None else result
 
 
 def predict_drive(drive: Drive, teacher: Teacher, progress: Progress) -> None:

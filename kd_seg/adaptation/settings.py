@@ -8,7 +8,17 @@ from pydantic import Field, field_validator
 
 from kd_seg.core.config import Settings
 from kd_seg.core.errors import ConfigError
+from kd_seg.images.projection.cameras import ProjectionSettings
+from kd_seg.images.teachers import TeacherEntry
 from kd_seg.serving.sensor_input import SensorSettings
+
+
+class DriveImagesSettings(Settings):
+    """An image teacher whose classes of visible points join the teacher's predictions."""
+
+    teacher: TeacherEntry = Field(description="as in image_units, by its kind")
+    class_map: str = Field("cityscapes_19", description="what its classes stand for, as in image_units")
+    projection: ProjectionSettings = ProjectionSettings()
 
 
 class DriveTeacherSettings(Settings):
@@ -31,6 +41,7 @@ class DriveTeacherSettings(Settings):
         description="auto: its batch norms take the share of the drive's statistics with which its predictions change "
         "least when clouds are turned; trained: they stay as they are",
     )
+    images: DriveImagesSettings | None = Field(None, description="image teacher; none given = points alone")
 
     @field_validator("fuse", mode="before")
     @classmethod

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import yaml
 from console_script import kd_seg
+from guarded_labels import GUARDED
 from random_student import write_student
 from tiny_data import write_tiny
 
@@ -164,21 +165,6 @@ def test_foreign_folders_and_missing_parts_are_refused(world: Path, tmp_path: Pa
         AdaptSettings.model_validate({"training": {"grid": {"voxel_size": 1}}})
     with pytest.raises(ConfigError, match=r"only input\.\* parameters"):
         sensor_settings({"device": "cpu"})
-
-
-GUARDED = """
-import sys
-drive = sys.argv.pop(1)
-def guard(event, arguments):
-    path = str(arguments[0]) if event == "open" else ""
-    if path.startswith(drive) and "/labels" in path:
-        import os
-        os.write(2, b"opened " + path.encode())
-        os._exit(77)
-sys.addaudithook(guard)
-from kd_seg.cli.main import main
-main()
-"""
 
 
 def test_a_multi_scan_teacher_sees_the_drives_own_things_fused(world: Path, tmp_path: Path) -> None:
