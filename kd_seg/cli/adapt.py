@@ -29,8 +29,9 @@ def command(
     """Adapt the student to a sensor by a drive without one label.
 
     A teacher predicts the drive; its predictions vote over time through the poses, the surest of each class and range
-    are trusted, and a student learns from them beside labelled streets. labels/ of the drive is never opened. A run
-    that was interrupted continues when the same command is given again.
+    are trusted, and a student learns from them beside labelled streets. Where the drive has cameras, an image teacher
+    may help (teacher.images). labels/ of the drive is never opened. A run that was interrupted continues when the same
+    command is given again.
 
     Example: kd-seg adapt DRIVE --streets STREETS --out runs/my_sensor --params sensor.yaml
 

@@ -83,6 +83,14 @@ def test_answers_are_what_the_picture_shows_at_visible_points(world: World) -> N
     assert (lent != NO_ANSWER).mean() > 0.2
 
 
+def test_a_teacher_with_our_own_classes_needs_no_map_of_classes(world: World) -> None:
+    found = reader(world, teacher={"kind": "class_images", "confidence": 0.6}, class_map="same")
+    answers = found.answers(SemanticKitti(world[0]).sequences["00"], 0)
+    seen = answers != NO_ANSWER
+    assert (answers[seen] // LEVELS == true_classes(world[0], 0)[seen]).mean() > 0.97
+    assert set(np.unique(answers[seen] % LEVELS)) == {1}
+
+
 def test_votes_carry_what_pictures_show_to_scans_without_one(world: World, tmp_path: Path) -> None:
     drive = drive_of(world, tmp_path / "predictions")
     found = reader(world)
