@@ -13,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kd_seg.core.errors import DataError
+from kd_seg.drives.calibration import beams
 from kd_seg.drives.calibration.beams import find_beams
 from kd_seg.drives.calibration.figures import measure
+from kd_seg.drives.calibration.ground import GroundPlane
 from kd_seg.drives.calibration.intensity_response import (
     FAR_FACTOR,
     FAR_SIGNAL,
@@ -23,6 +25,7 @@ from kd_seg.drives.calibration.intensity_response import (
     OBJECT_SIGNAL,
     Populations,
     fit_response,
+    populations,
 )
 from kd_seg.drives.calibration.sensor_file import sensor_file
 from kd_seg.drives.recording import RecordedCloud, frame_of
@@ -102,6 +105,56 @@ def test_a_beam_that_sees_its_vehicle_alone_is_left_out_and_smeared_elevations_a
     smeared = rng.normal(0, 1, (5000, 3)) * [20, 20, 3]
     cloud = np.column_stack([smeared, np.ones(5000)]).astype(np.float32)
     assert find_beams([frame_of(0, 0.0, cloud)], 1.4, None, 360.0, moving=True) is None
+
+
+def test_a_beam_stays_one_where_the_motion_within_a_sweep_was_undone() -> None:
+    frames = []
+    for frame in drive_of(lidar(mount={"height_m": 1.4}), rings=True):
+        assert frame.times is not None
+        points = frame.points.copy()
+        points[:, 0] += 3.0 * frame.times.astype(np.float32)
+        frames.append(replace(frame, points=points, rings=None))
+    found = find_beams(frames, 1.4, None, 360.0, moving=True)
+    assert found is not None
+    np.testing.assert_allclose(found.elevation_deg, ELEVATIONS, atol=0.15)
+    assert found.hidden == ()
+
+
+def test_dark_cars_beside_the_road_do_not_count_as_the_sensors_response() -> None:
+    rng = np.random.default_rng(6)
+    turn, reach = rng.uniform(-np.pi, np.pi, 4000), rng.uniform(4, 12, 4000)
+    height = np.concatenate([np.full(2000, -1.4), rng.uniform(-0.5, 0.5, 2000)])
+    shown = np.concatenate([rng.uniform(20, 40, 2000), np.full(900, 1.0), np.full(1100, 80.0)])
+    cloud = np.column_stack([reach * np.cos(turn), reach * np.sin(turn), height, shown]).astype(np.float32)
+    ground = GroundPlane(1.4, 0.0, 0.0, 0.0, 0.0, 1.0, 1)
+    found = populations([cloud], ground, 255.0)
+    assert (len(found.ground), len(found.objects), len(found.far)) == (2000, 1100, 0)
+    np.testing.assert_allclose(found.objects, 80 / 255, atol=1e-6)
+    assert populations([cloud[2000:]], ground, 255.0).ground.size == 0
+
+
+def test_lines_of_a_petal_pattern_are_no_beams() -> None:
+    livox = load_sensor("livox")
+    assert isinstance(livox, Lidar)
+    frames = []
+    for number in range(10):
+        shots = shots_of(livox, number)
+        points = np.column_stack([20.0 * shots.direction, np.ones(len(shots.ring))]).astype(np.float32)
+        frames.append(frame_of(number, 0.1 * number, points, None, shots.ring.astype(np.int64)))
+    assert find_beams(frames, 1.4, None, 80.0, moving=True) is None
+
+
+def test_of_dense_clouds_some_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = drive_of(lidar(), rings=True, clouds=40)
+    whole = find_beams(frames, 1.4, None, 360.0, moving=True)
+    monkeypatch.setattr(beams, "MOST_RETURNS", len(frames[0].points) * 15)
+    some = find_beams(frames, 1.4, None, 360.0, moving=True)
+    assert whole is not None
+    assert some is not None
+    np.testing.assert_allclose(some.elevation_deg, whole.elevation_deg, atol=0.01)
+    assert some.shots == pytest.approx(whole.shots, abs=2)
+    assert some.lost == pytest.approx(whole.lost, abs=0.02)
+    assert some != whole  # fewer returns were read
 
 
 @given(st.floats(0.5, 4.0), st.floats(0.05, 2.0), st.floats(0.0, 0.05), st.floats(0.0, 1.8))

@@ -21,7 +21,14 @@ STEP_DEG = 0.05
 DEEPEST_VALLEY = 0.2
 """Returns between two beams, of those on the weaker one, where no field tells beams apart: more are no beams."""
 
+OCCUPIED, SHARED, NEAR_PEAKS_DEG = 0.3, 0.5, 0.8
+"""Returns of a direction, of a peak's most, that count; share of directions below which two peaks this near are one."""
+
 LEAST_BEAMS, MOST_BEAMS = 4, 256
+WIDEST_DEG = 1.0
+"""Median distance of a beam's returns from its elevation. The lines of a petal pattern lie everywhere."""
+
+MOST_RETURNS = 3_000_000
 BINS = 180
 HIDDEN_SHARE = 0.1
 """Of the expected returns: with fewer, something at the vehicle hides the ground in that direction."""
@@ -70,15 +77,18 @@ def find_beams(
 ) -> Beams | None:
     """The beams of clouds, by their ring field or else by peaks of elevation; None where there are neither.
 
+    Of many dense clouds some are read, evenly spread.
+
     Args:
         height_m: of the sensor over the ground. azimuth_deg: degrees of azimuth that hold returns.
         moving: what never returns is then hidden by the vehicle, not by the world.
     """
+    frames = _thinned(frames)
     found = _returns(frames, own)
     if found is None:
         return None
     found, elevations = _from_the_top(found, len(frames))
-    if len(elevations) < LEAST_BEAMS:
+    if not LEAST_BEAMS <= len(elevations) <= MOST_BEAMS or _spread(found, elevations) > WIDEST_DEG:
         return None
     shots = _shots(found)
     counts, expected = _counts(found, len(elevations), shots, len(frames))
@@ -96,6 +106,19 @@ def find_beams(
         hidden=tuple((beam, _ranges(row)) for beam, row in enumerate(hidden) if row.any()),
         lost=round(float(np.clip(1.0 - np.median(seen) / expected, 0.0, 0.5)), 3) if len(seen) else 0.0,
     )
+
+
+def _thinned(frames: list[RecordedCloud]) -> list[RecordedCloud]:
+    """Every n-th cloud, so that they hold about MOST_RETURNS together, and never fewer than LEAST_CLOUDS for that."""
+    total = sum(len(frame.points) for frame in frames)
+    step = min(-(-total // MOST_RETURNS), max(len(frames) // LEAST_CLOUDS, 1))
+    return frames[::step]
+
+
+def _spread(found: _Returns, elevations: npt.NDArray[np.float64]) -> float:
+    """Median distance in degrees of the returns from their beam's elevation."""
+    far = np.isfinite(found.elevation)
+    return float(np.median(np.abs(found.elevation[far] - elevations[found.beam[far]])))
 
 
 def _returns(frames: list[RecordedCloud], own: OwnVehicle | None) -> _Returns | None:
@@ -116,7 +139,8 @@ def _returns(frames: list[RecordedCloud], own: OwnVehicle | None) -> _Returns | 
         if len(peaks) == 0:
             return None
         borders = (peaks[1:] + peaks[:-1]) / 2
-        beam = np.where(np.isfinite(elevation), np.searchsorted(borders, np.nan_to_num(elevation)), -1)
+        part = np.searchsorted(borders, np.nan_to_num(elevation))
+        beam = np.where(np.isfinite(elevation), _joined(part, azimuth, peaks)[part], -1)
     return _Returns(beam.astype(np.int64), azimuth, elevation, cloud)
 
 
@@ -130,6 +154,26 @@ def _peaks(elevation: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     enough = LEAST_BEAMS <= len(found) <= MOST_BEAMS and float(np.median(valleys)) <= DEEPEST_VALLEY
     beams: npt.NDArray[np.float64] = found if enough else found[:0]
     return beams
+
+
+def _joined(
+    part: npt.NDArray[np.int64], azimuth: npt.NDArray[np.float64], peaks: npt.NDArray[np.float64]
+) -> npt.NDArray[np.int64]:
+    """The beam of every peak [P]: neighbours that share hardly any azimuth are one beam.
+
+    Where the motion within a sweep was undone, a beam's near ground lies higher in front than behind, in two or three
+    peaks; different beams see ground, and what stands on it, in the same directions.
+    """
+    cell = (azimuth % (2 * np.pi) / (2 * np.pi) * BINS).astype(np.int64) % BINS
+    counts = np.bincount(part * BINS + cell, minlength=len(peaks) * BINS).reshape(len(peaks), BINS)
+    seen = counts > OCCUPIED * np.percentile(counts, 95, axis=1)[:, None]
+    beam, whole = np.zeros(len(peaks), np.int64), seen[0]
+    for number in range(1, len(peaks)):
+        shared = (seen[number] & whole).sum() / max(min(seen[number].sum(), whole.sum()), 1)
+        one = shared < SHARED and peaks[number] - peaks[number - 1] < NEAR_PEAKS_DEG
+        beam[number] = beam[number - 1] + (0 if one else 1)
+        whole = (whole | seen[number]) if one else seen[number]
+    return beam
 
 
 def _from_the_top(found: _Returns, clouds: int) -> tuple[_Returns, npt.NDArray[np.float64]]:

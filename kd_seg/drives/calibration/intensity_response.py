@@ -16,7 +16,7 @@ LEVELS = tuple(range(5, 100, 10))
 """Percentiles that are compared."""
 
 GROUND_SIGNAL = (0.19, 0.227, 0.249, 0.268, 0.285, 0.302, 0.321, 0.342, 0.37, 0.42)
-OBJECT_SIGNAL = (0.047, 0.186, 0.243, 0.285, 0.321, 0.355, 0.39, 0.43, 0.481, 0.58)
+OBJECT_SIGNAL = (0.224, 0.264, 0.296, 0.325, 0.353, 0.382, 0.413, 0.45, 0.498, 0.598)
 FAR_SIGNAL = 0.357
 """LEVELS of the simulator's signal (0-1) on ground and on what stands on it, nearby, and the median of the latter far
 away: 40 streets, before any response of a sensor. ``python -m kd_seg.studies.street_signal`` prints them.
@@ -25,6 +25,11 @@ away: 40 streets, before any response of a sensor. ``python -m kd_seg.studies.st
 NEAR_M, FAR_M = (4.0, 12.0), (25.0, 45.0)
 FAR_FACTOR = 3.4
 """Mean of far ranges over the 10 m from which an uncompensated signal falls."""
+
+DARKEST_GROUND = 5
+"""Percentile of the ground: darker things nearby do not count. How many dark cars are parked there is no matter of the
+sensor, and no response changes which returns are darker.
+"""
 
 LEAST_POINTS = 500
 GAMMAS = np.geomspace(0.3, 5.0, 120)
@@ -49,7 +54,7 @@ class Response:
 
 @dataclass(frozen=True)
 class Populations:
-    """Intensities 0-1 of ground and of what stands on it, nearby, and of the latter far away."""
+    """Intensities 0-1 of ground, of what stands on it and is no darker, nearby, and of what stands on it far away."""
 
     ground: npt.NDArray[np.float32]
     objects: npt.NDArray[np.float32]
@@ -68,7 +73,10 @@ def populations(clouds: list[Points], ground: GroundPlane, scale: float) -> Popu
         masks = (near & (np.abs(height) < 0.15), near & (height > 0.4), far & (height > 0.4))
         for part, mask in zip(parts, masks, strict=True):
             part.append(points[mask, 3] / np.float32(scale))
-    return Populations(*(np.concatenate(part) for part in parts))
+    on_ground, objects, beyond = (np.concatenate(part) for part in parts)
+    if len(on_ground):
+        objects = objects[objects >= np.percentile(on_ground, DARKEST_GROUND)]
+    return Populations(on_ground, objects, beyond)
 
 
 def fit_response(found: Populations) -> Response | None:

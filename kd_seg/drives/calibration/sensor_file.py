@@ -128,7 +128,9 @@ def _intensity(response: Response | None, figures: SensorFigures) -> Section:
     content = {name: round(numbers[name], 5) for name in ("gamma", "gain", "offset")}
     content["steps"] = response.steps
     content["fade"] = {"least": 1.0, "lost_per_m": 0.0, "power": round(response.power, 2)}
-    reason = "Ground and objects within 12 m, by their percentiles (mean error {:.0f} %); power by objects beyond 25 m."
+    reason = (
+        "Ground and things no darker within 12 m, by percentiles (mean error {:.0f} %); power by things beyond 25 m."
+    )
     return "intensity", content, reason.format(100 * response.error)
 
 
