@@ -16,6 +16,9 @@ Image = npt.NDArray[np.uint8]
 Order = npt.NDArray[np.floating[Any]]
 
 
+HDL64E_DEG = (3.0, -25.0)
+
+
 def birds_eye(
     points: Points,
     colours: Colours,
@@ -44,27 +47,36 @@ def range_view(
     points: Points,
     colours: Colours,
     raised: npt.NDArray[np.bool_] | None = None,
-    fov_deg: tuple[float, float] = (3.0, -25.0),
+    fov_deg: tuple[float, float] | None = None,
     shape: tuple[int, int] = (128, 2048),
 ) -> Image:
     """Seen from the sensor, all around, straight ahead in the middle and left to the left [H, W, 3]; the nearest wins.
 
     Args:
         raised: points [N] drawn over all others and larger, such as errors.
-        fov_deg: upper and lower edge.
+        fov_deg: upper and lower edge; None = that of an HDL-64E, or more where the points reach farther.
     """
     height, width = shape
     xyz = points[:, :3].astype(np.float64)
     depth = np.linalg.norm(xyz, axis=1)
     pitch = np.degrees(np.arcsin(np.clip(xyz[:, 2] / np.maximum(depth, 1e-6), -1.0, 1.0)))
     columns = (0.5 - np.arctan2(xyz[:, 1], xyz[:, 0]) / (2 * np.pi)) * width
-    upper, lower = fov_deg
+    upper, lower = fov_deg if fov_deg is not None else _field_of_view(pitch)
     rows = (upper - pitch) / (upper - lower) * height
     image = _blank(height, width)
     _splat(image, rows, columns, colours, -depth, 1, down=2)
     if raised is not None:
         _splat(image, rows[raised], columns[raised], colours[raised], -depth[raised], 2, down=2)
     return image
+
+
+def _field_of_view(pitch: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Upper and lower edge in degrees that show points at these elevations [N], but for one in a thousand."""
+    pitch = pitch[np.isfinite(pitch)]
+    if len(pitch) == 0:
+        return HDL64E_DEG
+    upper, lower = np.percentile(pitch, [99.9, 0.1])
+    return max(HDL64E_DEG[0], float(upper) + 0.5), min(HDL64E_DEG[1], float(lower) - 0.5)
 
 
 def camera_overlay(

@@ -63,6 +63,15 @@ def test_from_the_sensor_the_nearest_point_is_seen(order: tuple[int, int]) -> No
     assert not (image == GREEN).all(axis=2).any()
 
 
+def test_the_range_view_shows_beams_above_those_of_an_hdl64e() -> None:
+    elevation = np.radians(np.linspace(-20, 15, 200))
+    points = np.column_stack([10 * np.cos(elevation), np.zeros(200), 10 * np.sin(elevation), np.ones(200)])
+    image = range_view(points.astype(np.float32), np.full((200, 3), 255, np.uint8), shape=(80, 360))
+    rows = np.flatnonzero((image == 255).all(axis=2).any(axis=1))
+    assert rows[0] <= 2  # 15 degrees are at the top
+    assert rows[-1] == pytest.approx((15.5 + 20) / 40.5 * 80, abs=2)
+
+
 def test_the_range_view_turns_left_to_the_left_and_up_to_the_top() -> None:
     points = cloud((10, 0, 0), (0, 10, 0), (0, -10, -2))
     image = range_view(points, colours(RED, GREEN, WRONG), fov_deg=(10, -30), shape=(40, 360))
