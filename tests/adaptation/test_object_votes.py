@@ -57,7 +57,7 @@ def find(sequence: KittiSequence, votes: list[Vote], folder: Path) -> ObjectVote
 
 def test_an_object_has_the_class_that_all_its_scans_say_together(sequence: KittiSequence, tmp_path: Path) -> None:
     walker = [(PERSON, BICYCLIST, 0.9), (BICYCLIST, PERSON, 0.6), (PERSON, BICYCLIST, 0.8), (PERSON, ROAD, 0.7)]
-    vehicle = [(TRUCK, CAR, 0.9), (CAR, TRUCK, 0.55), (TRUCK, CAR, 0.6), (CAR, PERSON, 0.8)]
+    vehicle = [(TRUCK, CAR, 0.9), (CAR, TRUCK, 0.55), (TRUCK, CAR, 0.9), (TRUCK, PERSON, 0.8)]
     votes = votes_of(walker, vehicle)
     objects = find(sequence, votes, tmp_path / "objects")
     assert objects.class_id.tolist() == [TRUCK, PERSON]  # vehicles are numbered first
@@ -73,6 +73,20 @@ def test_an_object_has_the_class_that_all_its_scans_say_together(sequence: Kitti
     last = objects.apply(votes[3], objects.identity("00", 3)).distribution
     assert last[0, PERSON] == pytest.approx(0.7)  # what the point held for the road stays there
     assert last[SIZE, PERSON] == pytest.approx(0.2)  # and so does another kind's
+
+
+def test_a_vehicle_keeps_its_classes_where_its_scans_do_not_decide(sequence: KittiSequence, tmp_path: Path) -> None:
+    """Two vehicles in one cluster; a smaller thing always has one class."""
+    walker = [(PERSON, BICYCLIST, 0.9), (BICYCLIST, PERSON, 0.9), (PERSON, BICYCLIST, 0.6), (BICYCLIST, PERSON, 0.55)]
+    vehicle = [(TRUCK, CAR, 0.9), (CAR, TRUCK, 0.55), (TRUCK, CAR, 0.6), (CAR, PERSON, 0.8)]
+    votes = votes_of(walker, vehicle)
+    objects = find(sequence, votes, tmp_path / "objects")
+    assert objects.share.max() < 0.7
+    for index, found in enumerate(votes):
+        voted = objects.apply(found, objects.identity("00", index))
+        np.testing.assert_array_equal(voted.distribution[SIZE:], found.distribution[SIZE:])
+        np.testing.assert_array_equal(voted.agreement[SIZE:], found.agreement[SIZE:])
+        assert (voted.distribution[:SIZE].argmax(axis=1) == PERSON).all()
 
 
 def test_kinds_are_not_mixed_and_few_points_are_no_object(sequence: KittiSequence, tmp_path: Path) -> None:
