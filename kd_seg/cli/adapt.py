@@ -63,16 +63,20 @@ def command(
         return
     with training_progress() as report:
         adapted = adapt(request, progress, train_in_process(report, progress))
-    for number, figures in enumerate(adapted.figures["rounds"], 1):
-        parts = [f"{_percent(figures[key])} {key}" for key in ("before", "voted", "student")]
-        say(f"round {number}, agreement over time: {', '.join(parts)}")
-        if figures["statistics"]:
-            say(f"round {number}: the teacher's batch norms took {figures['statistics']:.0%} of the drive's statistics")
+    _say_rounds(adapted.figures["rounds"])
     picture = request.out / "adaptation.png"
     adaptation_sheet(request.out, request.drive, read_spec(adapted.checkpoint).classes).save(picture)
     say(f"student: {adapted.checkpoint}; {picture} shows it")
     if json_:
         print_json({"checkpoint": str(adapted.checkpoint), **adapted.figures})
+
+
+def _say_rounds(rounds: list[dict[str, Any]]) -> None:
+    for number, figures in enumerate(rounds, 1):
+        parts = [f"{_percent(figures[key])} {key}" for key in ("before", "voted", "student")]
+        say(f"round {number}, agreement over time: {', '.join(parts)}")
+        if figures["statistics"]:
+            say(f"round {number}: the teacher's batch norms took {figures['statistics']:.0%} of the drive's statistics")
 
 
 def _percent(figures: dict[str, Any]) -> str:

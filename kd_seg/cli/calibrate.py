@@ -40,7 +40,6 @@ def command(
              kd-seg predict drive.mcap --params sensor.yaml --out labelled.mcap
     """
     from kd_seg.checkpoint import read_spec, resolve, shipped
-    from kd_seg.core.errors import UsageError
     from kd_seg.core.files import write_text
     from kd_seg.drives.calibrate import calibrate
     from kd_seg.drives.calibration.sensor_file import sensor_file
@@ -49,11 +48,7 @@ def command(
     from kd_seg.views.calibration_sheet import calibration_sheet
 
     picture = out.with_suffix(".png")
-    if sensor_out is not None and sensor_out.resolve() == out.resolve():
-        raise UsageError(f"--out and --sensor-out are both {out}; they are different files.")
-    for path in (out, picture, sensor_out):
-        if path is not None and path.exists() and not overwrite:
-            raise UsageError(f"{path} exists; give another name, or add --overwrite.")
+    _check_free(out, picture, sensor_out, overwrite)
     fields = tuple(read_parameters(None, set_ or []).get("input.intensity_fields", DEFAULT_INTENSITY_FIELDS))
     sensor = read_spec(resolve(checkpoint) if checkpoint else shipped()).sensor
     with progress("measuring", clouds) as advance:
@@ -67,12 +62,22 @@ def command(
         warn(warning)
     for line in found.lines:
         say(f"input.{line.name}: {line.value}  ({line.reason})")
-    if found.figures.sweep_s > 0:
-        span = f"{1000 * found.figures.sweep_s:.0f} ms"
-        say(f"each cloud spans {span}: kd-seg convert --deskew undoes the motion meanwhile")
+    if (span := found.figures.sweep_s) > 0:
+        say(f"each cloud spans {1000 * span:.0f} ms: kd-seg convert --deskew undoes the motion meanwhile")
     written = {"parameters_file": str(out), "picture": str(picture)}
     if sensor_out is not None:
         written["sensor_file"] = str(sensor_out)
     say(", ".join(written.values()))
     if json_:
         print_json({**found.to_json(), **written})
+
+
+def _check_free(out: Path, picture: Path, sensor_out: Path | None, overwrite: bool) -> None:
+    """UsageError where two files to write are one, or one of them exists."""
+    from kd_seg.core.errors import UsageError
+
+    if sensor_out is not None and sensor_out.resolve() == out.resolve():
+        raise UsageError(f"--out and --sensor-out are both {out}; they are different files.")
+    for path in (out, picture, sensor_out):
+        if path is not None and path.exists() and not overwrite:
+            raise UsageError(f"{path} exists; give another name, or add --overwrite.")
