@@ -16,7 +16,7 @@ from kd_seg.adaptation.dataset import add_streets, drive_name
 from kd_seg.adaptation.fit import as_stored
 from kd_seg.adaptation.pictures import PictureReader, check_pictures, identity, with_pictures, write_answers
 from kd_seg.adaptation.settings import AdaptSettings
-from kd_seg.adaptation.statistics import Taken, take_statistics
+from kd_seg.adaptation.statistics import ShareTaken, take_statistics
 from kd_seg.adaptation.teacher import Teacher, fuses
 from kd_seg.caches import Work
 from kd_seg.checkpoint import read_spec, resolve, sha256, shipped
@@ -192,7 +192,7 @@ def _claim(request: AdaptRequest, teacher: Path, student: Path, data: SemanticKi
     write_json(path, content)
 
 
-def _teacher(request: AdaptRequest, checkpoint: Path, data: SemanticKitti) -> tuple[Teacher, Taken]:
+def _teacher(request: AdaptRequest, checkpoint: Path, data: SemanticKitti) -> tuple[Teacher, ShareTaken]:
     """The teacher of a round, and which statistics of the drive it took."""
     segmenter = Segmenter(checkpoint, request.device, num_threads=request.threads)
     sizes = [data.sequences[name].points_path(index).stat().st_size // 16 for name, index in data.keys()[::10]]
@@ -200,7 +200,7 @@ def _teacher(request: AdaptRequest, checkpoint: Path, data: SemanticKitti) -> tu
     fused = fuses(request.settings.teacher, int(np.median(sizes)), poses)
     teacher = Teacher(segmenter, request.settings.teacher, as_stored(request.sensor, data), fused)
     if request.settings.teacher.statistics == "trained":
-        return teacher, Taken(0.0, {})
+        return teacher, ShareTaken(0.0, {})
     keys = data.keys()[:: max(1, -(-len(data) // STATISTICS_SCANS))]
     return teacher, take_statistics(segmenter, [teacher.prepared(data.scan(*key)) for key in keys])
 

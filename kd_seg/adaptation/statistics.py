@@ -30,7 +30,7 @@ VIEWS = 3
 
 
 @dataclass(frozen=True)
-class Taken:
+class ShareTaken:
     """What a network took.
 
     Attributes:
@@ -42,7 +42,7 @@ class Taken:
     divergences: dict[float, float]
 
 
-def take_statistics(segmenter: Segmenter, clouds: Sequence[Points], judged: int = 16) -> Taken:
+def take_statistics(segmenter: Segmenter, clouds: Sequence[Points], judged: int = 16) -> ShareTaken:
     """Give the segmenter's network the share of the clouds' statistics with which it is steadiest.
 
     Args:
@@ -52,7 +52,7 @@ def take_statistics(segmenter: Segmenter, clouds: Sequence[Points], judged: int 
     trained = copy.deepcopy(segmenter.network.state_dict())
     drive = statistics(segmenter, clouds)
     if not drive:
-        return Taken(0.0, {})
+        return ShareTaken(0.0, {})
     chosen = clouds[:: max(1, -(-len(clouds) // judged))]
     divergences = {}
     for share in SHARES:
@@ -60,7 +60,7 @@ def take_statistics(segmenter: Segmenter, clouds: Sequence[Points], judged: int 
         divergences[share] = float(np.mean([divergence(segmenter, cloud) for cloud in chosen]))
     best = min(SHARES, key=lambda share: divergences[share])
     _set(segmenter.network, trained, drive, best)
-    return Taken(best, divergences)
+    return ShareTaken(best, divergences)
 
 
 def statistics(segmenter: Segmenter, clouds: Sequence[Points]) -> State:
