@@ -164,7 +164,7 @@ def _joined(
     Where the motion within a sweep was undone, a beam's near ground lies higher in front than behind, in two or three
     peaks; different beams see ground, and what stands on it, in the same directions.
     """
-    cell = (azimuth % (2 * np.pi) / (2 * np.pi) * BINS).astype(np.int64) % BINS
+    cell = _cells(azimuth)
     counts = np.bincount(part * BINS + cell, minlength=len(peaks) * BINS).reshape(len(peaks), BINS)
     seen = counts > OCCUPIED * np.percentile(counts, 95, axis=1)[:, None]
     beam, whole = np.zeros(len(peaks), np.int64), seen[0]
@@ -174,6 +174,11 @@ def _joined(
         beam[number] = beam[number - 1] + (0 if one else 1)
         whole = (whole | seen[number]) if one else seen[number]
     return beam
+
+
+def _cells(azimuth: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Number 0 .. BINS - 1 of the part of the circle that each azimuth lies in."""
+    return (azimuth % (2 * np.pi) / (2 * np.pi) * BINS).astype(np.int64) % BINS
 
 
 def _from_the_top(found: _Returns, clouds: int) -> tuple[_Returns, npt.NDArray[np.float64]]:
@@ -211,7 +216,7 @@ def _shots(found: _Returns) -> int:
 
 def _counts(found: _Returns, beams: int, shots: int, clouds: int) -> tuple[npt.NDArray[np.float64], float]:
     """Returns per cloud, by beam and azimuth [B, BINS], and how many shots there are."""
-    cell = (found.azimuth % (2 * np.pi) / (2 * np.pi) * BINS).astype(np.int64) % BINS
+    cell = _cells(found.azimuth)
     counts = np.bincount(found.beam * BINS + cell, minlength=beams * BINS).reshape(beams, BINS)
     return counts / clouds, shots / BINS
 
