@@ -24,7 +24,7 @@ from kd_seg.networks.spv import BOXES, FEATURES
 from kd_seg.scans import Points
 from kd_seg.voxels import CartesianGrid, CylindricalGrid, feature_width
 
-BOUNDS = {"logits": 1e-4, "gradient": 5e-2, "half_logits": 0.1, "served_classes": 0.99}
+BOUNDS = {"logits": 1e-4, "gradient": 5e-2, "half_logits": 0.25, "served_classes": 0.99}
 """What a device may differ by: logits absolutely, gradients relatively, a trained network's classes by share."""
 
 

@@ -59,3 +59,10 @@ def test_versions_are_named() -> None:
         timeout=100,
     )
     assert json.loads(done.stdout)["numpy"]
+
+
+def test_only_the_stages_that_are_named_run(tmp_path: Path) -> None:
+    command = [sys.executable, str(HERE / "run.py"), "--out", str(tmp_path), "--device", "cpu", "--only", "versions"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stdout
+    assert [row["stage"] for row in json.loads((tmp_path / "cuda.json").read_text())] == ["versions"]

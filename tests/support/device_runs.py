@@ -156,11 +156,16 @@ def said(folder: Path) -> Lines:
 
 
 def assert_alike(found: Lines, expected: Lines, tolerance: float = 1e-3) -> None:
-    """The same terms, on the same rows (but for a few whose answer stands on an edge), with the same values."""
+    """The same terms, on the same rows (but for a few whose answer stands on an edge), with the same values.
+
+    A term over a few other rows is another mean, so it may differ by ten times as much.
+    """
     assert len(found) == len(expected) > 0
     for one, other in zip(found, expected, strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=tolerance)
         assert one["terms"].keys() == other["terms"].keys()
         for name, term in other["terms"].items():
-            assert one["terms"][name]["count"] == pytest.approx(term["count"], rel=tolerance, abs=2), name
-            assert one["terms"][name]["value"] == pytest.approx(term["value"], rel=tolerance, abs=1e-5), name
+            mine = one["terms"][name]
+            assert mine["count"] == pytest.approx(term["count"], rel=tolerance, abs=2), name
+            allowed = tolerance if mine["count"] == term["count"] else 10 * tolerance
+            assert mine["value"] == pytest.approx(term["value"], rel=allowed, abs=1e-5), name
