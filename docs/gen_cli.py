@@ -81,6 +81,8 @@ def _type(annotation: Any) -> str:
         return " or ".join(_type(argument) for argument in arguments if argument is not type(None))
     if origin is list:
         return f"{_type(arguments[0])}, repeatable"
+    if origin is tuple:
+        return " ".join(_type(argument) for argument in arguments)
     names = {"str": "text", "bool": "flag", "int": "whole number", "float": "number", "Path": "path"}
     return names[annotation.__name__]
 

@@ -35,6 +35,10 @@ def command(
         Literal["auto", "open3d", "embreex"],
         typer.Option(help="What finds the hits of rays; auto = Open3D, or embreex where Open3D is missing."),
     ] = "auto",
+    camera_shift: Annotated[
+        tuple[float, float, float],
+        typer.Option(help="Metres forward, left and up from KITTI's place of the camera beside the LiDAR."),
+    ] = (0.0, 0.0, 0.0),
     workers: Annotated[
         int, typer.Option(min=0, max=1024, help="Processes; 0 = one per core. The bytes do not depend on it.")
     ] = 0,
@@ -53,7 +57,7 @@ def command(
     with console.progress("scans", sequences * scans) as advance:
         simulate(
             out, sequences, scans, seed, images, rare,
-            distort=distort, sensor=sensor, caster=caster,
+            distort=distort, sensor=sensor, caster=caster, camera_shift=camera_shift,
             workers=workers or None, overwrite=overwrite, advance=advance,
         )  # fmt: skip
     spent = time.monotonic() - start

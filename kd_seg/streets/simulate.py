@@ -30,6 +30,7 @@ from kd_seg.streets.scenario import Scenario, compose
 from kd_seg.streets.sensors.camera import picture, visible
 from kd_seg.streets.sensors.lidar import sweep
 from kd_seg.streets.sensors.ranges import LidarRanges, load_sensor
+from kd_seg.streets.sensors.rig import mounted
 from kd_seg.streets.sensors.settings import Lidar
 from kd_seg.streets.writer import write_picture, write_scan, write_sensor, write_sequence, write_truth
 
@@ -54,6 +55,7 @@ class Order:
         distort: points distorted by the motion during the scan, instead of compensated as KITTI's are.
         sensor: the LiDAR, or ranges from which every sequence draws its own; None = SENSOR.
         caster: what finds the hits of rays; see raycast.
+        camera_shift: metres (forward, left, up) from KITTI's place of the cameras beside the LiDAR to theirs.
     """
 
     sequences: int = 11
@@ -64,15 +66,19 @@ class Order:
     distort: bool = False
     sensor: Lidar | LidarRanges | None = None
     caster: Caster = "open3d"
+    camera_shift: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def header(self) -> dict[str, Any]:
-        """What ``simulation.json`` holds; the usual sensor and ray caster have no entry."""
+        """What ``simulation.json`` holds; the usual sensor, ray caster and camera have no entry."""
         header: dict[str, Any] = {"generation": GENERATION}
-        header |= {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("sensor", "caster")}
+        usual = ("sensor", "caster", "camera_shift")
+        header |= {f.name: getattr(self, f.name) for f in fields(self) if f.name not in usual}
         if self.sensor is not None:
             header["sensor"] = f"{self.sensor.name} ({digest(self.sensor)})"
         if self.caster != "open3d":
             header["caster"] = self.caster
+        if any(self.camera_shift):
+            header["camera_shift"] = list(self.camera_shift)
         return header
 
 
@@ -87,6 +93,7 @@ def simulate(
     distort: bool = False,
     sensor: str = SENSOR,
     caster: str = "auto",
+    camera_shift: tuple[float, float, float] = (0.0, 0.0, 0.0),
     workers: int | None = None,
     overwrite: bool = False,
     advance: Advance | None = None,
@@ -101,6 +108,7 @@ def simulate(
         sequences, scans, seed, images, rare, distort: see Order.
         sensor: a name in ``configs/sensors``, "random" among them, or a file like those.
         caster: "open3d", "embreex", or "auto" for the first that is there.
+        camera_shift: see Order.
         workers: processes; 1 = none but this one.
         advance: called with the number of scans done since the last call.
 
@@ -110,7 +118,7 @@ def simulate(
         MissingDependencyError: no ray caster is there.
     """
     lidar = None if sensor == SENSOR else load_sensor(sensor)
-    order = Order(sequences, scans, seed, images, float(rare), distort, lidar, choose_caster(caster))
+    order = Order(sequences, scans, seed, images, float(rare), distort, lidar, choose_caster(caster), camera_shift)
     _check(order)
     _claim(Path(out), order, overwrite)
     _write(Path(out), order, workers or os.cpu_count() or 1, advance or (lambda count: None))
@@ -140,7 +148,7 @@ def run_chunk(folder: Path, order: Order, sequence: int, first: int, tell: Advan
     scenario = _scenario(order, sequence)
     poses = scenario.ego.poses
     if first == 0:
-        write_sequence(folder, name, poses, np.arange(order.scans) * PERIOD)
+        write_sequence(folder, name, poses, np.arange(order.scans) * PERIOD, mounted(order.camera_shift))
         if order.sensor is not None:
             write_sensor(folder, name, scenario.sensor)
     near = poses[indices.start : indices.stop, :2, 3]
@@ -160,10 +168,11 @@ def _one(folder: Path, name: str, order: Order, scenario: Scenario, world: World
     rng = np.random.default_rng([order.seed, sequence, k, 1])
     sensor, distort = scenario.sensor, order.distort or not scenario.sensor.compensated
     scan = sweep(world, poses, k, rng, sensor, scenario.calibration, scenario.surfaces, distort)
-    seen = visible(world, poses[k], k, scan.points[:, :3])
+    tr = mounted(order.camera_shift)
+    seen = visible(world, poses[k], k, scan.points[:, :3], tr=tr)
     if order.images:
         weather = int(np.random.default_rng([order.seed, sequence, 2]).integers(1 << 31))
-        write_picture(folder, name, k, *picture(world, poses[k], k, weather))
+        write_picture(folder, name, k, *picture(world, poses[k], k, weather, tr=tr))
     write_truth(folder, name, k, objects_at(scenario, k, scan.words), seen)
     write_scan(folder, name, k, scan)
 
@@ -199,6 +208,9 @@ def _check(order: Order) -> None:
         value = getattr(order, name)
         if not low <= value <= high:
             raise UsageError(f"--{name} {value} is out of range; give {low} to {high}.")
+    if not all(abs(metres) <= 5.0 for metres in order.camera_shift):
+        given = " ".join(f"{metres:g}" for metres in order.camera_shift)
+        raise UsageError(f"--camera-shift {given} is out of range; give three numbers of at most 5 m each way.")
 
 
 def _claim(root: Path, order: Order, overwrite: bool) -> None:

@@ -17,15 +17,15 @@ from kd_seg.streets.sensors.rig import PROJECTIONS, TR
 from kd_seg.streets.sensors.settings import Lidar
 
 
-def write_sequence(root: Path, name: str, poses: Matrix, times: npt.NDArray[np.float64]) -> None:
+def write_sequence(root: Path, name: str, poses: Matrix, times: npt.NDArray[np.float64], tr: Matrix = TR) -> None:
     """calib.txt, times.txt and poses.txt of a sequence; ``poses`` [S, 4, 4] are LiDAR to world, the file holds camera
-    0.
+    0; ``tr`` [4, 4] is LiDAR to camera 0.
     """
     folder = root / "sequences" / name
-    rows = {f"P{k}": p for k, p in PROJECTIONS.items()} | {"Tr": TR[:3]}
+    rows = {f"P{k}": p for k, p in PROJECTIONS.items()} | {"Tr": tr[:3]}
     calib = "".join(f"{key}: {_numbers(row)}\n" for key, row in rows.items())
     first = invert(poses[0])
-    camera = [TR @ first @ pose @ invert(TR) for pose in poses]
+    camera = [tr @ first @ pose @ invert(tr) for pose in poses]
     write_bytes(folder / "calib.txt", calib.encode())
     write_bytes(folder / "times.txt", "".join(f"{t:.6e}\n" for t in times).encode())
     write_bytes(folder / "poses.txt", "".join(f"{_numbers(p[:3])}\n" for p in camera).encode())

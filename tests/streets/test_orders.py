@@ -11,6 +11,7 @@ import pytest
 from kd_seg.core.errors import UsageError
 from kd_seg.streets import simulate
 from kd_seg.streets.sensors.ranges import load_sensor
+from kd_seg.streets.sensors.rig import PROJECTIONS, camera_centre, mounted
 from kd_seg.streets.simulate import GENERATION, Order, _check, _claim, _done
 from kd_seg.streets.writer import write_sequence
 
@@ -23,6 +24,7 @@ def test_a_header_tells_what_changes_the_bytes() -> None:
     for changed in (
         Order(sequences=3), Order(scans=9), Order(seed=1), Order(images=True), Order(rare=2.0), Order(distort=True),
         Order(sensor=load_sensor("vlp16")), Order(sensor=load_sensor("random")), Order(caster="embreex"),
+        Order(camera_shift=(0.6, 0.0, -0.8)),
     ):  # fmt: skip
         assert changed.header() != plain
     assert Order(sensor=load_sensor("vlp16")).header() == Order(sensor=load_sensor("vlp16")).header()
@@ -38,6 +40,8 @@ def test_a_header_tells_what_changes_the_bytes() -> None:
         (Order(seed=-1), "--seed -1"),
         (Order(rare=-0.1), "--rare -0.1"),
         (Order(rare=float("nan")), "--rare nan"),
+        (Order(camera_shift=(0.0, 5.1, 0.0)), "--camera-shift 0 5.1 0"),
+        (Order(camera_shift=(float("nan"), 0.0, 0.0)), "--camera-shift nan 0 0"),
     ],
 )
 def test_settings_out_of_range_are_named(order: Order, name: str) -> None:
@@ -111,3 +115,22 @@ def test_poses_and_times_of_a_sequence_read_back(tmp_path: Path) -> None:
     np.testing.assert_allclose(sequence.times, 0.1036 * np.arange(5), atol=1e-6)
     assert sequence.calibration is not None
     assert sorted(sequence.calibration.projections) == [0, 1, 2, 3]
+
+
+def test_a_moved_camera_is_in_the_calibration_and_leaves_the_poses(tmp_path: Path) -> None:
+    from kd_seg.scans import SemanticKitti
+
+    shift = (0.6, 0.1, -0.8)
+    poses = np.tile(np.eye(4), (3, 1, 1))
+    poses[:, 0, 3] = 1.5 * np.arange(3)
+    for name, tr in (("00", mounted((0.0, 0.0, 0.0))), ("01", mounted(shift))):
+        (tmp_path / "sequences" / name / "velodyne").mkdir(parents=True)
+        write_sequence(tmp_path, name, poses, 0.1 * np.arange(3), tr)
+    usual, moved = (SemanticKitti(tmp_path).sequences[name] for name in ("00", "01"))
+    assert usual.poses is not None
+    np.testing.assert_allclose(moved.poses, usual.poses, atol=1e-9)
+    assert moved.calibration is not None
+    centre = camera_centre(2, mounted(shift))
+    np.testing.assert_allclose(centre - camera_centre(2), shift, atol=1e-9)
+    seen_from = PROJECTIONS[2] @ moved.calibration.tr @ np.append(centre, 1.0)
+    np.testing.assert_allclose(seen_from, 0.0, atol=1e-3)

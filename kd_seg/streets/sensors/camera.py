@@ -13,7 +13,7 @@ from kd_seg.core.geometry import Matrix, transform
 from kd_seg.streets.layout.world import World
 from kd_seg.streets.objects.materials import Cover, Material, ground_table
 from kd_seg.streets.objects.mesh import Floats
-from kd_seg.streets.sensors.rig import HEIGHT, WIDTH, camera_centre, pixel_rays, project
+from kd_seg.streets.sensors.rig import HEIGHT, TR, WIDTH, camera_centre, pixel_rays, project
 
 SKY = 65535
 """Value of the sky in a class image."""
@@ -26,16 +26,16 @@ def _rays(number: int) -> npt.NDArray[np.float32]:
 
 
 def picture(
-    world: World, pose: Matrix, frame: int, weather: int, number: int = 2
+    world: World, pose: Matrix, frame: int, weather: int, number: int = 2, tr: Matrix = TR
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint16]]:
     """RGB uint8 [H, W, 3] and raw class ids uint16 [H, W] (SKY where there is nothing) as camera ``number`` sees them.
 
-    ``weather`` seeds the sun's place, its strength and the sky's colour.
+    ``weather`` seeds the sun's place, its strength and the sky's colour; ``tr`` [4, 4] is LiDAR to camera 0.
     """
     rng = np.random.default_rng([weather, 77])
     turn = pose[:3, :3].T.astype(np.float32)
     directions = _rays(number) @ turn
-    origin = transform(pose, camera_centre(number)[None])[0]
+    origin = transform(pose, camera_centre(number, tr)[None])[0]
     hits = world.cast(origin, directions, frame)
     seen = np.flatnonzero(hits.triangle >= 0)
     distance = hits.distance[seen]
@@ -77,7 +77,7 @@ def _sunlight(world: World, frame: int, place: Floats, normal: Floats, sun: Floa
 
 
 def visible(
-    world: World, pose: Matrix, frame: int, points: npt.NDArray[np.float32], number: int = 2
+    world: World, pose: Matrix, frame: int, points: npt.NDArray[np.float32], number: int = 2, tr: Matrix = TR
 ) -> npt.NDArray[np.bool_]:
     """Which LiDAR points [N, 3] camera ``number`` sees: in the picture, and nothing in between.
 
@@ -86,9 +86,9 @@ def visible(
     then meets the mesh far ahead of them.
     """
     rows = np.flatnonzero(points[:, 0] > 0.5)
-    rows = rows[project(points[rows], number)[1]]
+    rows = rows[project(points[rows], number, tr)[1]]
     target = transform(pose, points[rows])
-    origin = transform(pose, camera_centre(number)[None])[0]
+    origin = transform(pose, camera_centre(number, tr)[None])[0]
     delta = target - origin
     gap = np.linalg.norm(delta, axis=1)
     hits = world.cast(origin, (delta / gap[:, None]).astype(np.float32), frame)

@@ -32,11 +32,18 @@ TR: Matrix = np.array([
 """LiDAR to camera 0 [4, 4]."""
 
 
-def camera_centre(number: int = 2) -> npt.NDArray[np.float64]:
-    """Optical centre [3] of a camera in the LiDAR frame."""
+def mounted(shift: tuple[float, float, float]) -> Matrix:
+    """LiDAR to camera 0 [4, 4] where the cameras sit ``shift`` metres (forward, left, up) from KITTI's place."""
+    moved = TR.copy()
+    moved[:3, 3] -= TR[:3, :3] @ np.asarray(shift, dtype=np.float64)
+    return moved
+
+
+def camera_centre(number: int = 2, tr: Matrix = TR) -> npt.NDArray[np.float64]:
+    """Optical centre [3] of a camera in the LiDAR frame; ``tr`` is LiDAR to camera 0."""
     projection = PROJECTIONS[number]
     centre = -np.linalg.solve(projection[:, :3], projection[:, 3])
-    return np.asarray((invert(TR) @ np.append(centre, 1.0))[:3])
+    return np.asarray((invert(tr) @ np.append(centre, 1.0))[:3])
 
 
 def pixel_rays(number: int = 2) -> npt.NDArray[np.float64]:
@@ -48,12 +55,12 @@ def pixel_rays(number: int = 2) -> npt.NDArray[np.float64]:
 
 
 def project(
-    points: npt.NDArray[np.floating[Any]], number: int = 2
+    points: npt.NDArray[np.floating[Any]], number: int = 2, tr: Matrix = TR
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """Pixel places [N, 2] (column, row) of LiDAR points [N, 3], and which are more than 1 m ahead and in the
     picture.
     """
-    matrix = PROJECTIONS[number] @ TR
+    matrix = PROJECTIONS[number] @ tr
     homogeneous = np.asarray(points, dtype=np.float64) @ matrix[:, :3].T + matrix[:, 3]
     depth = homogeneous[:, 2]
     place = homogeneous[:, :2] / np.where(np.abs(depth) > 1e-9, depth, 1.0)[:, None]
