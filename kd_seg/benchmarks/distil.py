@@ -95,7 +95,7 @@ class _Steps:
         # the last scans of the first sequence: earlier ones to fuse are there
         late = replace(pipeline, keys=pipeline.keys[4:] or pipeline.keys)
         self.batch = Batches(late, seed=0, batch=config.run.batch, first=0, count=1)[0]
-        self.optimiser = build_optimiser([self.student, *self.objectives], config.optim)
+        self.optimiser = build_optimiser(self.student, config.optim, self.objectives)
         self.place = Step(self.student, 500, 1000, 0)
 
     def __call__(self) -> float:

@@ -163,6 +163,9 @@ class OptimSettings(Settings):
 
     optimiser: Literal["adamw", "sgd"] = "adamw"
     lr: float = Field(2e-3, gt=0)
+    backbone_lr: float = Field(
+        1.0, gt=0, le=1, description="share of lr for all layers before the head; below 1 to fine-tune student.init"
+    )
     weight_decay: float = Field(0.01, ge=0)
     momentum: float = Field(0.9, ge=0, lt=1, description="sgd (Nesterov)")
     schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle"

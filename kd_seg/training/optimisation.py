@@ -11,20 +11,28 @@ from torch import nn
 from kd_seg.training.config import OptimSettings
 
 
-def build_optimiser(modules: Iterable[nn.Module], settings: OptimSettings) -> torch.optim.Optimizer:
-    """AdamW or SGD over all trainable parameters; norms and biases are not decayed."""
-    decayed: list[nn.Parameter] = []
-    plain: list[nn.Parameter] = []
-    for module in modules:
-        for parameter in module.parameters():
+def build_optimiser(
+    student: nn.Module, settings: OptimSettings, objectives: Iterable[nn.Module] = ()
+) -> torch.optim.Optimizer:
+    """AdamW or SGD over all trainable parameters of the student and of what its objectives bring; norms and biases are
+    not decayed. The groups' ``share`` of the learning rate is ``backbone_lr`` for the student's layers before its head.
+    """
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for module in (student, *objectives):
+        for name, parameter in module.named_parameters():
             if parameter.requires_grad:
-                (decayed if parameter.ndim > 1 else plain).append(parameter)
-    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+                share = settings.backbone_lr if module is student and not name.startswith("head.") else 1.0
+                groups.setdefault((share, parameter.ndim > 1), []).append(parameter)
+    ordered = [
+        {"params": groups[share, decays], "lr": share * settings.lr, "share": share}
+        | {"weight_decay": settings.weight_decay if decays else 0.0}
+        for share, decays in sorted(groups, reverse=True)
+    ]
     if settings.optimiser == "adamw":
-        on_cpu = all(parameter.device.type == "cpu" for parameter in (*decayed, *plain))
+        on_cpu = all(parameter.device.type == "cpu" for group in groups.values() for parameter in group)
         # On the CPU torch would take ten calls for each parameter by default, a twentieth of a small network's step.
-        return torch.optim.AdamW(groups, lr=settings.lr, fused=True if on_cpu else None)
-    return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.momentum > 0)
+        return torch.optim.AdamW(ordered, lr=settings.lr, fused=True if on_cpu else None)
+    return torch.optim.SGD(ordered, lr=settings.lr, momentum=settings.momentum, nesterov=settings.momentum > 0)
 
 
 def rate(progress: float, settings: OptimSettings) -> float:

@@ -71,7 +71,7 @@ class Trainer:
         spec = describe(config, self.parts, ancestry(config, self.run, resume))
         self.saver = RunSaver(self.run, spec, score if config.data.select else None)
         self.fresh = [] if resume or not config.student.init else initialise(self.student, config.student.init)
-        self.optimiser = build_optimiser([self.student, *self.objectives], config.optim)
+        self.optimiser = build_optimiser(self.student, config.optim, self.objectives)
         self.callable = self.processes.wrapped(self.student, self.objectives, self.device)
         self.scaler = torch.amp.GradScaler("cuda", enabled=config.optim.amp and self.device.type == "cuda")
         scans_per_step = config.run.batch * self.processes.world * config.optim.accumulation
@@ -157,7 +157,8 @@ class Trainer:
         """One optimiser step; returns its loss. Terms and points of every batch are added to ``totals``."""
         self._seed_step()
         for group in self.optimiser.param_groups:
-            group["lr"] = rate(self.progress.share, self.config.optim)
+            # A state of 0.1.0 has no share: there all layers learned at the full rate.
+            group["lr"] = group.get("share", 1.0) * rate(self.progress.share, self.config.optim)
         self.optimiser.zero_grad(set_to_none=True)
         total = 0.0
         for batch in batches:

@@ -61,7 +61,7 @@ def network() -> nn.Module:
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
 def test_matrices_decay_and_norms_biases_and_frozen_ones_do_not(name: str) -> None:
     made = network()
-    optimiser = build_optimiser([made], OptimSettings(optimiser=name, lr=0.1, weight_decay=0.5))
+    optimiser = build_optimiser(made, OptimSettings(optimiser=name, lr=0.1, weight_decay=0.5))
     decay = {id(p): group["weight_decay"] for group in optimiser.param_groups for p in group["params"]}
     assert decay == {
         id(made[0].weight): 0.5,
@@ -74,7 +74,7 @@ def test_matrices_decay_and_norms_biases_and_frozen_ones_do_not(name: str) -> No
 def test_without_a_gradient_only_decay_moves_a_weight() -> None:
     made = network()
     before = [parameter.detach().clone() for parameter in made.parameters()]
-    optimiser = build_optimiser([made], OptimSettings(optimiser="adamw", lr=0.1, weight_decay=0.5))
+    optimiser = build_optimiser(made, OptimSettings(optimiser="adamw", lr=0.1, weight_decay=0.5))
     for parameter in made.parameters():
         if parameter.requires_grad:
             parameter.grad = torch.zeros_like(parameter)
@@ -89,7 +89,7 @@ def test_adamw_in_one_call_steps_as_in_many() -> None:
     ours = nn.Linear(6, 5)
     theirs = nn.Linear(6, 5)
     theirs.load_state_dict(ours.state_dict())
-    optimiser = build_optimiser([ours], OptimSettings(lr=1e-2, weight_decay=0.1))
+    optimiser = build_optimiser(ours, OptimSettings(lr=1e-2, weight_decay=0.1))
     assert isinstance(optimiser, torch.optim.AdamW)
     assert all(group["fused"] for group in optimiser.param_groups)
     groups = [{"params": [theirs.weight], "weight_decay": 0.1}, {"params": [theirs.bias], "weight_decay": 0.0}]
@@ -104,3 +104,14 @@ def test_adamw_in_one_call_steps_as_in_many() -> None:
     torch.testing.assert_close(ours.bias, theirs.bias)
     plain.load_state_dict(optimiser.state_dict())  # and the state of one goes into the other
     optimiser.load_state_dict(plain.state_dict())
+
+
+def test_layers_before_the_head_learn_at_their_share() -> None:
+    student = nn.ModuleDict({"stem": nn.Linear(3, 4), "head": nn.Linear(4, 2)})
+    objective = nn.ModuleDict({"stem": nn.Linear(2, 2)})
+    optimiser = build_optimiser(student, OptimSettings(lr=0.5, backbone_lr=0.25, weight_decay=0.1), [objective])
+    found = {id(p): (g["lr"], g["weight_decay"]) for g in optimiser.param_groups for p in g["params"]}
+    rates = {"stem.weight": (0.125, 0.1), "stem.bias": (0.125, 0.0), "head.weight": (0.5, 0.1), "head.bias": (0.5, 0.0)}
+    assert {name: found[id(p)] for name, p in student.named_parameters()} == rates
+    assert [found[id(p)] for p in objective.parameters()] == [(0.5, 0.1), (0.5, 0.0)]
+    assert optimiser.param_groups[0]["lr"] == 0.5
