@@ -61,7 +61,7 @@ class Knowledge:
             self.found[row] += (int(right[these].sum()), int(these.sum()))
 
     def row(self, classes: ClassTable) -> dict[str, Any]:
-        """Percent: mIoU and hard classes of all points and by range, and the share found by points of the object."""
+        """Percent: mIoU and hard classes within 80 m and by range, and the share found by points of the object."""
         whole = scores(np.sum(self.ranges, axis=0), classes)
         row: dict[str, Any] = {"miou": _percent(whole.miou_present), "hard": _percent(whole.miou_hard)}
         for (near, far), matrix in zip(RANGES, self.ranges, strict=True):
