@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,17 @@ import numpy.typing as npt
 from kd_seg.adaptation.dataset import drive_name
 from kd_seg.classes import ClassTable, load_classes
 from kd_seg.core.errors import UsageError
-from kd_seg.evaluation.confusion import Matrix, confusion
+from kd_seg.evaluation.confusion import Matrix, TrainIds, confusion_by_distance
 from kd_seg.evaluation.metrics import scores
+from kd_seg.evaluation.predictors import NetworkPredictor
 from kd_seg.scans import Scan, SemanticKitti
 from kd_seg.serving.segmenter import Segmenter
 
 RANGES: tuple[tuple[float, float], ...] = ((0, 10), (10, 20), (20, 35), (35, 80))
-"""Metres; each holds its lower end."""
+"""Metres from the sensor."""
 SIZES: tuple[tuple[int, int], ...] = ((1, 10), (10, 50), (50, 200), (200, 1_000_000))
 """Points of an object in the scan; each holds its lower end."""
 
-TrainIds = npt.NDArray[np.uint8]
 Source = Callable[[Scan], TrainIds]
 
 
@@ -40,19 +40,16 @@ class Knowledge:
     """Counts of one source over all scans.
 
     Attributes:
-        ranges: one confusion matrix per range, [predicted, true] train ids.
+        ranges: [RANGES, C + 1, C + 1] confusion matrices.
         found: [SIZES, 2] points of hard-class objects that have their class, and all of them.
     """
 
-    ranges: list[Matrix] = field(default_factory=list)
+    ranges: Matrix
     found: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((len(SIZES), 2), np.int64))
 
     def add(self, scan: Scan, truth: TrainIds, predicted: TrainIds, classes: ClassTable) -> None:
         """Count one scan."""
-        depth = np.linalg.norm(scan.points[:, :2], axis=1)
-        within = [(depth >= near) & (depth < far) for near, far in RANGES]
-        matrices = [confusion(predicted[rows], truth[rows], len(classes)) for rows in within]
-        self.ranges = [old + new for old, new in zip(self.ranges, matrices, strict=True)] if self.ranges else matrices
+        self.ranges += confusion_by_distance(predicted, truth, scan.points, len(classes), RANGES)
         hard = np.flatnonzero(np.isin(truth, 1 + np.array(classes.hard)))
         _, instance, points = np.unique(_words(scan)[hard], return_inverse=True, return_counts=True)
         right = predicted[hard] == truth[hard]
@@ -62,7 +59,7 @@ class Knowledge:
 
     def row(self, classes: ClassTable) -> dict[str, Any]:
         """Percent: mIoU and hard classes within 80 m and by range, and the share found by points of the object."""
-        whole = scores(np.sum(self.ranges, axis=0), classes)
+        whole = scores(self.ranges.sum(axis=0), classes)
         row: dict[str, Any] = {"miou": _percent(whole.miou_present), "hard": _percent(whole.miou_hard)}
         for (near, far), matrix in zip(RANGES, self.ranges, strict=True):
             row[f"hard {near:g}-{far:g} m"] = _percent(scores(matrix, classes).miou_hard)
@@ -93,27 +90,20 @@ def source_of(path: Path, classes: ClassTable) -> Source:
             return classes.to_train(_words(given.scan(name, scan.index)), f"{name}/{scan.index:06d}")
 
         return labels
-    segmenter = Segmenter(path, num_threads=1)
-
-    def network(scan: Scan) -> TrainIds:
-        return classes.class_to_train(segmenter.segment(scan.points).class_id)
-
-    return network
+    predictor = NetworkPredictor(Segmenter(path, num_threads=1))
+    return lambda scan: predictor.predict(scan).train
 
 
 def measure(data: SemanticKitti, sources: dict[str, Source], classes: ClassTable, every: int = 1) -> dict[str, Any]:
     """A row per source over every ``every``-th scan of the data."""
-    counts = {name: Knowledge() for name in sources}
-    for scan in _scans(data, every):
+    nothing = np.zeros((len(RANGES), len(classes) + 1, len(classes) + 1), np.int64)
+    counts = {name: Knowledge(nothing.copy()) for name in sources}
+    for key in list(data.keys())[::every]:
+        scan = data.scan(*key)
         truth = classes.to_train(_words(scan), scan.name)
         for name, source in sources.items():
             counts[name].add(scan, truth, source(scan), classes)
     return {name: count.row(classes) for name, count in counts.items()}
-
-
-def _scans(data: SemanticKitti, every: int) -> Iterator[Scan]:
-    for sequence, index in list(data.keys())[::every]:
-        yield data.scan(sequence, index)
 
 
 def main() -> None:
