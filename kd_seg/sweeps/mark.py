@@ -29,6 +29,11 @@ class Mark:
         return bool(self.content)
 
     @property
+    def empty(self) -> bool:
+        """Whether training ended before it wrote anything, as where a teacher is missing."""
+        return not self.trained and not self.run.config.is_file() and not self.run.state.is_file()
+
+    @property
     def trained(self) -> bool:
         """Whether training is at its end."""
         return bool(self.content.get("trained"))

@@ -140,11 +140,11 @@ class Runner:
         return job.finished
 
     def _check_settings(self, job: Job) -> None:
-        """A folder made with other settings is refused, or trained again where that was asked for."""
+        """A folder made with other settings is refused; trained again where that was asked for or loses nothing."""
         mark = Mark(job)
         if not mark.exists or mark.fits:
             return
-        if not self.overwrite:
+        if not self.overwrite and not mark.empty:
             raise DataError(
                 f"{job.run} was made with other settings than {job.key} has now; rename the sweep, remove the folder, "
                 "or add --overwrite."

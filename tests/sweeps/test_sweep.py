@@ -11,6 +11,7 @@ from tiny_data import write_tiny
 
 from kd_seg.core.errors import ConfigError, DataError
 from kd_seg.sweeps import Runner, array_script, collect, interval, paired, plan, read_sweep, write_results
+from kd_seg.sweeps.mark import Mark
 from kd_seg.sweeps.plan import Job
 from kd_seg.sweeps.slurm import stages
 from kd_seg.sweeps.table import markdown
@@ -178,6 +179,20 @@ def test_a_run_that_was_killed_goes_on_where_it_saved(folder: Path) -> None:
     assert first_step() == ["train", "--resume", str(job.run)]
     (job.run / "sweep.json").write_text(json.dumps({"digest": job.digest, "trained": True}))
     assert first_step()[:2] == ["eval", str(job.run)]
+
+
+def test_a_run_that_never_began_takes_other_settings(folder: Path) -> None:
+    job = plan(read_sweep("sweep.yaml"))[0]
+    job.run.mkdir(parents=True)
+    (job.run / "sweep.json").write_text(json.dumps({"version": 2, "digest": "other", "trained": False}))
+    runner = Runner(Path("results"), 1, lambda _: None)
+    assert runner._is_finished(job) is False
+    assert runner.begin(job).steps[0][0][:2] == ["train", "base.yaml"]
+    assert Mark(job).fits
+    (job.run / "sweep.json").write_text(json.dumps({"version": 2, "digest": "other", "trained": False}))
+    (job.run / "state.pt").write_bytes(b"")
+    with pytest.raises(DataError, match=r"was made with other settings"):
+        runner._is_finished(job)
 
 
 def test_settings_that_changed_are_refused(folder: Path) -> None:
