@@ -97,9 +97,10 @@ class FusedUNet:
         levels["enc0"] = (x, sites[0])
         for level in range(1, self.depth + 1):
             rows, width = len(sites[level]), self._width(level)
-            down = steps[level - 1].down
-            x = self.down[level - 1](x, self.buffers(f"down{level}", rows, width), down, EIGHT)
             blocks = self.encoders[level - 1]
+            skips = not blocks and level < self.depth
+            out = self._skip(joined[level], level) if skips else self.buffers(f"down{level}", rows, width)
+            x = self.down[level - 1](x, out, steps[level - 1].down, EIGHT)
             for i, block in enumerate(blocks):
                 into_joined = i == len(blocks) - 1 and level < self.depth
                 name = f"encoder{level} {i}"

@@ -123,6 +123,18 @@ def test_a_size_is_a_name_or_widths_and_depths():
         torch.testing.assert_close(net(batch).logits, plain, rtol=1e-4, atol=1e-5)  # the fused form
 
 
+@pytest.mark.parametrize("size", ["16 24x0-32x1 32x1-16x1", "16 24x0-32x0-48x0 32x1-24x1-16x1"])
+def test_an_encoder_level_without_blocks_reaches_its_decoder_in_the_fused_form(size):
+    batch = collate(clouds(2), ENCODING.grid)
+    net = build_network("unet", size, 7, 5).eval()
+    plain = net(batch)
+    with torch.no_grad():
+        fused = net(batch)
+    torch.testing.assert_close(fused.logits, plain.logits, rtol=1e-4, atol=1e-5)
+    for name, level in plain.levels.items():
+        torch.testing.assert_close(fused.levels[name].features, level.features, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("size", "message"),
     [
