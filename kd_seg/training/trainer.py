@@ -85,7 +85,8 @@ class Trainer:
     def fit(self, after_step: Callable[[], None] = unwatched) -> None:
         """Train to the end, saving as it goes; a run that is already done returns at once.
 
-        Ctrl-C ends the run after the step in hand, its state saved; a second one at once, at the state saved last.
+        Ctrl-C ends the run after the step in hand, its state saved; a second one at once, at the state saved last, as
+        does an error within a step.
 
         Args:
             after_step: called after each step (for a profiler).
@@ -94,8 +95,9 @@ class Trainer:
         with Interrupts() as interrupts:
             try:
                 self._train(log, interrupts, after_step)
-            except BaseException as error:
-                if self.progress.step > 0 and not (self.in_step and isinstance(error, KeyboardInterrupt)):
+            except BaseException:
+                # A step that ends in its middle leaves a state that no whole run has: diverged, or norms moved twice.
+                if self.progress.step > 0 and not self.in_step:
                     self._save(interrupts)
                 raise
             finally:

@@ -13,7 +13,7 @@ import torch
 from tiny_data import write_tiny
 
 from kd_seg.checkpoint import load_checkpoint, read_tensors
-from kd_seg.core.errors import ConfigError, DataError, UsageError
+from kd_seg.core.errors import ConfigError, DataError, KdSegError, UsageError
 from kd_seg.scans import Cloud
 from kd_seg.training import RunFolder, Trainer, read_training_config
 from kd_seg.training.augment import augment
@@ -192,6 +192,29 @@ def test_a_nan_ends_the_run_with_its_term(make_config, monkeypatch):
     monkeypatch.setattr(supervised, "lovasz_softmax", lambda z, y: (z.sum() * float("nan"), 1))
     with pytest.raises(Exception, match=r"became nan at step 0 \(term lovasz\)"):
         Trainer(make_config()).fit()
+
+
+def test_a_step_that_fails_leaves_the_state_saved_last(make_config, monkeypatch):
+    import kd_seg.objectives.supervised.objective as supervised
+
+    whole = make_config()
+    Trainer(whole).fit()
+    expected = weights(whole)
+    trainer = Trainer(make_config(), overwrite=True)
+    lovasz = supervised.lovasz_softmax
+
+    def diverging(logits, labels):
+        value, count = lovasz(logits, labels)
+        return value * float("nan" if trainer.progress.step == 5 else 1), count
+
+    with monkeypatch.context() as patch:
+        patch.setattr(supervised, "lovasz_softmax", diverging)
+        with pytest.raises(KdSegError, match="became nan at step 5"):
+            trainer.fit()
+    assert RunFolder(whole.run.folder).read_state()["step"] == 3
+    assert load_checkpoint(RunFolder(whole.run.folder).last).spec.training["steps"] == 3
+    Trainer(make_config(), resume=True).fit()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(whole).items())
 
 
 def test_few_labels_are_nested_and_at_least_one():
