@@ -198,6 +198,16 @@ def test_nothing_labelled_gives_exact_zeros(world, tmp_path):
         assert (float(term.value.detach()), term.count) == (0.0, 0), name
 
 
+@pytest.mark.parametrize("mode", ["ema", "shared"])
+def test_scans_without_a_voxel_in_the_grid_teach_nothing(world, tmp_path, mode):
+    away = "augment.translation_m=[1e6, 1e6, 0]"
+    made = trainer(world, tmp_path, f"objectives.1.teacher.mode={mode}", JACCARD, away)
+    terms, batch, _ = terms_of(made)
+    assert len(batch.coordinates) == 0
+    assert {(float(term.value.detach()), term.count) for term in terms.values()} == {(0.0, 0)}
+    made.fit()
+
+
 def test_a_separate_teacher_is_frozen_and_kept_out_of_the_state(world, tmp_path, teacher):
     made = trainer(world, tmp_path, "objectives.1.teacher.mode=separate", f"objectives.1.teacher.checkpoint={teacher}")
     objective = made.objectives[1]

@@ -62,9 +62,11 @@ class FusedView(View):
         cloud = sample.cloud
         encoded = encode(cloud.points, sample.labels, self.encoding)
         voxels, labels = sample.encoded.voxels, sample.labels[: cloud.own]
+        inside = np.flatnonzero(voxels.inverse >= 0)
         # a point speaks for its voxel's instance only where it is of the voxel's class
-        agrees = (voxels.inverse >= 0) & (labels == sample.encoded.labels[voxels.inverse])
-        inverse = np.where(agrees, voxels.inverse, -1)
+        agreeing = inside[labels[inside] == sample.encoded.labels[voxels.inverse[inside]]]
+        inverse = np.full_like(voxels.inverse, -1)
+        inverse[agreeing] = voxels.inverse[agreeing]
         return FusedSample(encoded, voxel_keys(cloud.words[: cloud.own], inverse, len(voxels.coordinates)))
 
     def collate(self, items: list[FusedSample], batch: Batch) -> FusedBatch:
