@@ -68,6 +68,8 @@ def calibrate(
     field = recording.intensity_field if isinstance(recording, BagRecording) else ""
     lines = parameter_lines(figures, sensor, field)
     said = list(warnings(figures, sensor))
+    if isinstance(recording, BagRecording) and recording.times_fault:
+        said.append(recording.times_fault)
     said += [f"{number} clouds were refused: {reason}." for reason, number in recording.rejected().items()]
     return Calibrated(source, figures, tuple(lines), parameter_text(lines, source.name), tuple(said), tuple(frames))
 

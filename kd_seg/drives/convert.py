@@ -18,6 +18,7 @@ from kd_seg.drives.folder import DriveFolder
 from kd_seg.drives.frames import FrameTree
 from kd_seg.drives.motion import BagMotion, read_motion, read_odometry
 from kd_seg.drives.odometry import estimate
+from kd_seg.drives.point_fields import LONGEST_SWEEP_S
 from kd_seg.drives.recording import BagRecording, FolderRecording, RecordedCloud, Recording
 from kd_seg.drives.trajectory import Times, Trajectory, parse_extrinsic, read_tum
 from kd_seg.scans import is_bag
@@ -107,7 +108,9 @@ def convert(source: Path, out: Path, options: ConvertOptions, stage: Stage) -> C
     bag = is_bag(source)
     given = read_tum(options.poses) if options.poses is not None else None
     recording: Recording = (
-        BagRecording(source, options.points, options.intensity_fields, options.deskew or options.kiss_icp)
+        BagRecording(
+            source, options.points, options.intensity_fields, options.deskew or options.kiss_icp, options.deskew
+        )
         if bag
         else FolderRecording(source, given)
     )
@@ -119,11 +122,13 @@ def convert(source: Path, out: Path, options: ConvertOptions, stage: Stage) -> C
     report = Converted(out / "sequences" / options.sequence, poses_from=poses_from)
     report.left_out.update({f"clouds refused ({reason})": count for reason, count in recording.rejected().items()})
     kept = _covered(stamps, wanted, trajectory, report)
+    if options.deskew:  # first, so that what cannot be deskewed or projected leaves no folder behind
+        _sweep_times(next(recording.frames(frozenset(kept[:1]))), source)
+    tr, projections = calibrate_cameras(cameras, motion.tree if motion else FrameTree(), recording.frame_id)
     folder = DriveFolder(out, options.sequence, _made_from(source, options, len(stamps)), options.overwrite)
     index_of = {number: index for index, number in enumerate(kept)}
     _write_scans(recording, folder, index_of, trajectory, options, report, stage)
     times = stamps[kept]
-    tr, projections = calibrate_cameras(cameras, motion.tree if motion else FrameTree(), recording.frame_id)
     _write_pictures(source, cameras, times, folder, options, report, stage)
     folder.finish(times - times[0], trajectory.at(times) if trajectory else None, tr, projections)
     report.metres = Trajectory(times, trajectory.at(times)).length_m() if trajectory else None
@@ -243,17 +248,26 @@ def _write_scans(
     for frame in recording.frames(missing):
         points = frame.points
         if options.deskew and trajectory is not None:
-            if frame.times is None:
-                raise UsageError(
-                    f"--deskew needs a time per point; the clouds of {recording.source} have no such field."
-                )
-            points = deskew(points, frame.times, frame.stamp, trajectory)
+            points = deskew(points, _sweep_times(frame, recording.source), frame.stamp, trajectory)
         points = points.copy()
         points[:, 3] = np.clip(points[:, 3] * scale, 0.0, 1.0)
         folder.write_scan(index_of[frame.number], points)
         report.points += len(points)
         advance(1)
     report.scans = len(index_of)
+
+
+def _sweep_times(frame: RecordedCloud, source: Path) -> Times:
+    """Seconds [N] from the stamp of each point; UsageError without any, DataError where they are of another clock."""
+    if frame.times is None:
+        raise UsageError(f"--deskew needs a time per point; the clouds of {source} have no such field.")
+    away = float(np.median(frame.times))
+    if abs(away) > LONGEST_SWEEP_S:
+        raise DataError(
+            f"the times of the points of {source} are {away:.3g} s away from their cloud's stamp, so they count by "
+            "another clock or in another unit; convert without --deskew."
+        )
+    return frame.times
 
 
 def _judge_intensity(recording: Recording, numbers: list[int], report: Converted) -> str:

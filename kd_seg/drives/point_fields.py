@@ -21,18 +21,21 @@ LONGEST_SWEEP_S = 0.5
 """A sweep that seems to last longer is not believed."""
 
 
-def point_times(message: CloudLike, stamp: float) -> Times | None:
+def point_times(message: CloudLike, stamp: float, seen: npt.NDArray[np.bool_] | None = None) -> Times | None:
     """Seconds relative to the cloud's stamp of every point [N] (row-major), or None where no field holds a time.
+
+    Args:
+        seen: which rows [N] are returns; drivers fill the others with zeros, and they get 0 here. None = all.
 
     Floating-point fields are seconds, whole-number fields nanoseconds (or microseconds, where nanoseconds would make a
     sweep shorter than 1 ms); both may count from the epoch or from the stamp. Raises DataError where the sweep would
     last longer than 0.5 s.
     """
-    names = {field.name.lower(): field for field in message.fields}
-    found = next((names[name] for name in TIME_FIELDS if name in names), None)
-    if found is None or found.datatype not in DATATYPES:
+    found = _found(message, TIME_FIELDS)
+    if found is None:
         return None
-    raw = _column(message, found)
+    every = _column(message, found)
+    raw = every if seen is None else every[seen]
     if raw.dtype.kind == "f":
         seconds = raw.astype(np.float64)
         if len(seconds) and np.nanmax(np.abs(seconds)) > 1e12:
@@ -45,23 +48,34 @@ def point_times(message: CloudLike, stamp: float) -> Times | None:
             seconds = (raw.astype(np.int64) - whole * 10**9).astype(np.float64) * 1e-9 + whole
         if len(seconds) and 0 < np.ptp(seconds) < 1e-3:
             seconds = seconds * 1e3
-    if len(seconds) and abs(float(np.nanmedian(seconds)) - stamp) < 10.0:
+    if len(seconds) and abs(middle := float(np.nanmedian(seconds))) > abs(middle - stamp):
         seconds = seconds - stamp
     span = float(np.nanmax(seconds) - np.nanmin(seconds)) if len(seconds) else 0.0
     if span > LONGEST_SWEEP_S:
         raise DataError(
             f"field {found.name!r} spans {span:.3g} s within one cloud, which is no sweep; convert without --deskew."
         )
-    return np.nan_to_num(seconds)
+    if seen is None:
+        return np.nan_to_num(seconds)
+    times = np.zeros(len(every))
+    times[seen] = np.nan_to_num(seconds)
+    return times
 
 
 def point_rings(message: CloudLike) -> npt.NDArray[np.int64] | None:
     """Beam of every point [N] (row-major) from a field of that meaning, or None."""
+    found = _found(message, RING_FIELDS)
+    return None if found is None else _column(message, found).astype(np.int64)
+
+
+def _found(message: CloudLike, wanted: tuple[str, ...]) -> Any:
+    """The first field of the wanted names that is there; None where there is none, or it does not fit into a point."""
     names = {field.name.lower(): field for field in message.fields}
-    found = next((names[name] for name in RING_FIELDS if name in names), None)
+    found = next((names[name] for name in wanted if name in names), None)
     if found is None or found.datatype not in DATATYPES:
         return None
-    return _column(message, found).astype(np.int64)
+    end = int(found.offset) + np.dtype(DATATYPES[found.datatype]).itemsize
+    return found if end <= int(message.point_step) else None
 
 
 def _column(message: CloudLike, field: Any) -> npt.NDArray[Any]:

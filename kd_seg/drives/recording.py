@@ -94,13 +94,22 @@ class BagRecording:
         topic: None = the only one there is.
         intensity_fields: names looked for, in order.
         with_times: read per-point times.
+        needs_times: times that cannot be a sweep's are an error of ``frames``; else they count as none.
+
+    Attributes:
+        times_fault: why the times that were found last cannot be a sweep's, "" where they can.
     """
 
     def __init__(
-        self, source: Path, topic: str | None, intensity_fields: tuple[str, ...], with_times: bool = False
+        self,
+        source: Path,
+        topic: str | None,
+        intensity_fields: tuple[str, ...],
+        with_times: bool = False,
+        needs_times: bool = False,
     ) -> None:
-        self.source = source
-        self._decoder, self._with_times = CloudDecoder(intensity_fields), with_times
+        self.source, self.times_fault = source, ""
+        self._decoder, self._with_times, self._needs_times = CloudDecoder(intensity_fields), with_times, needs_times
         self._rejected: dict[str, int] = {}
         with open_bag(source) as reader:
             connections = cloud_connections(reader, topic, source)
@@ -135,8 +144,17 @@ class BagRecording:
             if cloud is not None:
                 stamp = stamp_of(message) or time_ns * 1e-9
                 points = np.column_stack([cloud.xyz, cloud.intensity])
-                times = point_times(message, stamp) if self._with_times else None
+                times = self._times(message, stamp, returns(points)) if self._with_times else None
                 yield frame_of(number, stamp, points, times, point_rings(message))
+
+    def _times(self, message: Any, stamp: float, seen: npt.NDArray[np.bool_]) -> Times | None:
+        try:
+            return point_times(message, stamp, seen)
+        except DataError as error:
+            if self._needs_times:
+                raise
+            self.times_fault = str(error)
+            return None
 
     def _decode(self, message: Any) -> Decoded | None:
         """The cloud, or None where it is refused or holds no return; the reason is counted."""

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from calibration_clouds import OWN_HIGH, OWN_LOW, clouds
 from console_script import kd_seg_json
+from drive_bags import write_drive
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -129,3 +130,10 @@ def test_the_command_writes_file_and_picture(tmp_path: Path) -> None:
     assert found["figures"]["ground"]["height_m"] == pytest.approx(1.9, abs=0.05)
     assert read_parameters(tmp_path / "sensor.yaml") == found["parameters"]
     assert (tmp_path / "sensor.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_times_that_are_no_sweep_do_not_stop_a_calibration(tmp_path: Path) -> None:
+    drive = write_drive(tmp_path / "bag", scans=3, sweep_s=2.0, camera=False)
+    found = calibrate(drive.path, Sensor())
+    assert found.figures.sweep_s == 0.0
+    assert [warning for warning in found.warnings if "spans 2 s within one cloud" in warning]

@@ -81,6 +81,33 @@ def test_deskewing_undoes_the_motion_within_a_sweep(tmp_path: Path) -> None:
     assert error(tmp_path / "undone") < 0.05
 
 
+@pytest.mark.parametrize(
+    ("late_s", "error", "message"),
+    [(3.0, DataError, "3.04 s away from their cloud's stamp"), (0.0, UsageError, "no such field")],
+)
+def test_points_that_cannot_be_deskewed_leave_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late_s: float, error: type[Exception], message: str
+) -> None:
+    drive = write_drive(tmp_path / "bag", scans=2, sweep_s=0.09, camera=False, late_s=late_s)
+    if late_s == 0.0:
+        monkeypatch.setattr("kd_seg.drives.point_fields.TIME_FIELDS", ("nothing",))
+    with pytest.raises(error, match=message):
+        run(drive.path, tmp_path / "out", odometry="/odom", deskew=True)
+    assert run(drive.path, tmp_path / "out", odometry="/odom").scans == 2
+
+
+def test_a_camera_that_nothing_connects_leaves_no_folder(
+    drive: Drive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unconnected(*_: object) -> None:
+        raise DataError("No transform connects them.")
+
+    with monkeypatch.context() as patched, pytest.raises(DataError, match="No transform"):
+        patched.setattr("kd_seg.drives.convert.calibrate_cameras", unconnected)
+        run(drive.path, tmp_path, odometry="/odom", cameras=("/camera/image_raw/compressed",))
+    assert run(drive.path, tmp_path, odometry="/odom").scans == 5
+
+
 def test_pictures_lie_beside_their_scans_and_points_project_into_them(drive: Drive, tmp_path: Path) -> None:
     report = run(drive.path, tmp_path, odometry="/odom", cameras=("/camera/image_raw/compressed",))
     scan = SemanticKitti(tmp_path)[3]

@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from kd_seg.core.errors import DataError
 from kd_seg.core.geometry import rigid
 from kd_seg.drives.frames import FrameTree
-from kd_seg.drives.point_fields import point_times
+from kd_seg.drives.point_fields import point_rings, point_times
 from kd_seg.drives.trajectory import Trajectory, parse_extrinsic, read_tum
 
 
@@ -122,3 +122,36 @@ def test_a_time_that_is_no_sweep_is_refused() -> None:
         point_times(message, 0.0)
     message.fields = [SimpleNamespace(name="ring", offset=0, datatype=7, count=1)]
     assert point_times(message, 0.0) is None
+
+
+@pytest.mark.parametrize("stamp", [0.2, 2.0, 9.5, 40.0])
+@pytest.mark.parametrize("absolute", [False, True])
+def test_times_of_a_clock_that_starts_at_zero(stamp: float, absolute: bool) -> None:
+    data = np.array([0.0, 0.05, 0.1]) + (stamp if absolute else 0.0)
+    field = SimpleNamespace(name="time", offset=0, datatype=8, count=1)
+    message = SimpleNamespace(
+        height=1, width=3, fields=[field], is_bigendian=False, point_step=8, row_step=24, data=data.view(np.uint8)
+    )
+    times = point_times(message, stamp)
+    assert times is not None
+    np.testing.assert_allclose(times, [0, 0.05, 0.1], atol=1e-9)
+
+
+def test_times_of_missing_returns_do_not_count() -> None:
+    data = np.array([0.0, STAMP, STAMP + 0.1, 0.0])
+    field = SimpleNamespace(name="timestamp", offset=0, datatype=8, count=1)
+    message = SimpleNamespace(
+        height=1, width=4, fields=[field], is_bigendian=False, point_step=8, row_step=32, data=data.view(np.uint8)
+    )
+    times = point_times(message, STAMP, np.array([False, True, True, False]))
+    assert times is not None
+    np.testing.assert_allclose(times, [0, 0, 0.1, 0], atol=1e-6)
+
+
+def test_fields_that_leave_their_point_count_as_none() -> None:
+    fields = [SimpleNamespace(name=name, offset=4, datatype=8, count=1) for name in ("time", "ring")]
+    message = SimpleNamespace(
+        height=1, width=2, fields=fields, is_bigendian=False, point_step=8, row_step=16, data=bytes(16)
+    )
+    assert point_times(message, 0.0) is None
+    assert point_rings(message) is None

@@ -56,13 +56,20 @@ def header(time: float, frame: str) -> Any:
 
 
 def write_drive(
-    path: Path, scans: int = 6, sweep_s: float = 0.0, camera: bool = True, broken: int = -1, distortion: float = 0.0
+    path: Path,
+    scans: int = 6,
+    sweep_s: float = 0.0,
+    camera: bool = True,
+    broken: int = -1,
+    distortion: float = 0.0,
+    late_s: float = 0.0,
 ) -> Drive:
     """Write the bag.
 
     Args:
         sweep_s: time over which the points of a cloud are seen; the vehicle moves meanwhile.
         broken: number of a cloud whose data are cut off.
+        late_s: how far the clock of the points' times is ahead of that of the stamps.
     """
     rng = np.random.default_rng(5)
     world = np.concatenate(
@@ -81,7 +88,7 @@ def write_drive(
             lidar = base_pose(time - START + offsets[part].mean()) @ BASE_TO_LIDAR
             points[part] = transform(np.linalg.inv(lidar), world[part])
         intensity = np.linspace(0, 255, len(world))
-        _write_cloud(writer, time, points, intensity, offsets, cut=number == broken)
+        _write_cloud(writer, time, points, intensity, offsets + late_s, cut=number == broken)
         if camera:
             _write_picture(writer, time + 0.004, number, distortion)
     writer.close()
