@@ -43,16 +43,22 @@ def command(
     from kd_seg.core.files import write_text
     from kd_seg.drives.calibrate import calibrate
     from kd_seg.drives.calibration.sensor_file import sensor_file
-    from kd_seg.serving.parameters import read_parameters
+    from kd_seg.scans import FileFormat, is_bag
+    from kd_seg.serving.parameters import LAYOUT, check_apply, point_format, read_parameters
     from kd_seg.serving.pointcloud2 import DEFAULT_INTENSITY_FIELDS
     from kd_seg.views.calibration_sheet import calibration_sheet
 
     picture = out.with_suffix(".png")
     _check_free(out, picture, sensor_out, overwrite)
-    fields = tuple(read_parameters(None, set_ or []).get("input.intensity_fields", DEFAULT_INTENSITY_FIELDS))
+    values, bag = read_parameters(None, set_ or []), is_bag(source.expanduser())
+    check_apply(
+        set_ or [], {"input.intensity_fields"} if bag else LAYOUT, "a bag" if bag else "a folder of point files"
+    )
+    fields = tuple(values.get("input.intensity_fields", DEFAULT_INTENSITY_FIELDS))
+    form = FileFormat() if bag else point_format(values)
     sensor = read_spec(resolve(checkpoint) if checkpoint else shipped()).sensor
     with progress("measuring", clouds) as advance:
-        found = calibrate(source.expanduser(), sensor, topic, clouds, fields, advance)
+        found = calibrate(source.expanduser(), sensor, topic, clouds, fields, advance, form)
     simulated = sensor_file(list(found.frames), found.figures, found.source.name) if sensor_out else ""
     write_text(out, found.text)
     if sensor_out is not None:
@@ -76,6 +82,8 @@ def _check_free(out: Path, picture: Path, sensor_out: Path | None, overwrite: bo
     """UsageError where two files to write are one, or one of them exists."""
     from kd_seg.core.errors import UsageError
 
+    if picture in (out, sensor_out):
+        raise UsageError(f"{picture} is the picture that is written beside {out.name}; give the file another suffix.")
     if sensor_out is not None and sensor_out.resolve() == out.resolve():
         raise UsageError(f"--out and --sensor-out are both {out}; they are different files.")
     for path in (out, picture, sensor_out):

@@ -73,7 +73,7 @@ def command(
         summary = (
             _label_bag(bags[0], out, values, (topic, storage, outputs or "segmentation", copy_all), load)
             if bags
-            else _label_files(found, out, values, shard, overwrite, load)
+            else _label_files(found, out, values, set_ or [], shard, overwrite, load)
         )
     _report(summary, out, json_)
 
@@ -140,7 +140,13 @@ def _label_bag(source: Path, out: Path, values: dict[str, Any], asked: tuple[Any
 
 
 def _label_files(
-    sources: list[Path], out: Path, values: dict[str, Any], shard: str | None, overwrite: bool, load: Any
+    sources: list[Path],
+    out: Path,
+    values: dict[str, Any],
+    overrides: list[str],
+    shard: str | None,
+    overwrite: bool,
+    load: Any,
 ) -> dict[str, Any]:
     from kd_seg.core.shard import parse_shard
     from kd_seg.serving.label_files import Done, format_of, label_files, output_root, sensor_of
@@ -149,7 +155,7 @@ def _label_files(
 
     part, parts = parse_shard(shard)
     tasks = plan(sources, out, part, parts)
-    settings, form = sensor_of(tasks, values), format_of(tasks, values)
+    settings, form = sensor_of(tasks, values), format_of(tasks, values, overrides)
     segmenter = load()
     record = Record(
         output_root(out),

@@ -13,7 +13,7 @@ from kd_seg.core.errors import DataError, UsageError
 from kd_seg.drives.calibration.figures import SensorFigures, measure
 from kd_seg.drives.calibration.parameters_file import ParameterLine, parameter_lines, parameter_text, warnings
 from kd_seg.drives.recording import BagRecording, FolderRecording, RecordedCloud, Recording
-from kd_seg.scans import Sensor, is_bag
+from kd_seg.scans import FileFormat, Sensor, is_bag
 from kd_seg.serving.pointcloud2 import DEFAULT_INTENSITY_FIELDS
 
 
@@ -45,17 +45,21 @@ def calibrate(
     clouds: int = 100,
     intensity_fields: tuple[str, ...] = DEFAULT_INTENSITY_FIELDS,
     advance: Callable[[int], None] = lambda count: None,
+    form: FileFormat = FileFormat(),
 ) -> Calibrated:
     """Measure a sensor on evenly spread clouds of a recording.
 
     Args:
         source: a bag, a folder of point files, a sequence folder or its velodyne/.
         sensor: what the checkpoint was trained for.
-        clouds: how many to read at most.
+        clouds: how many to read at most, 1 or more.
+        form: how point files lie.
 
-    Raises UsageError for a source of another kind, DataError where no cloud can be read.
+    Raises UsageError for a source of another kind and for less than one cloud, DataError where no cloud can be read.
     """
-    recording = open_recording(source, topic, intensity_fields)
+    if clouds < 1:
+        raise UsageError(f"--clouds {clouds}: at least 1 cloud must be read.")
+    recording = open_recording(source, topic, intensity_fields, form)
     count = len(recording)
     wanted = frozenset(np.unique(np.linspace(0, count - 1, min(clouds, count)).round().astype(int)).tolist())
     frames = []
@@ -65,8 +69,8 @@ def calibrate(
     if not frames:
         raise DataError(f"{source} holds no cloud that can be read ({recording.rejected()}); check the topic.")
     figures = measure(frames)
-    field = recording.intensity_field if isinstance(recording, BagRecording) else ""
-    lines = parameter_lines(figures, sensor, field)
+    fields = [recording.intensity_field] if isinstance(recording, BagRecording) else list(form.intensity_fields)
+    lines = parameter_lines(figures, sensor, [name for name in fields if name])
     said = list(warnings(figures, sensor))
     if isinstance(recording, BagRecording) and recording.times_fault:
         said.append(recording.times_fault)
@@ -74,7 +78,9 @@ def calibrate(
     return Calibrated(source, figures, tuple(lines), parameter_text(lines, source.name), tuple(said), tuple(frames))
 
 
-def open_recording(source: Path, topic: str | None, intensity_fields: tuple[str, ...]) -> Recording:
+def open_recording(
+    source: Path, topic: str | None, intensity_fields: tuple[str, ...], form: FileFormat = FileFormat()
+) -> Recording:
     """The recording that a path names; UsageError where it is none, or --topic is given for files."""
     if not source.exists():
         raise UsageError(f"{source} does not exist; give a bag or a folder of point files.")
@@ -85,4 +91,4 @@ def open_recording(source: Path, topic: str | None, intensity_fields: tuple[str,
     if not source.is_dir():
         raise UsageError(f"{source} is neither a bag nor a folder of point files.")
     velodyne = source / "velodyne"
-    return FolderRecording(velodyne if velodyne.is_dir() else source, None)
+    return FolderRecording(velodyne if velodyne.is_dir() else source, None, form)

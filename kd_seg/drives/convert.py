@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from kd_seg.drives.odometry import estimate
 from kd_seg.drives.point_fields import LONGEST_SWEEP_S
 from kd_seg.drives.recording import BagRecording, FolderRecording, RecordedCloud, Recording
 from kd_seg.drives.trajectory import Times, Trajectory, parse_extrinsic, read_tum
-from kd_seg.scans import is_bag
+from kd_seg.scans import FileFormat, is_bag
 from kd_seg.serving.pointcloud2 import DEFAULT_INTENSITY_FIELDS
 
 FULL_SCALE = {"unit": 1.0, "byte": 255.0, "uint16": 65535.0}
@@ -48,6 +48,7 @@ class ConvertOptions:
         deskew: undo the motion within a sweep by per-point times.
         every: take every n-th cloud. limit: at most so many clouds, 0 = all.
         intensity_range: unit, byte, uint16, or None = judged from the first clouds.
+        intensity_fields: of a bag's clouds. form: how point files lie.
     """
 
     points: str | None = None
@@ -63,6 +64,7 @@ class ConvertOptions:
     limit: int = 0
     intensity_range: str | None = None
     intensity_fields: tuple[str, ...] = DEFAULT_INTENSITY_FIELDS
+    form: FileFormat = field(default_factory=FileFormat)
     sequence: str = "00"
     overwrite: bool = False
     camera_tolerance_s: float = 0.06
@@ -112,7 +114,7 @@ def convert(source: Path, out: Path, options: ConvertOptions, stage: Stage) -> C
             source, options.points, options.intensity_fields, options.deskew or options.kiss_icp, options.deskew
         )
         if bag
-        else FolderRecording(source, given)
+        else FolderRecording(source, given, options.form)
     )
     motion = read_motion(source) if bag else None
     stamps = recording.stamps()
@@ -223,7 +225,9 @@ def _covered(stamps: Times, wanted: list[int], trajectory: Trajectory | None, re
 
 
 def _made_from(source: Path, options: ConvertOptions, clouds: int) -> dict[str, Any]:
-    shown = {k: v for k, v in options.__dict__.items() if k not in {"overwrite"}}
+    shown = {k: v for k, v in options.__dict__.items() if k not in {"overwrite", "form"}}
+    if options.form != FileFormat():
+        shown["form"] = asdict(options.form) | {"intensity_fields": list(options.form.intensity_fields)}
     return {
         "source": source.name,
         "clouds": clouds,
@@ -277,7 +281,7 @@ def _judge_intensity(recording: Recording, numbers: list[int], report: Converted
     if len(values) == 0 or values.max() == values.min():
         report.warnings.append(
             "all intensities are equal; if the recording has them under another name, give it with "
-            "--set input.intensity_fields=NAME."
+            "--set input.intensity_fields=[NAME]."
         )
         return "unit"
     high = float(np.percentile(values, 99))

@@ -15,7 +15,7 @@ from kd_seg.core.errors import DataError, UsageError
 from kd_seg.drives.point_fields import point_rings, point_times
 from kd_seg.drives.trajectory import Times, Trajectory
 from kd_seg.scans import Points, read_points
-from kd_seg.scans.point_files import READERS
+from kd_seg.scans.point_files import READERS, FileFormat
 from kd_seg.serving.bag_io import cloud_connections, open_bag
 from kd_seg.serving.pointcloud2 import CloudDecoder, CloudRejectedError, Decoded, Limits
 
@@ -194,15 +194,20 @@ class FolderRecording:
 
     Args:
         poses: whose rows belong to the files one by one where there are as many; else file names must hold times.
+        form: how the files lie.
+
+    Raises UsageError where there is no point file, or none that ``form`` can hold of.
     """
 
     frame_id = ""
 
-    def __init__(self, source: Path, poses: Trajectory | None) -> None:
-        self.source = source
+    def __init__(self, source: Path, poses: Trajectory | None, form: FileFormat = FileFormat()) -> None:
+        self.source, self._form = source, form
         self.paths = sorted(p for p in source.iterdir() if p.suffix.lower() in READERS)
         if not self.paths:
             raise UsageError(f"{source} holds no point file ({', '.join(sorted(READERS))}); give a folder that does.")
+        if form.names_layout and not any(path.suffix.lower() == ".bin" for path in self.paths):
+            raise UsageError(f"input.columns and input.dtype are for .bin files; {source} holds none.")
         self._poses = poses
         self._rejected: dict[str, int] = {}
 
@@ -242,7 +247,9 @@ class FolderRecording:
     def _read(self, path: Path) -> Points | None:
         """The points of a file, or None where it cannot be read or holds no return."""
         try:
-            points = read_points(path)
+            binary = path.suffix.lower() == ".bin"
+            form = self._form if binary else FileFormat(intensity_fields=self._form.intensity_fields)
+            points = read_points(path, form)
         except DataError as error:
             self._rejected[str(error)] = 1
             return None

@@ -17,7 +17,7 @@ from kd_seg.core.files import write_bytes
 from kd_seg.scans import FileFormat
 from kd_seg.scans.point_files import read_point_file
 from kd_seg.scans.point_table import PointFile
-from kd_seg.serving.parameters import cloud_settings
+from kd_seg.serving.parameters import cloud_settings, point_format
 from kd_seg.serving.pointcloud2 import Decoded
 from kd_seg.serving.records import Record
 from kd_seg.serving.sensor_input import FrameFigures, SensorSettings, frame_figures, mismatches, prepare
@@ -86,8 +86,12 @@ def sensor_of(tasks: Sequence[Task], values: dict[str, Any]) -> SensorSettings:
     return cloud_settings({**FILE_SENSOR, **values}).sensor
 
 
-def format_of(tasks: Sequence[Task], values: dict[str, Any]) -> FileFormat:
+def format_of(tasks: Sequence[Task], values: dict[str, Any], overrides: Sequence[str] = ()) -> FileFormat:
     """How files lie, by the parameters ``input.columns``, ``input.dtype`` and ``input.intensity_fields``.
+
+    Args:
+        overrides: what was given one by one, as ``name=value``. A parameter file, which the node has too, may name
+            fields of its clouds where the files have none.
 
     Raises UsageError where one of them is named that none of the files can follow.
     """
@@ -95,10 +99,10 @@ def format_of(tasks: Sequence[Task], values: dict[str, Any]) -> FileFormat:
     for name in ("input.columns", "input.dtype"):
         if name in values and tasks and ".bin" not in suffixes:
             raise UsageError(f"{name} is for .bin files; {tasks[0].points.name} names its own columns.")
-    if "input.intensity_fields" in values and suffixes == {".bin"}:
+    asked = {override.partition("=")[0].strip() for override in overrides}
+    if "input.intensity_fields" in asked and suffixes == {".bin"}:
         raise UsageError("input.intensity_fields is for files that name their fields; .bin files have columns alone.")
-    fields = tuple(name for name in values.get("input.intensity_fields", ()) if name)
-    return FileFormat(int(values.get("input.columns", 0)), str(values.get("input.dtype", "auto")), fields)
+    return point_format(values)
 
 
 def label_files(

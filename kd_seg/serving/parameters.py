@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,9 @@ class Parameter:
             return f"{self.name} must be a list of doubles, got {list(value)!r}; write each with a point, such as 1.0"
         if len(value) != len(self.default):
             return f"{self.name} needs {len(self.default)} numbers, got {len(value)}"
+        lowest, highest = value[: len(value) // 2], value[len(value) // 2 :]
+        if list(lowest) != list(highest) and not all(low < high for low, high in zip(lowest, highest, strict=True)):
+            return f"{self.name} is {list(value)}; its first corner must lie below the second on every axis"
         return None
 
     def _fits(self, value: object) -> bool:
@@ -242,7 +246,8 @@ def cloud_settings(values: Mapping[str, Any]) -> InputSettings:
 
 FOR_FILES = {
     "checkpoint", "device", "precision", "num_threads", "input.intensity_fields", "input.intensity_range",
-    "input.z_offset_m", "input.zero_is_invalid", "input.max_points", "input.columns", "input.dtype",
+    "input.intensity_gain", "input.z_offset_m", "input.roll_deg", "input.pitch_deg", "input.own_vehicle",
+    "input.zero_is_invalid", "input.max_points", "input.columns", "input.dtype",
 }  # fmt: skip
 """Parameters that decide what becomes of a point file."""
 
@@ -251,13 +256,22 @@ FOR_BAGS = (FOR_FILES - {parameter.name for parameter in FILE_PARAMETERS}) | {
 }  # fmt: skip
 """Parameters that decide what becomes of a bag's clouds."""
 
+LAYOUT = frozenset({"input.intensity_fields", "input.columns", "input.dtype"})
+"""Parameters that decide how point files are read; of a bag the first alone."""
 
-def check_apply(overrides: list[str], known: set[str], what: str) -> None:
+
+def check_apply(overrides: list[str], known: AbstractSet[str], what: str) -> None:
     """ConfigError where ``name=value`` names a parameter that cannot matter to ``what``."""
     for override in overrides:
         name = override.partition("=")[0].strip()
         if name in OFFLINE and name not in known:
             raise ConfigError(f"--set {name} does not apply to {what}; known: {', '.join(sorted(known))}.")
+
+
+def point_format(values: Mapping[str, Any]) -> FileFormat:
+    """How point files lie, from ``input.columns``, ``input.dtype`` and ``input.intensity_fields``."""
+    fields = tuple(name for name in values.get("input.intensity_fields", ()) if name)
+    return FileFormat(int(values.get("input.columns", 0)), str(values.get("input.dtype", "auto")), fields)
 
 
 def file_format(values: Mapping[str, Any]) -> FileFormat:
@@ -266,7 +280,7 @@ def file_format(values: Mapping[str, Any]) -> FileFormat:
     if others:
         known = ", ".join(parameter.name for parameter in FILE_PARAMETERS)
         raise ConfigError(f"--set: {others[0]} does not apply here; known: {known}.")
-    return FileFormat(int(values.get("input.columns", 0)), str(values.get("input.dtype", "auto")))
+    return point_format(values)
 
 
 def read_parameters(path: Path | None, overrides: list[str] | None = None) -> dict[str, Any]:

@@ -183,6 +183,24 @@ def test_points_that_are_no_metres(
     assert "are these metres in the sensor's frame?" in said
 
 
+def test_what_the_calibration_measures_can_be_set(
+    capsys: pytest.CaptureFixture[str], student: Path, folder: Path
+) -> None:
+    """One by one, and from a file, which may name the fields of a bag beside .bin files."""
+    one, out = folder / "000000.bin", folder.parent / "out"
+    params = folder.parent / "sensor.yaml"
+    params.write_text(
+        "/**:\n  ros__parameters:\n    input: {intensity_range: unit, intensity_fields: [i], roll_deg: 3.0}\n"
+    )
+    measured = ["input.intensity_gain=2.0", "input.pitch_deg=1.0", "input.own_vehicle=[-1.0,-1.0,-1.0,1.0,1.0,1.0]"]
+    options = [word for override in measured for word in ("--set", override)]
+    call_ = ("predict", one, "--out", out, "--checkpoint", student, "--params", params, *options)
+    answer = call(capsys, *call_)
+    assert answer.code == 0, answer
+    said = refused(capsys, *call_, "--set", "input.own_vehicle=[1.0,1.0,1.0,-1.0,-1.0,-1.0]", code=2)
+    assert "first corner must lie below the second" in said
+
+
 def test_layouts_and_intensities(capsys: pytest.CaptureFixture[str], student: Path, tmp_path: Path) -> None:
     reference = tmp_path / "plain.label"
     POINTS.tofile(tmp_path / "plain.bin")

@@ -12,6 +12,7 @@ from console_script import kd_seg_json
 from drive_bags import write_drive
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from in_process import refused
 
 from kd_seg.core.errors import UsageError
 from kd_seg.drives.calibrate import calibrate, open_recording
@@ -93,7 +94,7 @@ def test_rings_by_field_and_by_elevation() -> None:
 
 def test_the_parameter_file_makes_the_sensor_what_the_checkpoint_expects(tmp_path: Path) -> None:
     figures = measure(frames(clouds(height=2.2, roll=3.0, gain=0.05)))
-    text = parameter_text(parameter_lines(figures, Sensor(), "reflectivity"), "drive.mcap")
+    text = parameter_text(parameter_lines(figures, Sensor(), ["reflectivity"]), "drive.mcap")
     path = tmp_path / "sensor.yaml"
     path.write_text(text)
     sensor = cloud_settings(read_parameters(path)).sensor
@@ -119,6 +120,18 @@ def test_what_cannot_be_calibrated_is_refused(tmp_path: Path) -> None:
         calibrate(tmp_path / "empty", Sensor())
     with pytest.raises(UsageError, match="--topic is for bags"):
         open_recording(tmp_path / "empty", "/points", ())
+
+
+def test_a_calibration_needs_a_cloud_and_a_file_beside_its_picture(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for points in clouds(1):
+        points.astype("<f4").tofile(tmp_path / "0.bin")
+    for count in (0, -3):
+        said = refused(capsys, "calibrate", tmp_path, "--out", tmp_path / "s.yaml", "--clouds", count, code=2)
+        assert "at least 1 cloud" in said
+    assert "another suffix" in refused(capsys, "calibrate", tmp_path, "--out", tmp_path / "s.png", code=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["0.bin"]
 
 
 def test_the_command_writes_file_and_picture(tmp_path: Path) -> None:

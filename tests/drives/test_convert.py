@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 from console_script import kd_seg
 from drive_bags import LIDAR_TO_CAMERA, Drive, K, write_drive
+from in_process import call, refused
+from made_files import ply
+from ros_clouds import street_points
 from scipy.spatial.transform import Rotation
 
 from kd_seg.core.errors import DataError, UsageError
 from kd_seg.core.geometry import transform
 from kd_seg.drives.convert import Converted, ConvertOptions, convert
 from kd_seg.scans import KittiSequence, SemanticKitti
+from kd_seg.serving.parameters import read_parameters
 
 
 @pytest.fixture(scope="module")
@@ -102,9 +106,10 @@ def test_a_camera_that_nothing_connects_leaves_no_folder(
     def unconnected(*_: object) -> None:
         raise DataError("No transform connects them.")
 
-    with monkeypatch.context() as patched, pytest.raises(DataError, match="No transform"):
+    with monkeypatch.context() as patched:
         patched.setattr("kd_seg.drives.convert.calibrate_cameras", unconnected)
-        run(drive.path, tmp_path, odometry="/odom", cameras=("/camera/image_raw/compressed",))
+        with pytest.raises(DataError, match="No transform"):
+            run(drive.path, tmp_path, odometry="/odom", cameras=("/camera/image_raw/compressed",))
     assert run(drive.path, tmp_path, odometry="/odom").scans == 5
 
 
@@ -241,3 +246,43 @@ def test_intensities_are_taken_as_the_calibration_found_them(drive: Drive, tmp_p
     assert content["warnings"] == []
     points = SemanticKitti(tmp_path / "out")[0].points
     np.testing.assert_allclose(points[:, 3], np.linspace(0, 255 / 65535, len(points)), atol=1e-6)
+
+
+def test_files_lie_as_the_parameters_say(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    points = np.column_stack([street_points(600), np.arange(600) % 16]).astype("<f4")
+    folder = tmp_path / "five"
+    folder.mkdir()
+    points.tofile(folder / "0.bin")
+    assert "input.columns=5" in refused(capsys, "convert", folder, "--out", tmp_path / "a")
+    done = call(capsys, "convert", folder, "--out", tmp_path / "a", "--set", "input.columns=5")
+    assert done.code == 0, done
+    np.testing.assert_array_equal(SemanticKitti(tmp_path / "a")[0].points[:, :3], points[:, :3])
+    named = tmp_path / "named"
+    named.mkdir()
+    columns = {name: points[:, k] for k, name in enumerate(("x", "y", "z", "nir"))}
+    (named / "0.ply").write_bytes(ply([("f4", name) for name in columns], columns))
+    blind = call(capsys, "convert", named, "--out", tmp_path / "b")
+    assert "--set input.intensity_fields=[NAME]" in blind.err
+    done = call(capsys, "convert", named, "--out", tmp_path / "c", "--set", "input.intensity_fields=[nir]")
+    assert done.code == 0, done
+    np.testing.assert_allclose(SemanticKitti(tmp_path / "c")[0].points[:, 3], points[:, 3] / 255, atol=1e-6)
+    found = call(capsys, "calibrate", named, "--out", tmp_path / "s.yaml", "--set", "input.intensity_fields=[nir]")
+    assert found.code == 0, found
+    assert read_parameters(tmp_path / "s.yaml")["input.intensity_fields"] == ["nir"]
+
+
+@pytest.mark.parametrize("command", ["convert", "calibrate"])
+def test_parameters_that_do_not_apply(
+    capsys: pytest.CaptureFixture[str], drive: Drive, tmp_path: Path, command: str
+) -> None:
+    np.zeros((9, 4), "<f4").tofile(tmp_path / "0.bin")
+    (tmp_path / "ply").mkdir()
+    columns = {name: np.ones(9) for name in "xyz"}
+    (tmp_path / "ply" / "0.ply").write_bytes(ply([("f4", name) for name in columns], columns))
+    for source, override, said in (
+        (drive.path, "input.z_offset_m=1", "input.z_offset_m does not apply to a bag"),
+        (drive.path, "input.columns=5", "input.columns does not apply to a bag"),
+        (tmp_path, "input.roll_deg=1", "input.roll_deg does not apply to a folder of point files"),
+        (tmp_path / "ply", "input.columns=5", "input.columns and input.dtype are for .bin files"),
+    ):
+        assert said in refused(capsys, command, source, "--out", tmp_path / "out", "--set", override, code=2)

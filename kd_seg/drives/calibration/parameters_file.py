@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kd_seg.drives.calibration.figures import SensorFigures
@@ -23,17 +24,19 @@ class ParameterLine:
     reason: str
 
 
-def parameter_lines(figures: SensorFigures, sensor: Sensor, intensity_field: str = "") -> list[ParameterLine]:
+def parameter_lines(
+    figures: SensorFigures, sensor: Sensor, intensity_fields: Sequence[str] = ()
+) -> list[ParameterLine]:
     """The parameters that the figures ask for, each with its reason.
 
     Args:
         sensor: what the checkpoint was trained for.
-        intensity_field: the field that the intensities were read from, "" for files.
+        intensity_fields: the fields that the intensities were read from; empty = none was chosen.
     """
     intensity, ground = figures.intensity, figures.ground
     lines = []
-    if intensity_field:
-        lines.append(ParameterLine("intensity_fields", [intensity_field], "the field that was read"))
+    if intensity_fields:
+        lines.append(ParameterLine("intensity_fields", list(intensity_fields), "the field that was read"))
     lines.append(
         ParameterLine(
             "intensity_range",
