@@ -9,15 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from rosbags.highlevel import AnyReader
+from rosbags.interfaces import Connection
 
 from kd_seg.core.errors import DataError, UsageError
+from kd_seg.core.failures import one_line
 from kd_seg.core.geometry import Matrix, invert, rigid
 from kd_seg.drives.folder import DriveFolder
 from kd_seg.drives.frames import FrameTree
 from kd_seg.drives.pictures import CameraModel, Picture, Rectifier, decode_image
 from kd_seg.drives.recording import stamp_of
 from kd_seg.drives.trajectory import Times
-from kd_seg.serving.bag_io import open_bag
+from kd_seg.serving.bag_io import messages_of, open_bag, read_messages
 
 IMAGES = {"sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"}
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
@@ -61,15 +64,23 @@ def find_cameras(source: Path, topics: tuple[str, ...], info_topics: tuple[str, 
             if not pictures:
                 known = ", ".join(sorted({c.topic for c in reader.connections if c.msgtype in IMAGES})) or "none"
                 raise UsageError(f"{source} has no image topic {topic}; its image topics: {known}.")
-            first = next((reader.deserialize(raw, c.msgtype) for c, _, raw in reader.messages(calibration)), None)
-            if not calibration or first is None:
+            model = next((m for _, _, m in read_messages(reader, calibration, source, CameraModel.of_message)), None)
+            if model is None:
                 known = ", ".join(sorted({c.topic for c in reader.connections if c.msgtype == CAMERA_INFO})) or "none"
                 raise UsageError(
                     f"{source} has no CameraInfo on {info}; its topics: {known}. Choose with --camera-info."
                 )
-            stamps = np.array([stamp_of(reader.deserialize(raw, c.msgtype)) for c, _, raw in reader.messages(pictures)])
-            cameras.append(BagCamera(number, topic, CameraModel.of_message(first), stamps))
+            stamps = np.array([_stamp(reader, c, raw) for c, _, raw in messages_of(reader, pictures, source)])
+            cameras.append(BagCamera(number, topic, model, stamps))
     return tuple(cameras)
+
+
+def _stamp(reader: AnyReader, connection: Connection, raw: bytes) -> float:
+    """Seconds of a picture's header; infinite, which is near no scan, for a message that cannot be read."""
+    try:
+        return stamp_of(reader.deserialize(raw, connection.msgtype))
+    except Exception:  # a damaged message makes rosbags fail in many ways
+        return float("inf")
 
 
 def info_topic_of(topic: str) -> str:
@@ -113,31 +124,35 @@ def calibrate_cameras(cameras: tuple[BagCamera, ...], tree: FrameTree, lidar: st
 def write_pictures(
     source: Path,
     camera: BagCamera,
+    rectify: Rectifier,
     wanted: dict[int, list[int]],
     folder: DriveFolder,
     advance: Callable[[int], None],
-) -> int:
-    """Write the pictures of one camera; returns how many could not be read.
+) -> list[tuple[int, str]]:
+    """Write the pictures of one camera; returns number and reason of those that cannot be used.
 
     Args:
         wanted: scan indices by the picture's number in the bag.
     """
-    rectify, broken = Rectifier(camera.model), 0
+    faults: list[tuple[int, str]] = []
     with open_bag(source) as reader:
         connections = [c for c in reader.connections if c.topic == camera.topic and c.msgtype in IMAGES]
-        for number, (connection, _, raw) in enumerate(reader.messages(connections)):
+        for number, (connection, _, raw) in enumerate(messages_of(reader, connections, source)):
             indices = [i for i in wanted.get(number, ()) if not folder.has_picture(camera.number, i)]
             if not indices:
                 continue
             try:
                 png = _png(rectify(decode_image(reader.deserialize(raw, connection.msgtype))))
-            except DataError:
-                broken += 1
+            except DataError as error:
+                faults.append((number, str(error)))
+                continue
+            except Exception as error:  # a damaged message makes rosbags fail in many ways
+                faults.append((number, f"a message cannot be read ({one_line(error)})"))
                 continue
             for index in indices:
                 folder.write_picture(camera.number, index, png)
                 advance(1)
-    return broken
+    return faults
 
 
 def _png(picture: Picture) -> bytes:

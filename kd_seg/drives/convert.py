@@ -18,6 +18,7 @@ from kd_seg.drives.folder import DriveFolder
 from kd_seg.drives.frames import FrameTree
 from kd_seg.drives.motion import BagMotion, read_motion, read_odometry
 from kd_seg.drives.odometry import estimate
+from kd_seg.drives.pictures import Rectifier
 from kd_seg.drives.point_fields import LONGEST_SWEEP_S
 from kd_seg.drives.recording import BagRecording, FolderRecording, RecordedCloud, Recording
 from kd_seg.drives.trajectory import Times, Trajectory, parse_extrinsic, read_tum
@@ -127,11 +128,12 @@ def convert(source: Path, out: Path, options: ConvertOptions, stage: Stage) -> C
     if options.deskew:  # first, so that what cannot be deskewed or projected leaves no folder behind
         _sweep_times(next(recording.frames(frozenset(kept[:1]))), source)
     tr, projections = calibrate_cameras(cameras, motion.tree if motion else FrameTree(), recording.frame_id)
+    rectifiers = [Rectifier(camera.model) for camera in cameras]
     folder = DriveFolder(out, options.sequence, _made_from(source, options, len(stamps)), options.overwrite)
     index_of = {number: index for index, number in enumerate(kept)}
     _write_scans(recording, folder, index_of, trajectory, options, report, stage)
     times = stamps[kept]
-    _write_pictures(source, cameras, times, folder, options, report, stage)
+    _write_pictures(source, cameras, rectifiers, times, folder, options, report, stage)
     folder.finish(times - times[0], trajectory.at(times) if trajectory else None, tr, projections)
     report.metres = Trajectory(times, trajectory.at(times)).length_m() if trajectory else None
     report.seconds = time.monotonic() - started
@@ -296,23 +298,28 @@ def _judge_intensity(recording: Recording, numbers: list[int], report: Converted
 def _write_pictures(
     source: Path,
     cameras: tuple[BagCamera, ...],
+    rectifiers: list[Rectifier],
     times: Times,
     folder: DriveFolder,
     options: ConvertOptions,
     report: Converted,
     stage: Stage,
 ) -> None:
-    for camera in cameras:
+    for camera, rectify in zip(cameras, rectifiers, strict=True):
         found = nearest(times, camera.stamps, options.camera_tolerance_s)
         wanted: dict[int, list[int]] = {}
         for index, number in enumerate(found.tolist()):
             if number >= 0:
                 wanted.setdefault(number, []).append(index)
         matched = int((found >= 0).sum())
-        broken = write_pictures(source, camera, wanted, folder, stage(f"pictures of {camera.topic}", matched))
-        report.pictures += matched - broken
-        if broken:
-            report.left_out[f"unreadable pictures of {camera.topic}"] = broken
+        advance = stage(f"pictures of {camera.topic}", matched)
+        faults = write_pictures(source, camera, rectify, wanted, folder, advance)
+        report.pictures += matched - sum(len(wanted[number]) for number, _ in faults)
+        if faults:
+            report.left_out[f"unreadable pictures of {camera.topic}"] = len(faults)
+            report.warnings.append(
+                f"{len(faults)} pictures of {camera.topic} cannot be used; the first: {faults[0][1]}"
+            )
         if matched < len(times):
             report.warnings.append(
                 f"{len(times) - matched} of {len(times)} scans have no picture of {camera.topic} within "
@@ -321,6 +328,11 @@ def _write_pictures(
 
 
 def _hints(report: Converted, motion: BagMotion | None, options: ConvertOptions) -> None:
+    if motion is not None and motion.ignored:
+        report.warnings.append(
+            f"{motion.ignored} transforms of the bag are no rigid motion (a quaternion not of length 1, NaN) and were "
+            "ignored, as ROS does."
+        )
     if report.poses_from == "none":
         topics = ", ".join(motion.pose_topics) if motion and motion.pose_topics else ""
         where = f"--odometry {topics}" if topics else "--kiss-icp, --poses FILE.tum or --tf FRAME"

@@ -21,12 +21,14 @@ def plain_name(frame: str) -> str:
 def rigid_of(translation: object, rotation: object) -> Matrix:
     """A rigid motion [4, 4] from a message's translation (x, y, z) and rotation (x, y, z, w).
 
-    Raises DataError if the quaternion is not of unit length.
+    Raises DataError if the quaternion is not of unit length, or a number not finite.
     """
     quaternion = np.array([getattr(rotation, axis) for axis in "xyzw"], np.float64)
     if not abs(float(np.linalg.norm(quaternion)) - 1.0) < 0.01:
         raise DataError(f"a transform has the quaternion {quaternion.tolist()}, which is not of length 1.")
     xyz = np.array([getattr(translation, axis) for axis in "xyz"], np.float64)
+    if not np.isfinite(xyz).all():
+        raise DataError(f"a transform has the translation {xyz.tolist()}, which is not finite.")
     return rigid(Rotation.from_quat(quaternion).as_matrix(), xyz)
 
 
@@ -58,9 +60,14 @@ class FrameTree:
     def fixed(self, child: str, ancestor: str) -> Matrix:
         """The constant motion [4, 4] from ``child`` to ``ancestor`` (either may lie above the other).
 
+        What /tf sends again and again without a change, as ROS 1's static_transform_publisher does, is fixed too.
+
         Raises DataError if nothing connects them or something moves in between.
         """
         up, down = self._paths(child, ancestor)
+        for name in (*up, *down):
+            if name not in self._fixed and self._stands(name):
+                self._fixed[name] = self._moving[name][0][1]
         moving = [name for name in (*up, *down) if name not in self._fixed]
         if moving:
             between = f"{plain_name(child)} and {plain_name(ancestor)}"
@@ -86,6 +93,11 @@ class FrameTree:
         if len(times) == 0:
             raise DataError(f"The transforms {', '.join(moving)} were never sent at the same time.")
         return Trajectory(times, np.linalg.inv(self._at(down, times)) @ self._at(up, times))
+
+    def _stands(self, child: str) -> bool:
+        """Whether a transform of /tf was sent more than once and always the same."""
+        motions = np.array([motion for _, motion in self._moving[child]])
+        return len(motions) > 1 and np.allclose(motions, motions[0], rtol=0.0, atol=1e-9)
 
     def _rows(self, child: str) -> Trajectory:
         if child not in self._trajectories:

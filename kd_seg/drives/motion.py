@@ -13,7 +13,7 @@ from kd_seg.core.geometry import Matrix
 from kd_seg.drives.frames import FrameTree, plain_name, rigid_of
 from kd_seg.drives.recording import stamp_of
 from kd_seg.drives.trajectory import Trajectory, from_rows
-from kd_seg.serving.bag_io import open_bag
+from kd_seg.serving.bag_io import open_bag, read_messages
 
 ODOMETRY = "nav_msgs/msg/Odometry"
 POSES = {"geometry_msgs/msg/PoseStamped", "geometry_msgs/msg/PoseWithCovarianceStamped"}
@@ -25,30 +25,42 @@ class BagMotion:
     """What a bag tells of motion.
 
     Attributes:
-        tree: its transforms.
+        tree: its transforms. ignored: transforms that are no rigid motion, which ROS ignores too.
         pose_topics: topics that could serve as --odometry.
     """
 
     tree: FrameTree
     pose_topics: tuple[str, ...]
+    ignored: int = 0
 
 
 def read_motion(source: Path) -> BagMotion:
-    """Read /tf and /tf_static, and list the topics that hold poses."""
-    tree = FrameTree()
+    """Read /tf and /tf_static, and list the topics that hold poses; DataError where the bag is damaged."""
+    tree, ignored = FrameTree(), 0
     with open_bag(source) as reader:
         topics = sorted({c.topic for c in reader.connections if c.msgtype == ODOMETRY or c.msgtype in POSES})
         connections = [c for c in reader.connections if c.msgtype == TF]
-        for connection, _, raw in reader.messages(connections) if connections else ():
-            fixed = connection.topic.endswith("tf_static")
-            message: Any = reader.deserialize(raw, connection.msgtype)
-            for entry in message.transforms:
-                motion = rigid_of(entry.transform.translation, entry.transform.rotation)
-                if fixed:
-                    tree.add_fixed(entry.header.frame_id, entry.child_frame_id, motion)
+        for connection, _, entries in read_messages(reader, connections, source, _transforms):
+            for parent, child, time, motion in entries:
+                if motion is None:
+                    ignored += 1
+                elif connection.topic.endswith("tf_static"):
+                    tree.add_fixed(parent, child, motion)
                 else:
-                    tree.add_moving(entry.header.frame_id, entry.child_frame_id, stamp_of(entry), motion)
-    return BagMotion(tree, tuple(topics))
+                    tree.add_moving(parent, child, time, motion)
+    return BagMotion(tree, tuple(topics), ignored)
+
+
+def _transforms(message: Any) -> list[tuple[str, str, float, Matrix | None]]:
+    """Parent, child, seconds and motion [4, 4] of each transform; None for one that is no rigid motion."""
+    found: list[tuple[str, str, float, Matrix | None]] = []
+    for entry in message.transforms:
+        try:
+            motion = rigid_of(entry.transform.translation, entry.transform.rotation)
+        except DataError:
+            motion = None
+        found.append((str(entry.header.frame_id), str(entry.child_frame_id), stamp_of(entry), motion))
+    return found
 
 
 def read_odometry(
@@ -67,20 +79,21 @@ def read_odometry(
         if not found:
             known = ", ".join(motion.pose_topics) or "none"
             raise UsageError(f"{source} has no odometry or pose topic {topic}; it has: {known}.")
-        for connection, _, raw in reader.messages(found):
-            message = reader.deserialize(raw, connection.msgtype)
-            pose = _pose(message)
-            times.append(stamp_of(message))
-            xyz.append([pose.position.x, pose.position.y, pose.position.z])
-            quaternions.append([pose.orientation.x, pose.orientation.y, pose.orientation.z, pose.orientation.w])
-            child = getattr(message, "child_frame_id", "") or child
+        for _, _, (time, position, quaternion, frame) in read_messages(reader, found, source, _pose):
+            times.append(time)
+            xyz.append(position)
+            quaternions.append(quaternion)
+            child = frame or child
     rows = from_rows(np.array(times), np.array(xyz).reshape(-1, 3), np.array(quaternions).reshape(-1, 4), topic)
     return rows.then(_to_moving(motion.tree, child, lidar, extrinsic, topic))
 
 
-def _pose(message: Any) -> Any:
-    pose = message.pose
-    return pose.pose if hasattr(pose, "pose") else pose
+def _pose(message: Any) -> tuple[float, list[float], list[float], str]:
+    """Seconds, position [3], quaternion [4] and the frame that moves, "" where the message does not name it."""
+    pose = message.pose.pose if hasattr(message.pose, "pose") else message.pose
+    position = [float(getattr(pose.position, axis)) for axis in "xyz"]
+    quaternion = [float(getattr(pose.orientation, axis)) for axis in "xyzw"]
+    return stamp_of(message), position, quaternion, str(getattr(message, "child_frame_id", ""))
 
 
 def _to_moving(tree: FrameTree, child: str, lidar: str, extrinsic: Matrix | None, topic: str) -> Matrix:

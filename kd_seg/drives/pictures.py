@@ -76,9 +76,9 @@ class CameraModel:
             name: np.array(getattr(message, name, getattr(message, name.upper(), ())), np.float64) for name in "kdrp"
         }
         k, r, p = rows["k"].reshape(3, 3), rows["r"].reshape(3, 3), rows["p"].reshape(3, 4)
-        if k[0, 0] == 0 and p[0, 0] == 0:
+        if k[0, 0] * k[1, 1] == 0 and p[0, 0] * p[1, 1] == 0:
             raise DataError("the CameraInfo holds no calibration (K and P are zero); calibrate the camera first.")
-        if p[0, 0] == 0:
+        if p[0, 0] * p[1, 1] == 0:
             p = np.hstack([k, np.zeros((3, 1))])
         if not r.any():
             r = np.eye(3)
@@ -86,7 +86,7 @@ class CameraModel:
             int(message.width),
             int(message.height),
             str(message.header.frame_id),
-            k if k[0, 0] != 0 else p[:, :3],
+            k if k[0, 0] * k[1, 1] != 0 else p[:, :3],
             rows["d"],
             str(message.distortion_model) or "plumb_bob",
             r,

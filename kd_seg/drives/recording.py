@@ -16,7 +16,7 @@ from kd_seg.drives.point_fields import point_rings, point_times
 from kd_seg.drives.trajectory import Times, Trajectory
 from kd_seg.scans import Points, read_points
 from kd_seg.scans.point_files import READERS, FileFormat
-from kd_seg.serving.bag_io import cloud_connections, open_bag
+from kd_seg.serving.bag_io import cloud_connections, decoded, messages_of, open_bag
 from kd_seg.serving.pointcloud2 import CloudDecoder, CloudRejectedError, Decoded, Limits
 
 
@@ -115,11 +115,10 @@ class BagRecording:
             connections = cloud_connections(reader, topic, source)
             self.topic = connections[0].topic
             self._count = sum(connection.msgcount for connection in connections)
-            message: Any = next(
-                (reader.deserialize(raw, c.msgtype) for c, _, raw in reader.messages(connections)), None
-            )
+        message = next((message for _, message, _ in self._messages() if message is not None), None)
         if message is None:
-            raise DataError(f"{source}: topic {self.topic} holds no message; record it again.")
+            kind = "message that can be read" if self._count else "message"
+            raise DataError(f"{source}: topic {self.topic} holds no {kind}; record it again.")
         self.frame_id = str(message.header.frame_id)
         names = {str(field.name) for field in message.fields}
         self.intensity_field = next((name for name in intensity_fields if name in names), "")
@@ -131,7 +130,7 @@ class BagRecording:
         """Header stamps [S] in seconds; where a driver leaves them all 0, the times of recording."""
         found, received = [], []
         for _, message, time_ns in self._messages():
-            readable = self._decode(message) is not None
+            readable = message is not None and self._decode(message) is not None
             found.append(stamp_of(message) if readable else np.nan)
             received.append(time_ns * 1e-9 if readable else np.nan)
         stamps = np.array(found)
@@ -140,7 +139,7 @@ class BagRecording:
     def frames(self, wanted: frozenset[int]) -> Iterator[RecordedCloud]:
         """Decoded clouds."""
         for number, message, time_ns in self._messages():
-            cloud = self._decode(message) if number in wanted else None
+            cloud = self._decode(message) if number in wanted and message is not None else None
             if cloud is not None:
                 stamp = stamp_of(message) or time_ns * 1e-9
                 points = np.column_stack([cloud.xyz, cloud.intensity])
@@ -176,11 +175,17 @@ class BagRecording:
         return dict(self._rejected)
 
     def _messages(self) -> Iterator[tuple[int, Any, int]]:
+        """Number, message and time of recording in ns; None for a message that cannot be read, which is counted."""
         self._rejected.clear()
         with open_bag(self.source) as reader:
             connections = cloud_connections(reader, self.topic, self.source)
-            for number, (connection, time_ns, raw) in enumerate(reader.messages(connections)):
-                yield number, reader.deserialize(raw, connection.msgtype), time_ns
+            for number, (connection, time_ns, raw) in enumerate(messages_of(reader, connections, self.source)):
+                try:
+                    message = decoded(reader, connection, raw)
+                except CloudRejectedError as error:
+                    self._refuse(error.reason)
+                    message = None
+                yield number, message, time_ns
 
 
 def stamp_of(message: Any) -> float:

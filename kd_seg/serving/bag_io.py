@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import (
@@ -23,10 +23,12 @@ from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from kd_seg.core.errors import DataError, UsageError
+from kd_seg.core.errors import DataError, KdSegError, UsageError
 from kd_seg.core.failures import one_line
 from kd_seg.core.files import put_in_place
 from kd_seg.serving.pointcloud2 import CloudRejectedError, Packed, bytes_of
+
+T = TypeVar("T")
 
 CLOUD = "sensor_msgs/msg/PointCloud2"
 STRING = "std_msgs/msg/String"
@@ -177,6 +179,29 @@ def messages_of(
                 f"{path} cannot be read to its end ({one_line(error)}); recover it first (mcap recover)."
             ) from error
         yield message
+
+
+def read_messages(
+    reader: AnyReader, connections: Sequence[Connection], path: Path, take: Callable[[Any], T]
+) -> Iterator[tuple[Connection, int, T]]:
+    """What ``take`` makes of each message of some connections, in the bag's order; nothing without a connection.
+
+    Raises DataError where the bag cannot be read on, or a message is not what its type should be.
+    """
+    if not connections:  # of which rosbags makes all of them
+        return
+    for connection, time_ns, raw in messages_of(reader, connections, path):
+        try:
+            taken = take(reader.deserialize(raw, connection.msgtype))
+        except KdSegError:
+            raise
+        except Exception as error:
+            # A damaged message makes rosbags fail in many ways; so does a definition of its own that lacks fields.
+            raise DataError(
+                f"{path}: a message of {connection.topic} is no readable {connection.msgtype} ({one_line(error)}); "
+                "recover the bag first (mcap recover), or do without that topic."
+            ) from error
+        yield connection, time_ns, taken
 
 
 def decoded(reader: AnyReader, connection: Connection, raw: bytes) -> Any:

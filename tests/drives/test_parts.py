@@ -136,7 +136,21 @@ def test_transforms_of_messages() -> None:
         rigid_of(xyz, SimpleNamespace(x=0.0, y=0.0, z=0.0, w=0.0))
     with pytest.raises(DataError, match="not of length 1"):
         rigid_of(xyz, SimpleNamespace(x=0.0, y=0.0, z=0.0, w=float("nan")))
+    with pytest.raises(DataError, match="not finite"):
+        rigid_of(SimpleNamespace(x=1.0, y=float("nan"), z=0.0), quarter)
     assert plain_name("/velodyne") == plain_name("velodyne")
+
+
+def test_what_tf_repeats_without_a_change_is_fixed() -> None:
+    """As ROS 1's static_transform_publisher sends it."""
+    mount, tree = rigid(np.eye(3), [1.0, 0.0, 2.0]), FrameTree()
+    for step in range(5):
+        tree.add_moving("base", "lidar", 0.1 * step, mount)
+        tree.add_moving("odom", "base", 0.1 * step, rigid(np.eye(3), [0.5 * step, 0, 0]))
+    np.testing.assert_array_equal(tree.fixed("lidar", "base"), mount)
+    np.testing.assert_allclose(tree.trajectory("lidar", "odom").poses[4, :3, 3], [3.0, 0.0, 2.0])
+    with pytest.raises(DataError, match="is not fixed"):
+        tree.fixed("lidar", "odom")
 
 
 @given(st.integers(0, 10**6), st.integers(1, 30))
