@@ -1,4 +1,4 @@
-"""What a sweep remembers in a run folder: the settings the run is made with, and whether it is trained."""
+"""What a sweep remembers in a run folder: its settings, whether it is trained, and how it was scored."""
 
 from __future__ import annotations
 
@@ -56,7 +56,22 @@ class Mark:
 
     def write(self, trained: bool) -> None:
         """Note the job's settings, and whether it is trained."""
-        self.content = {"version": VERSION, "digest": self.job.digest, "trained": trained}
+        self._put({"version": VERSION, "digest": self.job.digest, "trained": trained})
+
+    def note_scored(self, evaluation: str) -> None:
+        """Note the arguments that a scoring was made with."""
+        args = {item.name: item.args for item in self.job.evaluations}
+        self._put({"scored": {**self.content.get("scored", {}), evaluation: args[evaluation]}})
+
+    def drop_outdated(self) -> None:
+        """Remove results of scorings whose arguments have changed since; earlier releases noted none."""
+        known = self.content.get("scored", {})
+        for item in self.job.evaluations:
+            if known.get(item.name, item.args) != item.args:
+                self.job.result(item.name).unlink(missing_ok=True)
+
+    def _put(self, entries: dict[str, Any]) -> None:
+        self.content = {**self.content, **entries}
         write_json(self.run.sweep, self.content)
 
     def remove(self) -> None:

@@ -137,6 +137,7 @@ class Runner:
 
     def _is_finished(self, job: Job) -> bool:
         self._check_settings(job)
+        Mark(job).drop_outdated()
         return job.finished
 
     def _check_settings(self, job: Job) -> None:
@@ -186,6 +187,7 @@ class Runner:
                     _keep(result)
                 except KdSegError as error:
                     return str(error)
+                Mark(item.job).note_scored(result.stem)
         if not item.steps:
             return ""
         command, result = item.steps[0]

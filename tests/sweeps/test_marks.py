@@ -12,6 +12,7 @@ from kd_seg.core.errors import DataError
 from kd_seg.sweeps.mark import Mark
 from kd_seg.sweeps.plan import Job, plan, read_sweep
 from kd_seg.sweeps.results import _write_section, commands
+from kd_seg.sweeps.runner import Runner
 
 SWEEP = """
 name: trial
@@ -65,6 +66,27 @@ def test_a_removed_run_is_trained_and_scored_anew(jobs: list[Job]) -> None:
     mark.remove()
     assert not Mark(jobs[0]).exists
     assert not jobs[0].result("valid").exists()
+
+
+def test_a_scoring_with_other_arguments_is_made_again(jobs: list[Job], tmp_path: Path) -> None:
+    job, runner = jobs[0], Runner(tmp_path / "results", 1, lambda _: None)
+    Mark(job).write(trained=True)
+    for evaluation in job.evaluations:
+        job.result(evaluation.name).parent.mkdir(parents=True, exist_ok=True)
+        job.result(evaluation.name).write_text("{}")
+    assert runner._is_finished(job), "results of a release that noted no arguments stay"
+    for evaluation in job.evaluations:
+        Mark(job).note_scored(evaluation.name)
+    Mark(job).write(trained=True)
+    assert runner._is_finished(job)
+    assert Mark(job).fits
+    valid, other = job.evaluations
+    changed = replace(job, evaluations=(valid, other.model_copy(update={"args": ["--sequences", "04"]})))
+    assert not runner._is_finished(changed)
+    assert [(command, result) for command, result in runner.begin(changed).steps] == [
+        (["eval", str(job.run), "--json", "--sequences", "04"], job.result("other"))
+    ]
+    assert job.result("valid").is_file()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '"x"'])
