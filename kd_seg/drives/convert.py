@@ -129,7 +129,7 @@ def convert(source: Path, out: Path, options: ConvertOptions, stage: Stage) -> C
         _sweep_times(next(recording.frames(frozenset(kept[:1]))), source)
     tr, projections = calibrate_cameras(cameras, motion.tree if motion else FrameTree(), recording.frame_id)
     rectifiers = [Rectifier(camera.model) for camera in cameras]
-    folder = DriveFolder(out, options.sequence, _made_from(source, options, len(stamps)), options.overwrite)
+    folder = DriveFolder(out, options.sequence, _made_from(recording, options, len(stamps)), options.overwrite)
     index_of = {number: index for index, number in enumerate(kept)}
     _write_scans(recording, folder, index_of, trajectory, options, report, stage)
     times = stamps[kept]
@@ -156,6 +156,10 @@ def _check(source: Path, options: ConvertOptions) -> None:
     ]
     if len(chosen) > 1:
         raise UsageError(f"{' and '.join(chosen)} exclude each other; poses come from one of them.")
+    if options.extrinsic and not (options.odometry or options.poses):
+        raise UsageError("--extrinsic goes with --odometry or --poses; elsewhere poses are the LiDAR's already.")
+    if options.sequence in {"", ".", ".."} or "/" in options.sequence:
+        raise UsageError(f"--sequence {options.sequence!r} is no name of a folder; give one such as 00.")
     if options.deskew and not chosen:
         raise UsageError("--deskew needs poses; add --odometry TOPIC, --tf FRAME, --poses FILE or --kiss-icp.")
     if options.every < 1 or options.limit < 0:
@@ -226,15 +230,26 @@ def _covered(stamps: Times, wanted: list[int], trajectory: Trajectory | None, re
     return kept
 
 
-def _made_from(source: Path, options: ConvertOptions, clouds: int) -> dict[str, Any]:
+def _made_from(recording: Recording, options: ConvertOptions, clouds: int) -> dict[str, Any]:
+    """What tells one conversion from another, as JSON: the recording's files as they are now, and the options."""
     shown = {k: v for k, v in options.__dict__.items() if k not in {"overwrite", "form"}}
     if options.form != FileFormat():
         shown["form"] = asdict(options.form) | {"intensity_fields": list(options.form.intensity_fields)}
+    files = [path.stat() for path in (*_files(recording), *([options.poses] if options.poses is not None else []))]
     return {
-        "source": source.name,
+        "source": recording.source.name,
         "clouds": clouds,
+        "bytes": sum(file.st_size for file in files),
+        "changed_ns": max(file.st_mtime_ns for file in files),
         **{k: str(v) if isinstance(v, Path) else list(v) if isinstance(v, tuple) else v for k, v in shown.items()},
     }
+
+
+def _files(recording: Recording) -> list[Path]:
+    if isinstance(recording, FolderRecording):
+        return recording.paths
+    source = recording.source
+    return [path for path in source.iterdir() if path.is_file()] if source.is_dir() else [source]
 
 
 def _write_scans(
@@ -251,6 +266,7 @@ def _write_scans(
     missing = frozenset(number for number, index in index_of.items() if not folder.has_scan(index))
     advance = stage("converting", len(index_of))
     advance(len(index_of) - len(missing))
+    report.points = sum(folder.points_of(index) for number, index in index_of.items() if number not in missing)
     for frame in recording.frames(missing):
         points = frame.points
         if options.deskew and trajectory is not None:

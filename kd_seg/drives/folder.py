@@ -17,6 +17,7 @@ from kd_seg.scans import Points
 
 MANIFEST = "drive.json"
 FORMAT = 1
+WRITTEN = {MANIFEST, "velodyne", "image_2", "image_3", "times.txt", "calib.txt", "poses.txt"}
 
 
 class DriveFolder:
@@ -25,7 +26,7 @@ class DriveFolder:
     Args:
         root: the data root; ``sequence`` a name such as "00".
         made_from: what the drive is made from and how, as JSON; a folder made from something else is refused.
-        overwrite: delete an earlier drive of other settings (never a folder that ``convert`` did not write).
+        overwrite: begin anew: delete an earlier drive, never what ``convert`` did not write.
 
     Raises UsageError where the folder holds something else.
     """
@@ -47,18 +48,28 @@ class DriveFolder:
             found = json.loads(manifest.read_text(encoding="utf-8"))
         except ValueError:
             found = None
-        if found == self._header:
-            return
         if not overwrite:
+            if found == self._header:
+                return
             raise UsageError(
                 f"{self.folder} was converted from another recording or with other options; choose another "
                 "--sequence, or add --overwrite to replace it."
+            )
+        others = sorted(entry.name for entry in self.folder.iterdir() if entry.name not in WRITTEN)
+        if others:
+            raise UsageError(
+                f"{self.folder} also holds {others[0]}, which kd-seg convert did not write; move it away, or choose "
+                "another --sequence."
             )
         shutil.rmtree(self.folder)
 
     def has_scan(self, index: int) -> bool:
         """Whether a scan was written already."""
         return self._scan(index).is_file()
+
+    def points_of(self, index: int) -> int:
+        """Points of a scan that was written already."""
+        return self._scan(index).stat().st_size // 16
 
     def write_scan(self, index: int, points: Points) -> None:
         """``velodyne/XXXXXX.bin`` from points [N, 4]."""

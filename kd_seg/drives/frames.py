@@ -127,8 +127,7 @@ class FrameTree:
         if common is None:
             known = ", ".join(self.names()) or "none"
             raise DataError(
-                f"No transform connects {plain_name(child)} with {plain_name(ancestor)}; the bag's frames: {known}. "
-                "Give --extrinsic 'x y z roll pitch yaw'."
+                f"No transform connects {plain_name(child)} with {plain_name(ancestor)}; the bag's frames: {known}."
             )
         return ups[: ups.index(common)], downs[: downs.index(common)]
 

@@ -106,4 +106,7 @@ def _to_moving(tree: FrameTree, child: str, lidar: str, extrinsic: Matrix | None
             f"{topic} does not name the frame whose pose it holds; give --extrinsic 'x y z roll pitch yaw' "
             "(the LiDAR in that frame; '0 0 0 0 0 0' if it is the LiDAR itself)."
         )
-    return tree.fixed(lidar, child)
+    try:
+        return tree.fixed(lidar, child)
+    except DataError as error:
+        raise DataError(f"{error} Give --extrinsic 'x y z roll pitch yaw', the LiDAR in {child}.") from None

@@ -195,7 +195,7 @@ def stamp_of(message: Any) -> float:
 
 
 class FolderRecording:
-    """Point files of one folder, in the order of their names.
+    """Point files of one folder, in the order of the times in their names, else of the names: 9.bin before 10.bin.
 
     Args:
         poses: whose rows belong to the files one by one where there are as many; else file names must hold times.
@@ -208,7 +208,7 @@ class FolderRecording:
 
     def __init__(self, source: Path, poses: Trajectory | None, form: FileFormat = FileFormat()) -> None:
         self.source, self._form = source, form
-        self.paths = sorted(p for p in source.iterdir() if p.suffix.lower() in READERS)
+        self.paths = _in_order([p for p in source.iterdir() if p.suffix.lower() in READERS])
         if not self.paths:
             raise UsageError(f"{source} holds no point file ({', '.join(sorted(READERS))}); give a folder that does.")
         if form.names_layout and not any(path.suffix.lower() == ".bin" for path in self.paths):
@@ -266,6 +266,19 @@ class FolderRecording:
     def rejected(self) -> dict[str, int]:
         """Refused files by reason."""
         return dict(self._rejected)
+
+
+def _in_order(paths: list[Path]) -> list[Path]:
+    """Files by the times in their names where all have one, else by name, the numbers in it by their value."""
+
+    def key(path: Path) -> tuple[list[str | int], str]:
+        parts = re.split(r"(\d+)", path.name)  # text and number in turns
+        return [int(part) if k % 2 else part for k, part in enumerate(parts)], path.name
+
+    stamps = {path: _stamp_of_name(path) for path in paths}
+    if None not in stamps.values():
+        return sorted(paths, key=lambda path: (stamps[path] or 0.0, path.name))
+    return sorted(paths, key=key)
 
 
 def _stamp_of_name(path: Path) -> float | None:

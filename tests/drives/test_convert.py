@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from kd_seg.core.errors import DataError, UsageError
 from kd_seg.core.geometry import transform
 from kd_seg.drives.calibrate import calibrate
 from kd_seg.drives.convert import Converted, ConvertOptions, convert
+from kd_seg.drives.recording import FolderRecording
 from kd_seg.scans import KittiSequence, SemanticKitti, Sensor
 from kd_seg.serving.bag_io import BagWriter, raw_messages
 from kd_seg.serving.parameters import read_parameters
@@ -204,6 +206,41 @@ def test_a_folder_of_files_with_a_tum_file(drive: Drive, tmp_path: Path) -> None
         run(folder, tmp_path / "out2", poses=tmp_path / "poses.tum")
 
 
+def test_files_are_taken_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    folder = tmp_path / "loose"
+    folder.mkdir()
+    rows = []
+    for number in range(12):
+        np.full((4, 4), 0.5 + number, "<f4").tofile(folder / f"scan_{number}.bin")
+        rows.append(f"{0.1 * number:.1f} {number} 0 0 0 0 0 1")
+    (tmp_path / "poses.tum").write_text("\n".join(rows))
+    run(folder, tmp_path / "out", poses=tmp_path / "poses.tum")
+    sequence = SemanticKitti(tmp_path / "out").sequences["00"]
+    assert [sequence.scan(k).points[0, 0] for k in range(12)] == [0.5 + k for k in range(12)]
+    for number, path in enumerate(FolderRecording(folder, None).paths):
+        path.rename(folder / f"{9.75 + 0.25 * number}.bin")
+    np.testing.assert_allclose(FolderRecording(folder, None).stamps(), 9.75 + 0.25 * np.arange(12))
+
+
+def test_a_source_that_changed_is_not_taken_for_what_was_converted(tmp_path: Path) -> None:
+    folder = tmp_path / "loose"
+    folder.mkdir()
+    np.full((4, 4), 1.0, "<f4").tofile(folder / "0.bin")
+    report = run(folder, tmp_path / "out")
+    assert (report.points, run(folder, tmp_path / "out").points) == (4, 4)
+    np.full((4, 4), 2.0, "<f4").tofile(folder / "0.bin")
+    os.utime(folder / "0.bin", ns=(1, 1))
+    with pytest.raises(UsageError, match="from another recording"):
+        run(folder, tmp_path / "out")
+    run(folder, tmp_path / "out", overwrite=True)
+    assert SemanticKitti(tmp_path / "out")[0].points[0, 0] == 2.0
+    labels = tmp_path / "out" / "sequences" / "00" / "labels"
+    labels.mkdir()
+    with pytest.raises(UsageError, match="also holds labels, which kd-seg convert did not write"):
+        run(folder, tmp_path / "out", overwrite=True)
+    assert labels.is_dir()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -214,6 +251,11 @@ def test_a_folder_of_files_with_a_tum_file(drive: Drive, tmp_path: Path) -> None
         ({"cameras": ("/nowhere",), "odometry": "/odom"}, "its image topics: /camera/image_raw/compressed"),
         ({"points": "/nowhere"}, "its PointCloud2 topics: /points"),
         ({"extrinsic": "1 2 3", "odometry": "/odom"}, "six numbers"),
+        ({"extrinsic": "1 2 3 0 0 0", "tf": "odom"}, "--extrinsic goes with --odometry or --poses"),
+        ({"extrinsic": "1 2 3 0 0 0"}, "--extrinsic goes with --odometry or --poses"),
+        ({"sequence": ""}, "is no name of a folder"),
+        ({"sequence": ".."}, "is no name of a folder"),
+        ({"sequence": "../00"}, "is no name of a folder"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(
