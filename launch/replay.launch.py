@@ -74,7 +74,9 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(
             "checkpoint", default_value="", description="Checkpoint; empty: the one in the parameter file."
         ),
-        DeclareLaunchArgument("device", default_value="auto", description="auto, cpu, cuda or cuda:N."),
+        DeclareLaunchArgument(
+            "device", default_value="", description="auto, cpu, cuda or cuda:N; empty: as the parameter file says."
+        ),
         DeclareLaunchArgument("params_file", default_value=default, description="Parameter YAML, keyed /**."),
         DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn or error."),
     ]

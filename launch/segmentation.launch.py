@@ -14,11 +14,11 @@ ARGUMENTS = {
     "namespace": ("", "Namespace of the node; several sensors need several."),
     "name": ("segmentation", "Name of the node; its topics lie below it."),
     "checkpoint": ("", "Checkpoint file or run folder; empty: the one in the parameter file."),
-    "device": ("auto", "auto, cpu, cuda or cuda:N."),
+    "device": ("", "auto, cpu, cuda or cuda:N; empty: as the parameter file says."),
     "input_topic": ("/points", "PointCloud2 topic of the driver."),
     "input_reliable": ("", "auto, true or false; empty: as the parameter file says."),
     "autostart": ("true", "Configure and activate at once."),
-    "use_sim_time": ("false", "Take the time from /clock."),
+    "use_sim_time": ("", "Take the time from /clock: true or false; empty: as the parameter file says."),
     "log_level": ("info", "debug, info, warn or error."),
     "respawn": ("false", "Start the node again when it ends."),
 }
@@ -34,15 +34,11 @@ def give_profile(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    # A parameter set to "" would override the file's checkpoint, so an empty argument must not be passed at all.
-    overrides = {
-        "device": ParameterValue(LaunchConfiguration("device"), value_type=str),
-        "autostart": ParameterValue(LaunchConfiguration("autostart"), value_type=bool),
-        "use_sim_time": ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool),
-    }
-    checkpoint = LaunchConfiguration("checkpoint").perform(context)
-    if checkpoint:
-        overrides["checkpoint"] = ParameterValue(checkpoint, value_type=str)
+    overrides = {"autostart": ParameterValue(LaunchConfiguration("autostart"), value_type=bool)}
+    # What is passed overrides the parameter file, so an empty argument must not be passed at all.
+    for name, kind in (("checkpoint", str), ("device", str), ("use_sim_time", bool)):
+        if LaunchConfiguration(name).perform(context):
+            overrides[name] = ParameterValue(LaunchConfiguration(name), value_type=kind)
     reliable = LaunchConfiguration("input_reliable").perform(context).lower()
     if reliable:
         overrides["input_reliable"] = reliable == "true" if reliable in ("true", "false") else reliable

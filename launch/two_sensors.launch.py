@@ -8,10 +8,10 @@ from launch_ros.substitutions import FindPackageShare
 
 SHARED = {
     "checkpoint": ("", "Checkpoint of both; empty: the one in the parameter file."),
-    "device": ("auto", "auto, cpu, cuda or cuda:N."),
+    "device": ("", "auto, cpu, cuda or cuda:N; empty: as the parameter files say."),
     "input_reliable": ("", "auto, true or false; empty: as the parameter file says."),
     "autostart": ("true", "Configure and activate at once."),
-    "use_sim_time": ("false", "Take the time from /clock."),
+    "use_sim_time": ("", "Take the time from /clock: true or false; empty: as the parameter files say."),
     "log_level": ("info", "debug, info, warn or error."),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -153,6 +154,37 @@ def quick_parameters(tmp_path: Path) -> Path:
         "    diagnostics_period_s: 0.2\n"
     )
     return path
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize(
+    ("given", "passed"),
+    [
+        ({}, {"autostart": True}),
+        (
+            {"device": "cpu", "use_sim_time": "true", "checkpoint": "a.safetensors", "autostart": "false"},
+            {"autostart": False, "checkpoint": "a.safetensors", "device": "cpu", "use_sim_time": True},
+        ),
+        (
+            {"use_sim_time": "false", "input_reliable": "True"},
+            {"autostart": True, "use_sim_time": False, "input_reliable": True},
+        ),
+    ],
+)
+def test_only_arguments_that_were_given_override_the_parameter_file(
+    given: dict[str, str], passed: dict[str, object]
+) -> None:
+    pytest.importorskip("launch_ros", reason="launch_ros is not installed")
+    from launch import LaunchContext
+    from launch_ros.utilities import evaluate_parameters
+
+    file = runpy.run_path(str(ROOT / "launch" / "segmentation.launch.py"))
+    context = LaunchContext()
+    defaults = {name: value for name, (value, _) in file["ARGUMENTS"].items()}
+    context.launch_configurations.update({**defaults, "params_file": "mine.yaml", **given})
+    (node,) = file["start"](context)
+    parameters = evaluate_parameters(context, node._Node__parameters)
+    assert parameters == (Path("mine.yaml"), passed)
 
 
 @pytest.mark.ros
