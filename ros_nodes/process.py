@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import signal
 import sys
 import threading
@@ -29,7 +30,8 @@ LARGEST_THRESHOLD = 2**25
 def serve(make: Callable[[threading.Event], Any], args: list[str] | None) -> int:
     """Spin a node until it is to end; returns the exit code.
 
-    0: stopped. 2: ``make`` refused a parameter. Else the node's ``exit_code``, which it sets to end the process itself.
+    0: stopped. 2: ROS refused the command line or ``make`` a parameter. Else the node's ``exit_code``, which it sets to end
+    the process itself.
 
     Args:
         make: gives the node; the event it gets is set when the process is to end.
@@ -38,11 +40,11 @@ def serve(make: Callable[[threading.Event], Any], args: list[str] | None) -> int
     stop = threading.Event()
     _handle_signals(stop)
     _keep_memory()
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         node = make(stop)
     except Exception as error:
-        print(f"segmentation node: {str(error).strip().splitlines()[0]}", file=sys.stderr)
+        print(f"segmentation node: {reason(error)}", file=sys.stderr)
         rclpy.try_shutdown()
         return 2
     executor = SingleThreadedExecutor()
@@ -61,6 +63,12 @@ def serve(make: Callable[[threading.Event], Any], args: list[str] | None) -> int
     node.destroy_node()
     rclpy.try_shutdown()
     return code
+
+
+def reason(error: Exception) -> str:
+    """The first line of an error, without the places in rcl's source that it names."""
+    text = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    return re.sub(r", at \S+:\d+", "", text)
 
 
 def _keep_memory() -> None:

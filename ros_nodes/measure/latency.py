@@ -68,7 +68,10 @@ def options(args: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--play", action="store_true", help="only play the bag, with its stamps, at its own pace")
     parser.add_argument("--speed", type=float, default=1.0, help="of --play")
     parser.add_argument("--wait", type=float, default=2.0, help="seconds before the first cloud, for discovery")
-    return parser.parse_args(list(args))
+    asked = parser.parse_args(list(args))
+    if not (asked.rate > 0 and asked.duration > 0 and asked.speed > 0 and asked.points > 0 and asked.depth > 0):
+        parser.error("--rate, --duration, --speed, --points and --depth must be above 0")
+    return asked
 
 
 def bag_clouds(path: Path, topic: str) -> Iterator[tuple[int, Any]]:

@@ -21,6 +21,7 @@ from patience import patience  # noqa: E402
 from ros_clouds import street  # noqa: E402
 from ros_harness import REMAP, Peer, environment, to_message, wait_for  # noqa: E402
 
+from ros_nodes.measure.latency import options  # noqa: E402
 from ros_nodes.process import ONE_REQUEST_S  # noqa: E402
 
 
@@ -144,3 +145,27 @@ def test_replay_latency_measures_a_node_of_its_own(checkpoint: Path) -> None:
     assert 0 < times["publish"] < times["outside_network"] < times["total"] <= times["since_reception"]
     assert times["network"] < times["total"]
     assert report["first_frame"]["ms"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--params-file", "/nothing/here.yaml"], "params file: '--params-file /nothing/here.yaml'"),
+        (["--log-level", "nonsense"], "log level: '--log-level nonsense'"),
+    ],
+)
+def test_a_command_line_that_ros_refuses_is_one_sentence(arguments: list[str], said: str) -> None:
+    command = [sys.executable, "-m", "ros_nodes.segmentation_node", "--ros-args", *arguments]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2, done.stderr
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("segmentation node: "))
+    assert said in line
+    assert ".c:" not in line
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--rate", "--duration", "--speed", "--points", "--depth"])
+def test_a_measurement_of_nothing_is_a_wrong_call(option: str) -> None:
+    with pytest.raises(SystemExit) as stop:
+        options([option, "0"])
+    assert stop.value.code == 2
