@@ -30,8 +30,8 @@ LARGEST_THRESHOLD = 2**25
 def serve(make: Callable[[threading.Event], Any], args: list[str] | None) -> int:
     """Spin a node until it is to end; returns the exit code.
 
-    0: stopped. 2: ROS refused the command line or ``make`` a parameter. Else the node's ``exit_code``, which it sets to end
-    the process itself.
+    0: stopped. 2: ROS refused the command line or ``make`` a parameter. Else the node's ``exit_code``, which it sets to
+    end the process itself.
 
     Args:
         make: gives the node; the event it gets is set when the process is to end.

@@ -121,12 +121,13 @@ def label_files(
         done: what an earlier call did, to add to.
         most: points that a scan may have (``input.max_points``), None = any number.
 
-    Raises DataError where a file is at fault, or where no point of any scan lies in the checkpoint's range (a single
-    scan is then not written).
+    Raises DataError where a file is at fault, or where no point of any scan lies in the checkpoint's range; nothing is
+    written then.
     """
     done = done or Done()
     started = time.monotonic()
     present = 0
+    held: list[tuple[Task, int]] = []  # scans without a class, until another scan shows that the range fits
     for task in tasks:
         plain = form if task.points.suffix.lower() == ".bin" else FileFormat(intensity_fields=form.intensity_fields)
         file = read_point_file(task.points, plain)
@@ -135,20 +136,36 @@ def label_files(
         class_id, figures = _label(segmenter, file, settings)
         present += figures.present
         _judge(done, task, file, figures, settings, segmenter)
-        if record is not None:
-            record.begin(task, len(class_id), len(class_id) - figures.valid)
-        write_bytes(task.target, segmenter.classes.class_to_raw(class_id).astype("<u4").tobytes())
         done.scans, done.points = done.scans + 1, done.points + len(class_id)
         done.invalid += int((class_id == INVALID).sum())
+        if done.invalid == done.points and not done.skipped:
+            held.append((task, len(class_id)))
+            continue
+        _write_held(segmenter, held, record)
+        _write(segmenter, task, class_id, record)
+    if present and done.invalid == done.points and not done.skipped:
+        raise DataError(
+            f"No point of {'the scan' if done.scans == 1 else f'the {done.scans} scans'} lies inside the checkpoint's "
+            "range, so none has a class; are these metres in the sensor's frame?"
+        )
+    _write_held(segmenter, held, record)
     done.seconds = time.monotonic() - started
     if done.empty:
         done.warn(f"{done.empty} of {done.scans} scans hold no point")
-    if present and done.invalid == done.points and not done.skipped:
-        raise DataError(
-            f"No point of the {done.scans} scan{'s' * (done.scans > 1)} lies inside the checkpoint's range, so none "
-            "has a class; are these metres in the sensor's frame?"
-        )
     return done
+
+
+def _write_held(segmenter: Segmenter, held: list[tuple[Task, int]], record: Record | None) -> None:
+    """Write scans of so many points without a class, and forget them."""
+    for task, points in held:
+        _write(segmenter, task, np.full(points, INVALID, np.uint8), record)
+    held.clear()
+
+
+def _write(segmenter: Segmenter, task: Task, class_id: npt.NDArray[np.uint8], record: Record | None) -> None:
+    if record is not None:
+        record.begin(task, len(class_id), int((class_id == INVALID).sum()))
+    write_bytes(task.target, segmenter.classes.class_to_raw(class_id).astype("<u4").tobytes())
 
 
 def _label(

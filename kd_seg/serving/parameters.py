@@ -286,7 +286,8 @@ def file_format(values: Mapping[str, Any]) -> FileFormat:
 def read_parameters(path: Path | None, overrides: list[str] | None = None) -> dict[str, Any]:
     """Values by name from the node's parameter YAML and ``name=value`` overrides; ConfigError names what is wrong.
 
-    The file is keyed by node name (``/**``) and ``ros__parameters``; dotted and nested names both work.
+    The file is keyed by node name (``/**``) and ``ros__parameters``; dotted and nested names both work. Nodes that
+    differ in a parameter are an error: nobody says which of them is meant.
     """
     values: dict[str, Any] = {}
     if path is not None:
@@ -295,7 +296,10 @@ def read_parameters(path: Path | None, overrides: list[str] | None = None) -> di
             if not isinstance(inner, dict):
                 raise ConfigError(f"{path}: {node} has no ros__parameters; see configs/ros/parameters.yaml.")
             flat = {name: value for name, value in _flat(inner).items() if name != "use_sim_time"}
-            values.update({name: _checked(name, value, f"{path}: ") for name, value in flat.items()})
+            for name, value in flat.items():
+                if values.get(name, value) != value:
+                    raise ConfigError(f"{path}: {node} and a node before it differ in {name}; keep one node's part.")
+                values[name] = _checked(name, value, f"{path}: ")
     for override in overrides or []:
         name, equals, text = override.partition("=")
         name = name.strip()

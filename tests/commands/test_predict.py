@@ -179,8 +179,18 @@ def test_points_that_are_no_metres(
 ) -> None:
     shift = [0, 0, 0, 0] if scale[0] > 1 else [450_000, 5_400_000, 100, 0]
     (POINTS * scale + shift).astype("<f4").tofile(tmp_path / "far.bin")
-    said = refused(capsys, "predict", tmp_path / "far.bin", "--out", tmp_path / "x.label", "--checkpoint", student)
-    assert "are these metres in the sensor's frame?" in said
+    for _ in range(2):  # the first call must not leave labels behind that the second finds done
+        said = refused(capsys, "predict", tmp_path / "far.bin", "--out", tmp_path / "x.label", "--checkpoint", student)
+        assert "are these metres in the sensor's frame?" in said
+        assert not (tmp_path / "x.label").exists()
+    scans, out = tmp_path / "scans", tmp_path / "out"
+    scans.mkdir()
+    for number, points in enumerate([POINTS * scale + shift, POINTS[:0], POINTS]):
+        points.astype("<f4").tofile(scans / f"{number}.bin")
+    answer = call(capsys, "predict", scans, "--out", out, "--checkpoint", student, "--json")
+    assert answer.json["scans"] == 3, "one scan shows that the range fits"
+    assert [len(read_words(out / f"{number}.label")) for number in range(3)] == [len(POINTS), 0, len(POINTS)]
+    assert not read_words(out / "0.label").any()
 
 
 def test_what_the_calibration_measures_can_be_set(

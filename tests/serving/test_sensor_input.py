@@ -190,6 +190,16 @@ def test_parameter_files(tmp_path: Path) -> None:
         read_parameters(path)
 
 
+def test_nodes_of_one_file_must_agree(tmp_path: Path) -> None:
+    path = tmp_path / "two.yaml"
+    text = "/front:\n  ros__parameters: {input.z_offset_m: 0.5}\n/rear:\n  ros__parameters: {input.z_offset_m: %s}\n"
+    path.write_text(text % "-0.5")
+    with pytest.raises(ConfigError, match=r"/rear and a node before it differ in input\.z_offset_m"):
+        read_parameters(path)
+    path.write_text(text % "0.5")
+    assert read_parameters(path) == {"input.z_offset_m": 0.5}
+
+
 def test_shipped_parameter_file_has_every_parameter_at_its_default() -> None:
     shipped = read_parameters(Path(__file__).parents[2] / "configs" / "ros" / "parameters.yaml")
     expected = {p.name: p.default for p in PARAMETERS}
