@@ -128,7 +128,7 @@ class StudentSettings(Settings):
 
     network: str = "unet"
     size: str = "nano"
-    features: tuple[str, ...] = ("xyz", "remission", "offset")
+    features: tuple[str, ...] = Field(("xyz", "remission", "offset"), min_length=1)
     input: Literal["own", "fused", "mixed"] = Field(
         "own", description="fused: train a multi-scan teacher on fused clouds; mixed: on single scans half of the time"
     )
@@ -180,7 +180,7 @@ class RunSettings(Settings):
     """Where and how long."""
 
     folder: str | None = Field(None, description="run folder; default runs/<name of the config file>")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=1 << 63)
     epochs: float | None = Field(None, gt=0, description="length of the run; or steps")
     steps: int | None = Field(None, gt=0)
     minutes: float | None = Field(None, gt=0, description="length by the clock instead; not reproducible, for budgets")

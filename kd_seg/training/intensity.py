@@ -6,9 +6,11 @@ and 0.3, sidewalks are 1.1 times as bright as roads to one and 1.6 times to anot
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from kd_seg.core.config import Settings
 from kd_seg.scans import Points
@@ -34,7 +36,16 @@ class IntensitySettings(Settings):
     per_point: float = Field(0.1, ge=0, description="largest relative spread over points")
     warp: float = Field(0.4, ge=0, description="largest spread of the logarithm of slopes of a monotone curve")
     zeros: float = Field(0.1, ge=0, lt=1, description="share of points that read 0, drawn up to this")
-    steps: tuple[int, ...] = Field((100, 255, 255, 65535), description="reported in whole steps of 1 / steps")
+    steps: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (100, 255, 255, 65535), min_length=1, description="reported in whole steps of 1 / steps"
+    )
+
+    @field_validator("gamma", "median")
+    @classmethod
+    def _ordered(cls, value: Pair) -> Pair:
+        if not 0.0 < value[0] <= value[1]:
+            raise ValueError(f"{list(value)} is no range; give two numbers above 0, the lower one first")
+        return value
 
 
 def randomise(

@@ -179,6 +179,36 @@ def test_a_teacher_that_has_faded_does_not_run(world, tmp_path, teacher, monkeyp
         terms_of(made, step=0)
 
 
+@pytest.mark.parametrize("network", ["unet", "cylinder"])
+def test_affinity_is_refused_on_a_level_whose_rows_are_no_voxels_of_the_student(world, tmp_path, network):
+    settings = [f"student.network={network}", "objectives.1.affinity.level="]
+    with pytest.raises(ConfigError, match=r"affinity.level: 'enc1' has cells of 2x2x2 voxels; name .*penultimate"):
+        terms_of(trainer(world, tmp_path, *settings[:-1], settings[-1] + "enc1"))
+    terms, _, _ = terms_of(trainer(world, tmp_path, *settings[:-1], settings[-1] + "dec0"))
+    assert terms["aff_row"].count > 0
+
+
+def test_feature_levels_are_named(world, tmp_path):
+    with pytest.raises(ConfigError, match=r"feature.levels: .*at least 1 item"):
+        trainer(world, tmp_path, "objectives.1.feature.levels=[]")
+
+
+def test_two_teachers_with_other_point_features_have_inputs_of_their_own(world, tmp_path):
+    folder = tmp_path / "plain"
+    alone = ["student.input=fused", "student.features=[xyz, remission]", "objectives=[{kind: supervised}]"]
+    Trainer(read_training_config(world.root / "config.yaml", [*alone, f"run.folder={folder}"])).fit()
+    separate = f"{{kind: multi_to_single, teacher: {{checkpoint: {folder}}}}}"
+    moving = "{kind: multi_to_single, teacher: {mode: ema}}"
+    for first, second in ((separate, moving), (moving, separate)):
+        made = trainer(world, tmp_path, f"objectives=[{first}, {second}]")
+        batch = first_batch(made)
+        assert set(batch.views) == {"fused", "fused xyz remission"}
+        assert batch.views["fused"].teacher.features.shape[1] == batch.features.shape[1]
+        output = made.student.train()(batch)
+        for objective in made.objectives:
+            assert objective.terms(batch, output, Step(made.student, 1, 2, 0))["kd"].count > 0
+
+
 def test_a_fade_that_ends_before_it_begins_is_refused(world, tmp_path):
     with pytest.raises(ConfigError, match="the first below the second"):
         trainer(world, tmp_path, "objectives.1.fade=[0.8,0.4]")

@@ -178,6 +178,12 @@ def test_the_resolved_configuration_reads_back(make_config):
         ("objectives=[{kind: superwised}]", "did you mean 'supervised'"),
         ("objectives=[{kind: supervised, lovas: 1}]", "did you mean 'lovasz'"),
         ("student.features=[xyz, colour]", "unknown point feature 'colour'"),
+        ("student.features=[]", "student.features: .*at least 1 item"),
+        ("run.seed=99999999999999999999999", "run.seed: .*less than 9223372036854775808"),
+        ("augment.intensity.gamma=[0, 3]", r"intensity.gamma: \[0.0, 3.0\] is no range"),
+        ("augment.intensity.median=[0.5, 0.1]", r"intensity.median: \[0.5, 0.1\] is no range"),
+        ("augment.intensity.steps=[]", "intensity.steps: .*at least 1 item"),
+        ("augment.intensity.steps=[255, 0]", "intensity.steps.1: .*greater than or equal to 1"),
         ("data.train=[07]", "has no sequence 07; it has: 00, 01"),
     ],
 )

@@ -72,7 +72,9 @@ class MultiToSingle(Objective):
         # A frozen teacher stays out of the state; the others are part of it.
         self._frozen = (teacher,) if isinstance(teacher, SeparateTeacher) else ()
         self.taught = None if isinstance(teacher, SeparateTeacher) else teacher
-        self.view = FusedView(context.fuser, teacher.encoding)
+        # Teachers with other point features than the student's have an input of their own.
+        other = "" if teacher.encoding == context.encoding else f" {' '.join(teacher.encoding.features)}"
+        self.view = FusedView(context.fuser, teacher.encoding, f"fused{other}")
         self.heads = nn.ModuleDict(_heads(settings, dict(context.student.channels), teacher.channels))  # type: ignore[arg-type]
         self.register_buffer("class_weights", class_weights(context.classes, "cube_root"), persistent=False)
         self.register_buffer("row_weights", class_weights(context.classes, settings.row_weights), persistent=False)
@@ -100,7 +102,7 @@ class MultiToSingle(Objective):
         if self.settings.silent(step.share) and self.settings.teacher.mode != "shared":
             return {}
         scale = self.settings.scale(step.share)
-        view: FusedBatch = batch.views["fused"]
+        view: FusedBatch = batch.views[self.view.name]
         # Where the student ran under autocast the teacher does; features tell, as a float32 bias may widen the logits.
         half = output.levels["penultimate"].features.dtype == torch.float16
         with torch.autocast(output.logits.device.type, torch.float16, enabled=half):
@@ -240,7 +242,16 @@ class MultiToSingle(Objective):
 
     @staticmethod
     def _side(output: Output, on: str) -> Tensor:
-        return output.logits if on == "logits" else output.levels[on].features
+        if on == "logits":
+            return output.logits
+        level = output.levels[on]
+        if level.stride != (1, 1, 1):  # its rows are no rows of the student's voxels
+            finest = [name for name, each in output.levels.items() if each.stride == (1, 1, 1)]
+            raise ConfigError(
+                f"affinity.level: {on!r} has cells of {'x'.join(map(str, level.stride))} voxels; name one of stride 1 "
+                f"({', '.join(finest)}), or logits."
+            )
+        return level.features
 
     def _remembered(self) -> tuple[Tensor, Tensor] | None:
         if not self.settings.affinity.memory or not bool(self.student_filled.any()):

@@ -54,7 +54,9 @@ class FeatureSettings(Settings):
 
     weight: float = Field(0.5, ge=0)
     form: Literal["unit", "released"] = "unit"
-    levels: tuple[str, ...] = Field(("enc1", "dec1"), description="one early encoder level, one late decoder level")
+    levels: tuple[str, ...] = Field(
+        ("enc1", "dec1"), min_length=1, description="one early encoder level, one late decoder level"
+    )
 
 
 class AffinitySettings(Settings):
