@@ -37,6 +37,7 @@ from typing import Any
 import yaml
 from pydantic import Field, field_validator, model_validator
 
+from kd_seg.classes import load_classes
 from kd_seg.core.config import Settings, digest, find_config, read_yaml, validate
 from kd_seg.core.errors import ConfigError, UsageError
 from kd_seg.training import RunFolder, read_training_config
@@ -90,6 +91,10 @@ class Sweep(Settings):
             raise ValueError(f"two rows are called {double!r}; each needs a name of its own")
         if self.baseline not in names:
             raise ValueError(f"baseline {self.baseline!r} is none of the rows ({', '.join(names)})")
+        for where, scorings in [("eval", self.eval), *((f"row {row.name!r}", row.eval or []) for row in self.rows)]:
+            called = [item.name for item in scorings]
+            if double := next((name for name in called if called.count(name) > 1), None):
+                raise ValueError(f"two scorings of {where} are called {double!r}; each needs a name of its own")
         for row in self.rows:
             chain = [row.name]
             current = row
@@ -175,7 +180,20 @@ def plan(sweep: Sweep, runs: Path = Path("runs")) -> list[Job]:
     for row in sweep.rows:
         for seed in sweep.seeds_of(row):
             add(row, seed)
-    return list(jobs.values())
+    made = list(jobs.values())
+    _check_classes(sweep, made[0])
+    return made
+
+
+def _check_classes(sweep: Sweep, job: Job) -> None:
+    """ConfigError where a column of the table is no class of a job's class table."""
+    if sweep.classes is None:
+        return
+    table = load_classes(read_training_config(job.config, list(job.overrides)).data.classes)
+    try:
+        table.columns(sweep.classes)
+    except ConfigError as error:
+        raise ConfigError(f"{sweep.name}: classes: {error}") from None
 
 
 def _job(sweep: Sweep, row: RowSettings, seed: int, needed: Job | None, runs: Path) -> Job:

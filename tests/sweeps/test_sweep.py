@@ -83,6 +83,11 @@ def test_plan_puts_needed_runs_first_and_fills_in_their_checkpoints(folder: Path
         ({"rows": [{"name": "plain", "sets": {}}]}, r"unknown key 'rows\.0\.sets'; did you mean 'set'"),
         ({"rows": [{"name": "a/b"}]}, r"rows\.0\.name"),
         ({"seeds": []}, "seeds"),
+        ({"eval": [{"name": "a"}, {"name": "b"}, {"name": "a"}]}, "two scorings of eval are called 'a'"),
+        (
+            {"rows": [{"name": "plain", "eval": [{"name": "a"}, {"name": "a", "args": "--distances"}]}]},
+            "two scorings of row 'plain' are called 'a'",
+        ),
     ],
 )
 def test_wrong_sweep_files(folder: Path, changes: dict[str, object], message: str) -> None:
@@ -93,6 +98,8 @@ def test_wrong_sweep_files(folder: Path, changes: dict[str, object], message: st
 def test_wrong_overrides_are_found_before_anything_runs(folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"unknown key 'optim\.rate'"):
         plan(read_sweep(change(folder, rows=[{"name": "plain", "set": {"optim.rate": 1}}])))
+    with pytest.raises(ConfigError, match=r"small: classes: There is no class 'trukc' in semantic_kitti_19"):
+        plan(read_sweep(change(folder, classes=["car", "trukc"])))
     with pytest.raises(ConfigError, match="needs no other row"):
         plan(read_sweep(change(folder, rows=[{"name": "plain", "set": {"student.init": "{needs.checkpoint}"}}])))
 
