@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kd_seg.adaptation.consolidate import Drive, predict_drive, write_labels
-from kd_seg.adaptation.dataset import add_streets, drive_name
+from kd_seg.adaptation.dataset import add_streets, check_labelled, drive_name, street_name
 from kd_seg.adaptation.fit import as_stored
 from kd_seg.adaptation.pictures import PictureReader, check_pictures, identity, with_pictures, write_answers
 from kd_seg.adaptation.settings import AdaptSettings
@@ -161,8 +161,17 @@ def _begin(request: AdaptRequest) -> tuple[Path, Path, SemanticKitti]:
     _check_classes(teacher, student)
     if settings.teacher.images is not None:
         check_pictures(settings.teacher.images, data)
+    _check_training(request, student, data)
     _claim(request, teacher, student, data)
     return teacher, student, data
+
+
+def _check_training(request: AdaptRequest, student: Path, data: SemanticKitti) -> None:
+    """What would else fail after the long part: streets without labels, a training section that is none."""
+    streets = SemanticKitti(request.streets)
+    check_labelled(streets)
+    names, folder = [street_name(name) for name in streets.sequences], request.out / "round_1"
+    training_config(request.settings, student, folder / "data", names, data, folder / "run")
 
 
 def _claim(request: AdaptRequest, teacher: Path, student: Path, data: SemanticKitti) -> None:
@@ -268,7 +277,8 @@ def train_in_process(report: Callable[[dict[str, Any]], None], progress: Progres
 
     def train(config: TrainingConfig, resume: bool) -> Path:
         prepare(config, Work("kd-seg adapt with the same arguments", progress))
-        trainer = Trainer(config, report, resume=resume)
+        # Without a state there is nothing to resume: what a kill left of the run is begun again.
+        trainer = Trainer(config, report, resume=resume, overwrite=not resume)
         trainer.fit()
         return trainer.run.last
 

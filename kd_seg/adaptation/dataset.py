@@ -43,9 +43,7 @@ def add_streets(root: Path, streets: SemanticKitti, sensor: SensorSettings, prog
 
     Returns the names. Raises DataError for a sequence without labels.
     """
-    for sequence in streets.sequences.values():
-        if not sequence.has_labels:
-            raise DataError(f"{sequence.folder} has no labels/; streets must be labelled (kd-seg simulate makes them).")
+    check_labelled(streets)
     taken = replace(sensor, intensity_range="unit", zero_is_invalid=False, own_vehicle=SensorSettings.own_vehicle)
     as_they_are = taken == SensorSettings(intensity_range="unit", zero_is_invalid=False)
     with progress("streets", len(streets)) as advance:
@@ -56,6 +54,13 @@ def add_streets(root: Path, streets: SemanticKitti, sensor: SensorSettings, prog
             else:
                 _prepare_street(root, sequence, taken, advance)
     return [street_name(name) for name in streets.sequences]
+
+
+def check_labelled(streets: SemanticKitti) -> None:
+    """DataError where a sequence of the streets has no labels."""
+    for sequence in streets.sequences.values():
+        if not sequence.has_labels:
+            raise DataError(f"{sequence.folder} has no labels/; streets must be labelled (kd-seg simulate makes them).")
 
 
 def _prepare_street(

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from kd_seg.core.errors import ConfigError, DataError, UsageError
 from kd_seg.core.progress import silent
 from kd_seg.scans import SemanticKitti
 from kd_seg.serving.sensor_input import SensorSettings
-from kd_seg.training import TrainingConfig
+from kd_seg.training import RunFolder, TrainingConfig
 
 TRUST: dict[str, Any] = {"share": 0.5, "least": 0.0}
 
@@ -148,6 +149,31 @@ def test_an_interrupted_adaptation_goes_on(world: Path, tmp_path: Path) -> None:
     assert all(p.stat().st_mtime_ns == t for p, t in before.items())
     with pytest.raises(UsageError, match="another settings"):
         adapt(request(world, tmp_path / "out", vote={"scans": 3}), silent, keep(world, []))
+
+
+def test_what_cannot_be_trained_is_refused_before_the_long_part(world: Path, tmp_path: Path) -> None:
+    for changes, error, message in (
+        ({"training": {"optim": {"lrr": 1.0}}}, ConfigError, "lrr"),
+        ({"streets": world / "drive"}, DataError, "streets must be labelled"),
+    ):
+        streets = changes.pop("streets", world / "streets")
+        asked = replace(request(world, tmp_path / "out", **changes), streets=streets)
+        with pytest.raises(error, match=message):
+            adapt(asked, silent, keep(world, []))
+        assert not (tmp_path / "out").exists(), "the corrected command must find an empty folder"
+
+
+def test_a_training_that_was_killed_before_its_first_state_begins_again(world: Path, tmp_path: Path) -> None:
+    train = train_in_process(lambda figures: None, silent)
+
+    def killed(config: TrainingConfig, resume: bool) -> Path:
+        RunFolder(config.run.folder).begin(config, overwrite=False)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        adapt(request(world, tmp_path / "out"), silent, killed)
+    adapted = adapt(request(world, tmp_path / "out"), silent, train)
+    assert adapted.checkpoint.is_file()
 
 
 def test_foreign_folders_and_missing_parts_are_refused(world: Path, tmp_path: Path) -> None:
