@@ -186,7 +186,7 @@ class RunSettings(Settings):
     minutes: float | None = Field(None, gt=0, description="length by the clock instead; not reproducible, for budgets")
     batch: int = Field(2, ge=1, description="scans per batch and process")
     workers: int = Field(1, ge=0)
-    threads: int = Field(0, ge=0, description="threads of the network; 0 = the library's default")
+    threads: int = Field(0, ge=0, le=1024, description="threads of the network; 0 = the library's default")
     log_every: int = Field(10, ge=1)
     save_every: int = Field(200, ge=1, description="steps between two saves of last and state")
     device: Literal["auto", "cpu", "cuda"] = "auto"

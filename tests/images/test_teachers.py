@@ -208,6 +208,9 @@ def test_folders_that_are_no_model(root: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "dinov2"}')
     with pytest.raises(DataError, match="cannot be loaded as Dinov2Model"):
         build_teacher(checked, Tools(root))
+    (tmp_path / "preprocessor_config.json").write_text("{")
+    with pytest.raises(DataError, match=r"no readable preprocessor_config\.json"):
+        build_teacher(checked, Tools(root))
 
 
 def test_class_images_are_the_truth(root: Path, tmp_path: Path) -> None:

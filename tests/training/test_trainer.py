@@ -178,6 +178,7 @@ def test_the_resolved_configuration_reads_back(make_config):
         ("objectives=[{kind: superwised}]", "did you mean 'supervised'"),
         ("objectives=[{kind: supervised, lovas: 1}]", "did you mean 'lovasz'"),
         ("student.features=[xyz, colour]", "unknown point feature 'colour'"),
+        ("run.threads=100000", "run.threads: .*less than or equal to 1024"),
         ("student.features=[]", "student.features: .*at least 1 item"),
         ("run.seed=99999999999999999999999", "run.seed: .*less than 9223372036854775808"),
         ("augment.intensity.gamma=[0, 3]", r"intensity.gamma: \[0.0, 3.0\] is no range"),

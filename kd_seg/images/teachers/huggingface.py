@@ -229,19 +229,19 @@ def _columns(width: int, tiles: int) -> list[tuple[int, int]]:
     return list(pairwise(edges))
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def _read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
     try:
-        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        content = json.loads((folder / name).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{folder} has no readable config.json ({error}); give a folder of save_pretrained.") from None
+        raise DataError(f"{folder} has no readable {name} ({error}); give a folder of save_pretrained.") from None
     return content if isinstance(content, dict) else {}
 
 
 def _normalisation(folder: Path, usual: tuple[tuple[float, ...], tuple[float, ...]]) -> Any:
-    path = folder / "preprocessor_config.json"
-    if not path.is_file():
+    name = "preprocessor_config.json"
+    if not (folder / name).is_file():
         return usual
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = _read_config(folder, name)
     return content.get("image_mean", usual[0]), content.get("image_std", usual[1])
 
 
