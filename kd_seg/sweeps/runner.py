@@ -8,8 +8,10 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,8 +38,22 @@ def run_sweep(
 ) -> dict[str, str]:
     """Run the prepare steps and then ``jobs`` of the ``planned``; returns why some could not be finished, by key."""
     runner = Runner(results, side_by_side, say, overwrite)
-    runner.prepare(sweep.prepare)
-    return runner.run(jobs, planned)
+    with _terminated_like_interrupted():
+        runner.prepare(sweep.prepare)
+        return runner.run(jobs, planned)
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM ends the runs too, as Ctrl-C does: they are processes in groups of their own, which would go on alone."""
+    if threading.current_thread() is not threading.main_thread():  # Python delivers signals to that one only
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @dataclass

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -122,3 +123,22 @@ def test_a_process_that_ended_is_left_alone(job: Job) -> None:
     runner._stop(runner.Running(job, [], started=0.0, process=process))
     runner._stop(runner.Running(job, [], started=0.0))
     assert process.returncode == 0
+
+
+def test_a_terminated_sweep_ends_its_runs(tmp_path: Path, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[runner.Running] = []
+
+    def wait(self: runner.Runner, job: Job) -> runner.Running:
+        item = runner.Running(job, [([], None)], started=time.monotonic())
+        item.process = runner._start([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path / "log", None)
+        begun.append(item)
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        return item
+
+    monkeypatch.setattr(runner.Runner, "begin", wait)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        runner.run_sweep(read_sweep(tmp_path / "parts.yaml"), [job], [job], tmp_path / "results", 1, lambda _: None)
+    assert begun[0].process is not None
+    assert begun[0].process.poll() is not None
+    assert signal.getsignal(signal.SIGTERM) == before
