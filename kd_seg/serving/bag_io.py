@@ -84,6 +84,8 @@ def open_bag(path: Path) -> Iterator[AnyReader]:
         raise DataError(
             f"{path} has no metadata.yaml, so it is no whole bag; run: ros2 bag reindex {path}, or name a file of it."
         )
+    if path.is_file() and path.suffix != path.suffix.lower():
+        raise DataError(f"{path}: a bag's suffix is written {path.suffix.lower()}; rename the file.")
     try:
         reader = AnyReader([path], default_typestore=get_typestore(Stores.ROS2_HUMBLE))
         reader.open()

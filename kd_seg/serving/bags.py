@@ -60,7 +60,7 @@ class BagOptions:
     Attributes:
         topic: PointCloud2 topic; None = the only one.
         storage: "mcap" or "sqlite3"; None = by the suffix of OUT, else mcap.
-        outputs: which clouds to write, of ``OUTPUTS``.
+        outputs: which clouds to write, of ``OUTPUTS``; each once, however often it is named.
         copy_all: also copy every message of the input, byte for byte.
         settings: the node's parameters that decide what becomes of a cloud.
     """
@@ -75,6 +75,7 @@ class BagOptions:
         for name in self.outputs:
             if name not in OUTPUTS:
                 raise UsageError(f"There is no output {name!r}; known: {', '.join(OUTPUTS)}.")
+        object.__setattr__(self, "outputs", tuple(dict.fromkeys(self.outputs)))
         if not self.outputs:
             raise UsageError(f"--outputs names nothing to write; known: {', '.join(OUTPUTS)}.")
         if self.storage is not None and self.storage not in PLUGINS:
@@ -180,6 +181,8 @@ def label_bag(
     """
     plugin = PLUGINS[_storage(out, options)]
     part = out.with_name(out.name + ".part")
+    if options.copy_all:
+        _check_copies(source)
     fingerprint = _fingerprint(source, segmenter, options)
     tally = _resume(part, out, fingerprint)
     store = make_typestore()
@@ -222,6 +225,8 @@ def _storage(out: Path, options: BagOptions) -> str:
     by_suffix = {".mcap": "mcap", ".db3": "sqlite3"}.get(out.suffix)
     if out.suffix.lower() in {".bag", ".label", ".txt", ".json", *READERS}:
         raise UsageError(f"--out {out.name}: a bag is written as a folder, an .mcap or a .db3 file; name one of these.")
+    if out.suffix not in SUFFIXES and out.suffix.lower() in SUFFIXES:
+        raise UsageError(f"--out {out.name}: a bag's suffix is written {out.suffix.lower()}.")
     if by_suffix is not None and options.storage not in (None, by_suffix):
         raise UsageError(f"{out.name} is a {by_suffix} file but --storage says {options.storage}; drop one of the two.")
     return by_suffix or options.storage or "mcap"
@@ -307,13 +312,19 @@ def _messages(
     """Messages to handle in the bag's order without the first ``skip``: connection, time, bytes, whether to label."""
     clouds = {c.id for c in cloud_connections(reader, options.topic, source)}
     wanted = reader.connections if options.copy_all else [c for c in reader.connections if c.id in clouds]
-    if options.copy_all:
-        taken = [c.topic for c in wanted if c.topic.startswith(f"{PREFIX}/")]
-        if taken:
-            raise UsageError(f"{source} already has {taken[0]}; label it without --copy-all.")
     for number, (connection, time_ns, raw) in enumerate(messages_of(reader, wanted, source)):
         if number >= skip:
             yield connection, time_ns, raw, connection.id in clouds
+
+
+def _check_copies(source: Path) -> None:
+    """UsageError where messages of a bag cannot stand beside their labels, before anything is written."""
+    with open_bag(source) as reader:
+        taken = [c.topic for c in reader.connections if c.topic.startswith(f"{PREFIX}/")]
+        if taken:
+            raise UsageError(f"{source} already has {taken[0]}; label it without --copy-all.")
+        if not reader.is2:
+            raise UsageError(f"{source} is a ROS 1 bag, whose messages cannot be copied; drop --copy-all.")
 
 
 @dataclass

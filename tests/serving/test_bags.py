@@ -138,6 +138,24 @@ def test_copy_all_keeps_every_byte(tmp_path: Path, segmenter: Segmenter) -> None
     assert sorted(after) == sorted(before)
     with pytest.raises(UsageError, match="already has /segmentation/"):
         label_bag(tmp_path / "out.mcap", tmp_path / "again.mcap", segmenter, BagOptions("/points", copy_all=True))
+    again = label_bag(tmp_path / "out.mcap", tmp_path / "again.mcap", segmenter, BagOptions("/points"))
+    assert again["published"] > 0, "what was refused leaves nothing in the way"
+
+
+def test_an_output_named_twice_is_written_once(tmp_path: Path, segmenter: Segmenter) -> None:
+    source = write_bag(tmp_path / "in", streets(2))
+    label_bag(source, tmp_path / "out.mcap", segmenter, BagOptions(outputs=("segmentation", "segmentation")))
+    topics = [topic for topic, *_ in read_mcap(tmp_path / "out.mcap")]
+    assert topics.count("/segmentation/output/segmentation") == 2
+
+
+def test_suffixes_in_capitals_are_refused(tmp_path: Path, segmenter: Segmenter) -> None:
+    source = write_bag(tmp_path / "in", streets(1))
+    with pytest.raises(UsageError, match=r"suffix is written \.mcap"):
+        label_bag(source, tmp_path / "OUT.MCAP", segmenter)
+    (tmp_path / "IN.MCAP").write_bytes(b"any")
+    with pytest.raises(DataError, match=r"suffix is written \.mcap; rename"), open_bag(tmp_path / "IN.MCAP"):
+        pass
 
 
 def test_ros1_bags(tmp_path: Path, segmenter: Segmenter) -> None:
