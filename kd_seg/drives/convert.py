@@ -156,6 +156,8 @@ def _check(source: Path, options: ConvertOptions) -> None:
     ]
     if len(chosen) > 1:
         raise UsageError(f"{' and '.join(chosen)} exclude each other; poses come from one of them.")
+    if options.camera_infos and not options.cameras:
+        raise UsageError("--camera-info belongs to a --camera; name its image topic too.")
     if options.extrinsic and not (options.odometry or options.poses):
         raise UsageError("--extrinsic goes with --odometry or --poses; elsewhere poses are the LiDAR's already.")
     if options.sequence in {"", ".", ".."} or "/" in options.sequence:

@@ -297,7 +297,7 @@ def read_parameters(path: Path | None, overrides: list[str] | None = None) -> di
                 raise ConfigError(f"{path}: {node} has no ros__parameters; see configs/ros/parameters.yaml.")
             flat = {name: value for name, value in _flat(inner).items() if name != "use_sim_time"}
             for name, value in flat.items():
-                if values.get(name, value) != value:
+                if name in values and values[name] != value:
                     raise ConfigError(f"{path}: {node} and a node before it differ in {name}; keep one node's part.")
                 values[name] = _checked(name, value, f"{path}: ")
     for override in overrides or []:

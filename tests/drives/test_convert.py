@@ -254,6 +254,7 @@ def test_a_source_that_changed_is_not_taken_for_what_was_converted(tmp_path: Pat
         ({"extrinsic": "1 2 3 0 0 0", "tf": "odom"}, "--extrinsic goes with --odometry or --poses"),
         ({"extrinsic": "1 2 3 0 0 0"}, "--extrinsic goes with --odometry or --poses"),
         ({"sequence": ""}, "is no name of a folder"),
+        ({"camera_infos": ("/camera/camera_info",)}, "--camera-info belongs to a --camera"),
         ({"sequence": ".."}, "is no name of a folder"),
         ({"sequence": "../00"}, "is no name of a folder"),
     ],

@@ -198,6 +198,9 @@ def test_nodes_of_one_file_must_agree(tmp_path: Path) -> None:
         read_parameters(path)
     path.write_text(text % "0.5")
     assert read_parameters(path) == {"input.z_offset_m": 0.5}
+    path.write_text("/**:\n  ros__parameters: {input.z_offset_m: .nan}\n")
+    with pytest.raises(ConfigError, match=r"input\.z_offset_m is nan, allowed are -10 to 10"):
+        read_parameters(path)
 
 
 def test_shipped_parameter_file_has_every_parameter_at_its_default() -> None:
