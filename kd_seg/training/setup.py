@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from kd_seg.checkpoint import initialise
 from kd_seg.classes import ClassTable, load_classes
 from kd_seg.core.device import choose_device
 from kd_seg.core.errors import ConfigError, DataError
@@ -67,10 +68,12 @@ class Place:
     Attributes:
         fix_command: the command that builds what is missing on disk, for messages.
         record: adds a line to a log of the run folder.
+        resumes: whether a state is read afterwards, so that ``student.init`` is not needed.
     """
 
     fix_command: str = "kd-seg prepare CONFIG"
     record: Record = no_record
+    resumes: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,12 +112,14 @@ class ModelParts:
 
     Attributes:
         fuser: adds other scans' points; None where nothing of the run needs it.
+        fresh: tensors of the student that ``student.init`` did not fill.
     """
 
     device: torch.device
     student: nn.Module
     objectives: list[Objective]
     fuser: Fuser | None
+    fresh: list[str]
 
     @classmethod
     def build(cls, config: TrainingConfig, scans: TrainingScans, rank: int, place: Place) -> ModelParts:
@@ -125,6 +130,8 @@ class ModelParts:
         settings, encoding = config.student, config.encoding()
         width = feature_width(encoding.features)
         student = build_network(settings.network, settings.size, width, len(scans.classes)).to(device)
+        # Before the objectives, which may begin with a copy of it.
+        fresh = initialise(student, settings.init) if settings.init and not place.resumes else []
         fuser = open_fuser(config, scans, place.fix_command) if needs_fusion(config) else None
         context = Context(
             classes=scans.classes,
@@ -142,7 +149,7 @@ class ModelParts:
             record=place.record,
         )
         objectives = [OBJECTIVES.get(entry.kind)(entry, context).to(device) for entry in config.objectives]
-        return cls(device, student, objectives, fuser)
+        return cls(device, student, objectives, fuser, fresh)
 
 
 @dataclass(frozen=True)
@@ -152,6 +159,7 @@ class Parts:
     Attributes:
         keys: scans in the order and as often as they are drawn from.
         warnings: what is odd about them, for a person.
+        fresh: tensors of the student that ``student.init`` did not fill.
     """
 
     device: torch.device
@@ -160,6 +168,7 @@ class Parts:
     objectives: list[Objective]
     pipeline: Pipeline
     warnings: list[str]
+    fresh: list[str]
 
     @classmethod
     def build(cls, config: TrainingConfig, rank: int = 0, place: Place | None = None) -> Parts:
@@ -177,7 +186,7 @@ class Parts:
         drawn = [key for key in pipeline.keys if not labelled or key in scans.chosen]
         intensity = config.data.sensor.intensity_range
         warnings = check_scans(scans.data, drawn, labelled, scans.classes, config.encoding(), intensity)
-        return cls(model.device, pipeline.keys, model.student, model.objectives, pipeline, warnings)
+        return cls(model.device, pipeline.keys, model.student, model.objectives, pipeline, warnings, model.fresh)
 
 
 def build_pipeline(config: TrainingConfig, scans: TrainingScans, model: ModelParts) -> Pipeline:

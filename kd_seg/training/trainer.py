@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch.profiler import record_function
 
-from kd_seg.checkpoint import initialise
 from kd_seg.core.errors import KdSegError
 from kd_seg.losses.zero import exact_zero
 from kd_seg.networks import Batch
@@ -63,14 +62,14 @@ class Trainer:
         assert config.run.folder is not None
         self.run = RunFolder(config.run.folder)
         torch.manual_seed(config.run.seed)
-        self.parts = Parts.build(config, self.processes.rank, Place(fix_command, self._record))
+        self.parts = Parts.build(config, self.processes.rank, Place(fix_command, self._record, resume))
         self.device, self.student = self.parts.device, self.parts.student
         self.objectives: list[Objective] = self.parts.objectives
         if self.processes.first and not resume:
             self.run.begin(config, overwrite)
         spec = describe(config, self.parts, ancestry(config, self.run, resume))
         self.saver = RunSaver(self.run, spec, score if config.data.select else None)
-        self.fresh = [] if resume or not config.student.init else initialise(self.student, config.student.init)
+        self.fresh = self.parts.fresh
         self.optimiser = build_optimiser(self.student, config.optim, self.objectives)
         self.callable = self.processes.wrapped(self.student, self.objectives, self.device)
         self.scaler = torch.amp.GradScaler("cuda", enabled=config.optim.amp and self.device.type == "cuda")

@@ -357,6 +357,13 @@ def test_shared_norm_statistics_stay_apart(world, tmp_path):
     assert means == {True: True, False: False}
 
 
+def test_an_ema_teacher_begins_where_the_student_does(world, tmp_path, teacher):
+    made = trainer(world, tmp_path, "objectives.1.teacher.mode=ema", f"student.init={teacher}")
+    average = made.objectives[1].teacher.network.state_dict()
+    for name, tensor in made.student.state_dict().items():
+        assert torch.equal(average[name], tensor), name
+
+
 def test_an_ema_teacher_moves_towards_the_student(world, tmp_path):
     made = trainer(world, tmp_path)
     objective = made.objectives[1]
