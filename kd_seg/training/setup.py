@@ -145,7 +145,7 @@ class ModelParts:
             fuser=fuser,
             labelled=scans.limited,
             seed=config.run.seed,
-            labels_used=needs_labels(config),
+            labels_used=reads_labels(config),
             record=place.record,
         )
         objectives = [OBJECTIVES.get(entry.kind)(entry, context).to(device) for entry in config.objectives]
@@ -178,7 +178,7 @@ class Parts:
             rank: number of this process among those that train together.
         """
         scans = TrainingScans.read(config)
-        if needs_labels(config):
+        if reads_labels(config):
             check_labels(scans.labelled_data)
         model = ModelParts.build(config, scans, rank, place or Place())
         pipeline = build_pipeline(config, scans, model)
@@ -202,7 +202,7 @@ def build_pipeline(config: TrainingConfig, scans: TrainingScans, model: ModelPar
         encoding=config.encoding(),
         settings=config.augment,
         views=views,
-        labelled=scans.chosen if needs_labels(config) else None,
+        labelled=scans.chosen if reads_labels(config) else None,
         fuse=fuser.fuse if fuser is not None and fused_input else None,
         paste=Paster.build(fuser, scans.classes, paste, twins) if fuser is not None and paste is not None else None,
         mix=build_mixer(mix, scans.classes) if mix is not None else None,
@@ -213,6 +213,11 @@ def build_pipeline(config: TrainingConfig, scans: TrainingScans, model: ModelPar
 def needs_labels(config: TrainingConfig) -> bool:
     """Whether any objective of the run reads labels."""
     return any(OBJECTIVES.get(entry.kind).needs_labels(entry) for entry in config.objectives)
+
+
+def reads_labels(config: TrainingConfig) -> bool:
+    """Whether labels are opened: objectives learn from them, or instances are fused or pasted, which need them."""
+    return needs_labels(config) or needs_fusion(config)
 
 
 def needs_fusion(config: TrainingConfig) -> bool:

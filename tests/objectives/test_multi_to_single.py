@@ -329,6 +329,9 @@ def test_a_point_teacher_may_see_fused_clouds_alone_or_beside_this_objective(wor
     both = trainer(
         world, tmp_path, "objectives=[{kind: supervised}, " + live + ", {kind: multi_to_single, teacher: {mode: ema}}]"
     )
+    only = trainer(world, tmp_path, "objectives=[" + live + "]")
+    found = first_batch(only)
+    assert len(next(iter(found.views.values())).batch.inverse) > len(found.inverse), "also without a loss on labels"
     views = first_batch(both).views
     assert len(views) == 2
     clouds = [views["fused"].teacher, next(view.batch for name, view in views.items() if name != "fused")]
