@@ -286,20 +286,25 @@ def file_format(values: Mapping[str, Any]) -> FileFormat:
 def read_parameters(path: Path | None, overrides: list[str] | None = None) -> dict[str, Any]:
     """Values by name from the node's parameter YAML and ``name=value`` overrides; ConfigError names what is wrong.
 
-    The file is keyed by node name (``/**``) and ``ros__parameters``; dotted and nested names both work. Nodes that
-    differ in a parameter are an error: nobody says which of them is meant.
+    The file is keyed by node name and ``ros__parameters``; dotted and nested names both work. A named node's part goes
+    before that of all nodes (``/**``), as in ROS. Nodes that differ in a parameter are an error: nobody says which of
+    them is meant.
     """
     values: dict[str, Any] = {}
     if path is not None:
+        for_all: dict[str, Any] = {}
         for node, content in read_yaml(path, inherit=False).items():
             inner = content.get("ros__parameters") if isinstance(content, dict) else None
             if not isinstance(inner, dict):
                 raise ConfigError(f"{path}: {node} has no ros__parameters; see configs/ros/parameters.yaml.")
-            flat = {name: value for name, value in _flat(inner).items() if name != "use_sim_time"}
-            for name, value in flat.items():
-                if name in values and values[name] != value:
+            part = for_all if "*" in str(node) else values
+            for name, value in _flat(inner).items():
+                if name == "use_sim_time":
+                    continue
+                if name in part and part[name] != value:
                     raise ConfigError(f"{path}: {node} and a node before it differ in {name}; keep one node's part.")
-                values[name] = _checked(name, value, f"{path}: ")
+                part[name] = _checked(name, value, f"{path}: ")
+        values = {**for_all, **values}
     for override in overrides or []:
         name, equals, text = override.partition("=")
         name = name.strip()

@@ -190,6 +190,15 @@ def test_parameter_files(tmp_path: Path) -> None:
         read_parameters(path)
 
 
+def test_a_named_node_goes_before_all_nodes(tmp_path: Path) -> None:
+    path = tmp_path / "two.yaml"
+    every = "/**:\n  ros__parameters: {input.z_offset_m: 0.5, input.max_points: 9}\n"
+    named = "/front:\n  ros__parameters: {input.z_offset_m: -0.5}\n"
+    for text in (every + named, named + every):
+        path.write_text(text)
+        assert read_parameters(path) == {"input.z_offset_m": -0.5, "input.max_points": 9}
+
+
 def test_nodes_of_one_file_must_agree(tmp_path: Path) -> None:
     path = tmp_path / "two.yaml"
     text = "/front:\n  ros__parameters: {input.z_offset_m: 0.5}\n/rear:\n  ros__parameters: {input.z_offset_m: %s}\n"
