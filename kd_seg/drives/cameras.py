@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +71,7 @@ def find_cameras(source: Path, topics: tuple[str, ...], info_topics: tuple[str, 
                     f"{source} has no CameraInfo on {info}; its topics: {known}. Choose with --camera-info."
                 )
             stamps = np.array([_stamp(reader, c, raw) for c, _, raw in messages_of(reader, pictures, source)])
-            cameras.append(BagCamera(number, topic, model, stamps))
+            cameras.append(BagCamera(number, topic, replace(model, done=is_rectified_topic(topic)), stamps))
     return tuple(cameras)
 
 
@@ -89,6 +89,11 @@ def info_topic_of(topic: str) -> str:
     if parts[-1] in {"compressed", "compressedDepth", "theora"}:
         parts = parts[:-1]
     return "/".join([*parts[:-1], "camera_info"])
+
+
+def is_rectified_topic(topic: str) -> bool:
+    """Whether image_proc's name of the topic tells that its pictures are rectified; their CameraInfo is the raw one's."""
+    return any(part.startswith("image_rect") for part in topic.split("/"))
 
 
 def nearest(stamps: Times, pictures: Times, tolerance_s: float) -> npt.NDArray[np.int64]:

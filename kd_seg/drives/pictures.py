@@ -58,6 +58,7 @@ class CameraModel:
         frame: the camera's optical frame.
         k: [3, 3] of the raw picture. d: distortion coefficients. model: plumb_bob, rational_polynomial, equidistant.
         r: [3, 3] rectifying rotation, camera frame to rectified frame. p: [3, 4] of the rectified picture.
+        done: whether the pictures of the topic were rectified before they were recorded.
     """
 
     width: int
@@ -68,6 +69,7 @@ class CameraModel:
     model: str
     r: Matrix
     p: Matrix
+    done: bool = False
 
     @classmethod
     def of_message(cls, message: Any) -> CameraModel:
@@ -95,8 +97,8 @@ class CameraModel:
 
     @property
     def is_rectified(self) -> bool:
-        """Whether the raw picture already is what ``p`` describes."""
-        return not self.d.any() and np.allclose(self.r, np.eye(3)) and np.allclose(self.k, self.p[:, :3])
+        """Whether the recorded picture already is what ``p`` describes."""
+        return self.done or (not self.d.any() and np.allclose(self.r, np.eye(3)) and np.allclose(self.k, self.p[:, :3]))
 
     def places(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Where each pixel [H, W] of the rectified picture lies in the raw one: columns and rows."""

@@ -143,6 +143,14 @@ def test_a_distorted_picture_is_rectified(tmp_path: Path) -> None:
     assert green == pytest.approx(90 * y * bend + 40, abs=1)
 
 
+def test_a_picture_that_was_recorded_rectified_stays_as_it_is(tmp_path: Path) -> None:
+    topic = "/camera/image_rect_color/compressed"
+    drive = write_drive(tmp_path / "bag", scans=2, distortion=-0.2, pictures=topic)
+    run(drive.path, tmp_path / "out", odometry="/odom", cameras=(topic,))
+    (camera,) = SemanticKitti(tmp_path / "out")[0].cameras
+    assert tuple(camera.read()[60, 100, :2]) == (100, 60)  # red is the column, green the row
+
+
 def test_an_interrupted_conversion_goes_on(drive: Drive, tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     run(drive.path, whole, odometry="/odom")

@@ -62,6 +62,7 @@ def write_drive(
     camera: bool = True,
     broken: int = -1,
     distortion: float = 0.0,
+    pictures: str = "/camera/image_raw/compressed",
     late_s: float = 0.0,
 ) -> Drive:
     """Write the bag.
@@ -90,7 +91,7 @@ def write_drive(
         intensity = np.linspace(0, 255, len(world))
         _write_cloud(writer, time, points, intensity, offsets + late_s, cut=number == broken)
         if camera:
-            _write_picture(writer, time + 0.004, number, distortion)
+            _write_picture(writer, time + 0.004, number, distortion, pictures)
     writer.close()
     poses = np.array([base_pose(t - START) @ BASE_TO_LIDAR for t in times])
     return Drive(path, times, poses, world)
@@ -175,7 +176,7 @@ def _write_cloud(
     _write(writer, "/points", CLOUD, time, message)
 
 
-def _write_picture(writer: BagWriter, time: float, number: int, distortion: float) -> None:
+def _write_picture(writer: BagWriter, time: float, number: int, distortion: float, topic: str) -> None:
     types = STORE.types
     pixels = np.zeros((80, 120, 3), np.uint8)
     pixels[..., 0], pixels[..., 1], pixels[..., 2] = np.arange(120), np.arange(80)[:, None], 10 * number
@@ -184,7 +185,7 @@ def _write_picture(writer: BagWriter, time: float, number: int, distortion: floa
     message = types["sensor_msgs/msg/CompressedImage"](
         header=header(time, "camera_optical"), format="png", data=np.frombuffer(buffer.getvalue(), np.uint8)
     )
-    _write(writer, "/camera/image_raw/compressed", "sensor_msgs/msg/CompressedImage", time, message)
+    _write(writer, topic, "sensor_msgs/msg/CompressedImage", time, message)
     info = types["sensor_msgs/msg/CameraInfo"](
         header=header(time, "camera_optical"),
         height=80,
