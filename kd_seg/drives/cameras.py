@@ -92,7 +92,7 @@ def info_topic_of(topic: str) -> str:
 
 
 def is_rectified_topic(topic: str) -> bool:
-    """Whether image_proc's name of the topic tells that its pictures are rectified; their CameraInfo is the raw one's."""
+    """Whether image_proc's name of the topic tells that its pictures are rectified; CameraInfo is the raw one's."""
     return any(part.startswith("image_rect") for part in topic.split("/"))
 
 
