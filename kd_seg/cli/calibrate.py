@@ -43,19 +43,12 @@ def command(
     from kd_seg.core.files import write_text
     from kd_seg.drives.calibrate import calibrate
     from kd_seg.drives.calibration.sensor_file import sensor_file
-    from kd_seg.scans import FileFormat, is_bag
-    from kd_seg.serving.parameters import LAYOUT, check_apply, point_format, read_parameters
-    from kd_seg.serving.pointcloud2 import DEFAULT_INTENSITY_FIELDS
+    from kd_seg.drives.recorded_input import recorded_input
     from kd_seg.views.calibration_sheet import calibration_sheet
 
     picture = out.with_suffix(".png")
     _check_free(out, picture, sensor_out, overwrite)
-    values, bag = read_parameters(None, set_ or []), is_bag(source.expanduser())
-    check_apply(
-        set_ or [], {"input.intensity_fields"} if bag else LAYOUT, "a bag" if bag else "a folder of point files"
-    )
-    fields = tuple(values.get("input.intensity_fields", DEFAULT_INTENSITY_FIELDS))
-    form = FileFormat() if bag else point_format(values)
+    _, fields, form = recorded_input(source.expanduser(), None, set_ or [])
     sensor = read_spec(resolve(checkpoint) if checkpoint else shipped()).sensor
     with progress("measuring", clouds) as advance:
         found = calibrate(source.expanduser(), sensor, topic, clouds, fields, advance, form)

@@ -58,19 +58,15 @@ def command(
              kd-seg convert SCANS --poses SCANS/poses.tum --out DATA
     """
     from kd_seg.drives.convert import ConvertOptions
-    from kd_seg.scans import FileFormat, is_bag
-    from kd_seg.serving.parameters import LAYOUT, check_apply, point_format, read_parameters
-    from kd_seg.serving.pointcloud2 import DEFAULT_INTENSITY_FIELDS
+    from kd_seg.drives.recorded_input import recorded_input
 
-    values, bag = read_parameters(params, set_ or []), is_bag(source.expanduser())
-    known = {"input.intensity_range", "input.intensity_fields"} | (set() if bag else LAYOUT)
-    check_apply(set_ or [], known, "a bag" if bag else "a folder of point files")
+    taken = frozenset({"input.intensity_range"})
+    values, fields, form = recorded_input(source.expanduser(), params, set_ or [], taken)
     options = ConvertOptions(
         points=points, odometry=odometry, tf=tf, poses=poses, kiss_icp=kiss_icp, extrinsic=extrinsic,
         cameras=tuple(camera or ()), camera_infos=tuple(camera_info or ()), deskew=deskew, every=every, limit=limit,
         intensity_range=values.get("input.intensity_range"),
-        intensity_fields=tuple(values.get("input.intensity_fields", DEFAULT_INTENSITY_FIELDS)),
-        form=FileFormat() if bag else point_format(values), sequence=sequence, overwrite=overwrite,
+        intensity_fields=fields, form=form, sequence=sequence, overwrite=overwrite,
     )  # fmt: skip
     report = _convert(source.expanduser(), out.expanduser(), options)
     _report(report)

@@ -6,25 +6,21 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from console_script import kd_seg
-from drive_bags import LIDAR_TO_CAMERA, STORE, Drive, K, write_drive
+from drive_bags import LIDAR_TO_CAMERA, Drive, K, write_drive
 from in_process import call, refused
 from made_files import ply
 from ros_clouds import street_points
-from rosbags.rosbag2 import StoragePlugin
 from scipy.spatial.transform import Rotation
 
 from kd_seg.core.errors import DataError, UsageError
 from kd_seg.core.geometry import transform
-from kd_seg.drives.calibrate import calibrate
 from kd_seg.drives.convert import Converted, ConvertOptions, convert
 from kd_seg.drives.recording import FolderRecording
-from kd_seg.scans import KittiSequence, SemanticKitti, Sensor
-from kd_seg.serving.bag_io import BagWriter, raw_messages
+from kd_seg.scans import KittiSequence, SemanticKitti
 from kd_seg.serving.parameters import read_parameters
 
 
@@ -341,82 +337,3 @@ def test_parameters_that_do_not_apply(
         (tmp_path / "ply", "input.columns=5", "input.columns and input.dtype are for .bin files"),
     ):
         assert said in refused(capsys, command, source, "--out", tmp_path / "out", "--set", override, code=2)
-
-
-def changed(source: Path, target: Path, topic: str, change: Callable[[bytes], bytes], first: int = 10**6) -> Path:
-    """A copy of a bag with other bytes in the first messages of a topic."""
-    writer, count = BagWriter(target, StoragePlugin.MCAP, STORE), 0
-    for connection, time_ns, raw in raw_messages([source]):
-        wanted = connection.topic == topic and count < first
-        count += wanted
-        writer.copy(connection, time_ns, change(bytes(raw)) if wanted else raw)
-    writer.close()
-    return target
-
-
-def edited(kind: str, edit: Callable[[Any], None]) -> Callable[[bytes], bytes]:
-    """Change the bytes of a message by an edit of what they mean."""
-
-    def change(raw: bytes) -> bytes:
-        message = STORE.deserialize_cdr(raw, kind)
-        edit(message)
-        return bytes(STORE.serialize_cdr(message, kind))
-
-    return change
-
-
-@pytest.mark.parametrize(
-    ("topic", "said"),
-    [
-        ("/tf", "a message of /tf is no readable tf2_msgs/msg/TFMessage"),
-        ("/odom", "a message of /odom is no readable nav_msgs/msg/Odometry"),
-        ("/camera/camera_info", "a message of /camera/camera_info is no readable sensor_msgs/msg/CameraInfo"),
-    ],
-)
-def test_messages_that_cannot_be_read_are_one_sentence(drive: Drive, tmp_path: Path, topic: str, said: str) -> None:
-    bag = changed(drive.path, tmp_path / "bag", topic, lambda raw: raw[:30])
-    with pytest.raises(DataError, match=said):
-        run(bag, tmp_path / "out", odometry="/odom", cameras=("/camera/image_raw/compressed",))
-    assert not list(tmp_path.rglob("*.bin"))
-
-
-def test_clouds_and_pictures_that_cannot_be_read_are_counted(drive: Drive, tmp_path: Path) -> None:
-    bag = changed(drive.path, tmp_path / "clouds", "/points", lambda raw: raw[:30], first=2)
-    report = run(bag, tmp_path / "a", odometry="/odom")
-    assert (report.scans, report.left_out["clouds refused (unreadable)"]) == (3, 2)
-    assert calibrate(bag, Sensor()).figures.clouds == 3
-    camera = "/camera/image_raw/compressed"
-
-    def spoiled(message: Any) -> None:
-        message.data = np.ones(40, np.uint8)
-
-    spoil = edited("sensor_msgs/msg/CompressedImage", spoiled)
-    for name, change, said in (
-        ("spoiled", spoil, "a compressed image ('png') cannot be read"),
-        ("cut", lambda raw: raw[:10], "1 of 5 scans have no picture"),
-    ):
-        bag = changed(drive.path, tmp_path / name, camera, change, first=1)
-        report = run(bag, tmp_path / f"out_{name}", odometry="/odom", cameras=(camera,))
-        assert report.pictures == 4
-        assert [warning for warning in report.warnings if said in warning]
-
-
-def test_a_lens_of_an_unknown_kind_leaves_no_folder(drive: Drive, tmp_path: Path) -> None:
-    def bend(message: Any) -> None:
-        message.distortion_model, message.d = "twisted", np.ones(5)
-
-    bag = changed(drive.path, tmp_path / "bag", "/camera/camera_info", edited("sensor_msgs/msg/CameraInfo", bend))
-    with pytest.raises(DataError, match="distortion model 'twisted' is unknown"):
-        run(bag, tmp_path / "out", odometry="/odom", cameras=("/camera/image_raw/compressed",))
-    assert run(bag, tmp_path / "out", odometry="/odom").scans == 5
-
-
-def test_transforms_that_are_no_motion_are_ignored_as_ros_does(drive: Drive, tmp_path: Path) -> None:
-    def spoil(message: Any) -> None:
-        message.transforms[0].transform.rotation.w = 0.0
-        message.transforms[0].transform.rotation.z = 0.0
-
-    bag = changed(drive.path, tmp_path / "bag", "/tf", edited("tf2_msgs/msg/TFMessage", spoil), first=3)
-    report = run(bag, tmp_path / "out", tf="odom")
-    assert report.scans == 5
-    assert any("3 transforms of the bag are no rigid motion" in warning for warning in report.warnings)
