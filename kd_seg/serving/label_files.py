@@ -163,9 +163,10 @@ def _write_held(segmenter: Segmenter, held: list[tuple[Task, int]], record: Reco
 
 
 def _write(segmenter: Segmenter, task: Task, class_id: npt.NDArray[np.uint8], record: Record | None) -> None:
+    content = segmenter.classes.class_to_raw(class_id).astype("<u4").tobytes()
     if record is not None:
-        record.begin(task, len(class_id), int((class_id == INVALID).sum()))
-    write_bytes(task.target, segmenter.classes.class_to_raw(class_id).astype("<u4").tobytes())
+        record.begin(task, content, int((class_id == INVALID).sum()))
+    write_bytes(task.target, content)
 
 
 def _label(

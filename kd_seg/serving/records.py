@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -25,12 +26,14 @@ class Entry:
         fingerprint: of checkpoint and settings.
         source: size and modification time in ns of the point file.
         points, invalid: as counted.
+        content: digest of the file's bytes; "" in records of earlier releases.
     """
 
     fingerprint: str
     source: tuple[int, int]
     points: int
     invalid: int
+    content: str = ""
 
 
 class Record:
@@ -53,7 +56,7 @@ class Record:
         """The tasks that are not done yet.
 
         Args:
-            overwrite: replace what is there.
+            overwrite: replace what is there; a file that holds what this command would write is left.
             mixes: whether other files of the folder belong to the same predictions.
 
         Raises UsageError where a file is there that this command did not write, or that it wrote with another
@@ -71,11 +74,11 @@ class Record:
             if mixes and others:
                 raise UsageError(f"{self.root} holds predictions of another checkpoint or other settings, such as "
                                  f"{others[0]}; choose another --out, or replace them with --overwrite.")  # fmt: skip
-        return [task for name, task in names.items() if not self._is_done(name, task)]
+        return [task for name, task in names.items() if not self._is_done(name, task, overwrite)]
 
-    def begin(self, task: Task, points: int, invalid: int) -> None:
-        """Note a file right before it is written whole; whatever stands in its place is then known to be ours."""
-        entry = Entry(self.fingerprint, _stamp(task.points), points, invalid)
+    def begin(self, task: Task, content: bytes, invalid: int) -> None:
+        """Note a file right before its ``content`` is written; whatever stands there then is known to be ours."""
+        entry = Entry(self.fingerprint, _stamp(task.points), len(content) // 4, invalid, _digest(content))
         name = self._name(task.target)
         self.entries[name] = entry
         self._file.parent.mkdir(parents=True, exist_ok=True)
@@ -85,12 +88,14 @@ class Record:
                 line = "\n" + line
             file.write(line.encode())
 
-    def _is_done(self, name: str, task: Task) -> bool:
+    def _is_done(self, name: str, task: Task, exactly: bool) -> bool:
         entry = self.entries.get(name)
         if entry is None or entry.fingerprint != self.fingerprint or entry.source != _stamp(task.points):
             return False
         try:
-            return task.target.stat().st_size == 4 * entry.points
+            if task.target.stat().st_size != 4 * entry.points:
+                return False
+            return not exactly or _digest(task.target.read_bytes()) == entry.content
         except OSError:
             return False
 
@@ -101,6 +106,10 @@ class Record:
 def fingerprint(checkpoint: str, *settings: Any) -> str:
     """Digest of all that labels depend on beside the points."""
     return digest([checkpoint, json.loads(json.dumps([asdict(each) for each in settings]))])
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _ends_line(file: IO[bytes]) -> bool:
@@ -124,7 +133,11 @@ def _read(path: Path) -> dict[str, Entry]:
             content = json.loads(line)
             size, modified = content["source"]
             entries[str(content["file"])] = Entry(
-                str(content["fingerprint"]), (int(size), int(modified)), int(content["points"]), int(content["invalid"])
+                str(content["fingerprint"]),
+                (int(size), int(modified)),
+                int(content["points"]),
+                int(content["invalid"]),
+                str(content.get("content", "")),
             )
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from kd_seg.classes import load_classes
 from kd_seg.core.errors import DataError
+from kd_seg.sweeps.mark import Mark
 from kd_seg.sweeps.plan import Job, RowSettings, Sweep
 from kd_seg.sweeps.statistics import Interval, interval, paired
 from kd_seg.training import read_training_config
@@ -26,7 +27,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class TableLine:
-    """One row of the table and one of its scorings."""
+    """One row of the table and one of its scorings; ``outdated`` are seeds of runs made with other settings."""
 
     row: str
     evaluation: str
@@ -34,6 +35,7 @@ class TableLine:
     seeds_planned: tuple[int, ...]
     cells: dict[str, Cell]
     note: str
+    outdated: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,11 @@ def collect(sweep: Sweep, jobs: list[Job]) -> Table:
     classes = sweep.classes if sweep.classes is not None else _hard_classes(jobs)
     columns = (*_SUMMARY.values(), *classes)
     scores: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
+    outdated: dict[str, list[int]] = {}
     for job in jobs:
+        mark = Mark(job)
+        if mark.exists and not mark.fits:
+            outdated.setdefault(job.row, []).append(job.seed)
         for evaluation in job.evaluations:
             measures = scores.setdefault((job.row, evaluation.name), {column: {} for column in columns})
             path = job.result(evaluation.name)
@@ -68,7 +74,9 @@ def collect(sweep: Sweep, jobs: list[Job]) -> Table:
         for evaluation in row.eval or sweep.eval:
             mine = scores.get((row.name, evaluation.name), {column: {} for column in columns})
             theirs = scores.get((sweep.baseline, evaluation.name)) if row.name != sweep.baseline else None
-            lines.append(_line(sweep, row, evaluation.name, columns, mine, theirs))
+            line = _line(sweep, row, evaluation.name, columns, mine, theirs)
+            old = [seed for seed in line.seeds_done if seed in outdated.get(row.name, ())]
+            lines.append(replace(line, outdated=tuple(old)))
     return Table(sweep.name, sweep.purpose, sweep.baseline, columns, tuple(lines))
 
 
@@ -118,6 +126,8 @@ def markdown(table: Table, picture: str | None = None) -> str:
         missing = [str(seed) for seed in line.seeds_planned if seed not in line.seeds_done]
         if missing:
             seeds += f" (missing: seed {', '.join(missing)})" if line.seeds_done else " (no finished run)"
+        if line.outdated:
+            seeds += f" (made with other settings: seed {', '.join(map(str, line.outdated))})"
         name = f"**{line.row}** (baseline)" if line.row == table.baseline else line.row
         rows.append(
             [name, *([line.evaluation] if several else []), seeds, *(_text(line.cells[c]) for c in table.columns)]

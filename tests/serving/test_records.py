@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -24,9 +25,10 @@ def tasks(tmp_path: Path) -> list[Task]:
 
 
 def write(record: Record, task: Task, points: int, cut: int = 0) -> None:
-    record.begin(task, points, 0)
+    content = bytes(4 * points)
+    record.begin(task, content, 0)
     task.target.parent.mkdir(exist_ok=True)
-    task.target.write_bytes(b"\0" * (4 * points - cut))
+    task.target.write_bytes(content[: len(content) - cut])
 
 
 def waiting(tasks: list[Task], print_: str = "f", overwrite: bool = False) -> list[str]:
@@ -56,6 +58,20 @@ def test_files_of_somebody_else_are_never_replaced_unasked(tasks: list[Task]) ->
     assert waiting(tasks, overwrite=True) == ["0", "1", "2", "3"]
 
 
+def test_overwriting_replaces_what_was_edited_and_resumes(tasks: list[Task]) -> None:
+    record = Record(tasks[0].target.parent, "f")
+    for k in (0, 1, 2):
+        write(record, tasks[k], k + 1)
+    tasks[1].target.write_bytes(b"\1" * 8)
+    assert waiting(tasks) == ["3"], "labels that somebody edited are kept"
+    assert waiting(tasks, overwrite=True) == ["1", "3"], "unless they shall be replaced"
+    path = tasks[0].target.parent / f"{NAME}.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps({k: v for k, v in one.items() if k != "content"}) + "\n" for one in lines))
+    assert waiting(tasks) == ["3"], "a record of an earlier release has no digests"
+    assert waiting(tasks, overwrite=True) == ["0", "1", "2", "3"]
+
+
 def test_predictions_of_two_checkpoints_are_never_mixed(tasks: list[Task]) -> None:
     write(Record(tasks[0].target.parent, "one"), tasks[0], 1)
     with pytest.raises(UsageError, match=r"another checkpoint or other settings, such as 0\.label"):
@@ -82,7 +98,7 @@ def test_a_line_that_was_cut_off_costs_that_file_alone(tasks: list[Task], keep: 
     write(record, tasks[0], 1)
     path = tasks[0].target.parent / f"{NAME}.jsonl"
     whole = len(path.read_bytes())
-    record.begin(tasks[1], 2, 0)
+    record.begin(tasks[1], bytes(8), 0)
     content = path.read_bytes()
     path.write_bytes(content[: whole + keep] if keep > 0 else content[:keep])
     again = Record(tasks[0].target.parent, "f")
@@ -103,7 +119,7 @@ def test_a_source_that_is_gone_is_named(tasks: list[Task]) -> None:
     record = Record(tasks[0].target.parent, "f")
     tasks[0].points.unlink()
     with pytest.raises(DataError, match=r"0\.bin cannot be read"):
-        record.begin(tasks[0], 1, 0)
+        record.begin(tasks[0], bytes(4), 0)
 
 
 def test_a_fingerprint_is_of_checkpoint_and_settings() -> None:

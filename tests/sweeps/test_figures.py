@@ -91,12 +91,14 @@ def test_one_seed_has_no_interval_and_missing_seeds_are_named() -> None:
             line("plain", 40.0, None, half=None),
             line("half", 39.0, -1.0, half=None, seeds_done=(1,), seeds_planned=(0, 1, 2)),
             line("none", 0.0, None, seeds_done=(), cells={"mIoU": Cell(None, None), "truck": Cell(None, None)}),
+            line("old", 39.0, -1.0, outdated=(1,)),
         )
     )
-    _, _, first, second, third = rows_of(text)
+    _, _, first, second, third, fourth = rows_of(text)
     assert first[2] == "40.0"
     assert second == ["half", "1 (missing: seed 0, 2)", "39.0<br>Δ -1.0", "–"]
     assert third[1] == "0 (no finished run)"
+    assert fourth[1] == "2 (made with other settings: seed 1)"
 
 
 def test_notes_stand_once_below_and_protocols_get_a_column() -> None:

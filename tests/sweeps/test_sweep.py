@@ -154,6 +154,21 @@ def test_table_says_what_is_missing_and_pairs_by_seed(folder: Path) -> None:
     assert "kd-seg train" in (folder / "results" / "small" / "commands.txt").read_text()
 
 
+def test_a_table_names_runs_that_were_made_with_other_settings(folder: Path) -> None:
+    for job in plan(read_sweep("sweep.yaml")):
+        write_result(job, 0.2, None)
+        Mark(job).write(trained=True)
+    base = folder / "base.yaml"
+    base.write_text(base.read_text().replace("voxel_size: 0.5", "voxel_size: 0.6"))
+    sweep = read_sweep("sweep.yaml")
+    jobs = plan(sweep)
+    Mark(jobs[0]).write(trained=True)
+    text = markdown(collect(sweep, jobs))
+    assert "| **plain** (baseline) | 2 (made with other settings: seed 1) |" in text
+    assert "| first | 1 |" in text, "whose cells have a size of their own"
+    assert "| tuned | 2 (made with other settings: seed 0, 1) |" in text
+
+
 def test_a_broken_result_is_refused(folder: Path) -> None:
     sweep = read_sweep("sweep.yaml")
     jobs = plan(sweep)
