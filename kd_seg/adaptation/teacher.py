@@ -71,8 +71,8 @@ class Teacher:
     def _moved(self, other: Scan, scan: Scan) -> Points:
         assert other.pose is not None
         assert scan.pose is not None
-        points = self.prepared(other)
-        points[:, :3] = transform(invert(scan.pose) @ other.pose, points[:, :3])
+        points, level = self.prepared(other), self.sensor.correction()  # poses are those of the sensor's own frame
+        points[:, :3] = transform(level @ invert(scan.pose) @ other.pose @ invert(level), points[:, :3])
         return points
 
 

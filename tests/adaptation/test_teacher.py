@@ -82,6 +82,19 @@ def test_neighbours_are_moved_into_the_scans_frame_and_their_rows_left_out(data:
     assert np.abs(moved - other.points[:, :3]).max() > 1.5
 
 
+def test_neighbours_of_a_tilted_sensor_are_moved_in_its_frame_and_levelled_after(data: SemanticKitti) -> None:
+    network = Heights()
+    sensor = sensor_settings({"input.roll_deg": -5.0, "input.pitch_deg": 20.0, "input.z_offset_m": 0.4})
+    settings = DriveTeacherSettings(views=1, fuse="ego")
+    scan, other = data.scan("00", 2), data.scan("00", 0)
+    Teacher(network, settings, sensor, fuse=True).predict(scan, [other])  # type: ignore[arg-type]
+    (cloud,) = network.clouds
+    assert scan.pose is not None
+    assert other.pose is not None
+    moved = transform(sensor.correction() @ invert(scan.pose) @ other.pose, other.points[:, :3])
+    np.testing.assert_allclose(cloud[len(scan.points) :, :3], moved, atol=1e-4)
+
+
 def test_left_to_itself_it_takes_the_mean_of_single_and_fused_scans_where_nothing_moves(data: SemanticKitti) -> None:
     network = Heights()
     teacher = Teacher(network, DriveTeacherSettings(views=2), sensor_settings({}), fuse=True)  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from kd_seg.core.errors import DataError
 from kd_seg.drives.calibration import beams
 from kd_seg.drives.calibration.beams import find_beams
 from kd_seg.drives.calibration.figures import measure
-from kd_seg.drives.calibration.ground import GroundPlane
+from kd_seg.drives.calibration.ground import GroundPlane, tilt
 from kd_seg.drives.calibration.intensity_response import (
     FAR_FACTOR,
     FAR_SIGNAL,
@@ -29,6 +29,7 @@ from kd_seg.drives.calibration.intensity_response import (
 )
 from kd_seg.drives.calibration.sensor_file import sensor_file
 from kd_seg.drives.recording import RecordedCloud, frame_of
+from kd_seg.streets.scenario import compose
 from kd_seg.streets.sensors.patterns import shots_of
 from kd_seg.streets.sensors.ranges import load_sensor
 from kd_seg.streets.sensors.settings import Lidar
@@ -213,6 +214,16 @@ def test_a_sensor_without_beams_is_spread_over_its_field_of_view() -> None:
     assert content["pattern"]["azimuth_deg"] == pytest.approx([-40, 40], abs=3)
     shots = content["pattern"]["rows"] * content["pattern"]["columns"]
     assert shots == pytest.approx(np.median([len(frame.points) for frame in frames]), rel=0.1)
+
+
+@pytest.mark.parametrize(("roll_deg", "pitch_deg"), [(6.0, 0.0), (-4.0, 8.0)])
+def test_a_tilted_sensor_is_simulated_with_the_tilt_that_was_measured(roll_deg: float, pitch_deg: float) -> None:
+    figures = measure(drive_of(lidar(), rings=True))
+    assert figures.ground is not None
+    leaning = replace(figures, ground=replace(figures.ground, roll_deg=roll_deg, pitch_deg=pitch_deg))
+    written = Lidar.model_validate(yaml.safe_load(sensor_file(drive_of(lidar(), rings=True), leaning, "d")))
+    leans = [tilt(compose(0, 0, 1, 1.0, sensor).ego.poses[0][2, :3]) for sensor in (written, lidar())]
+    np.testing.assert_allclose(np.subtract(*leans), (roll_deg, pitch_deg), atol=0.5)
 
 
 def test_without_ground_there_is_no_sensor_file() -> None:

@@ -101,7 +101,7 @@ def _mount(ground: GroundPlane, beams: Beams | None) -> Section:
     content: dict[str, Any] = {"height_m": round(ground.height_m, 2)}
     if max(abs(ground.roll_deg), abs(ground.pitch_deg)) >= SMALL_TILT_DEG:
         content["pitch_rad"] = round(math.radians(ground.pitch_deg), 4)
-        content["roll_rad"] = round(-math.radians(ground.roll_deg), 4)
+        content["roll_rad"] = round(math.radians(ground.roll_deg), 4)
     reason = f"The ground in {ground.clouds} clouds (spread {ground.spread_m:.2f} m, {ground.spread_deg:.1f} deg)."
     if beams is not None and beams.hidden:
         content["blind"] = [{"ring": ring, "azimuth_deg": list(ranges)} for ring, ranges in beams.hidden]

@@ -56,7 +56,7 @@ class TrafficTrack:
 
 @dataclass(frozen=True)
 class Seat:
-    """Where the sensor sits: metres over the road, and radians by which its front and its left side are lowered."""
+    """Where the sensor sits: metres over the road, and radians by which its front and its right side are lowered."""
 
     height: float
     pitch: float

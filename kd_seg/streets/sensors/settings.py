@@ -125,7 +125,7 @@ class Mount(Settings):
 
     height_m: float = Field(1.8, gt=0.1, le=10, description="over the road")
     pitch_rad: float = Field(0.0, ge=-1, le=1, description="by which the sensor looks down in front")
-    roll_rad: float = Field(0.0, ge=-1, le=1, description="by which its left side is lowered")
+    roll_rad: float = Field(0.0, ge=-1, le=1, description="by which its right side is lowered")
     own_car: OwnCar | None = None
     blind: tuple[Blind, ...] = Field((), description="measured shadows of the own car, ring by ring")
 
