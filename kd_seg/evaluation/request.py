@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import shlex
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import reduce
+from math import gcd
 from operator import add
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from kd_seg.caches import Work
 from kd_seg.classes import load_classes
@@ -27,6 +28,9 @@ What = Literal["checkpoint", "run", "labels", "counts"]
 
 
 LOG = logging.getLogger("kd_seg.evaluation")
+
+CLASSES = "semantic_kitti_19"
+"""The class table of a folder of .label files, where none is named."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class EvaluationRequest:
     input: Literal["own", "fused"] = "own"
     distances: bool = False
     shard: str | None = None
-    classes: str = "semantic_kitti_19"
+    classes: str = CLASSES
     device: str = "auto"
     num_threads: int = 0
     cache: Path | None = None
@@ -100,7 +104,10 @@ def evaluate_request(request: EvaluationRequest, track: Track = untracked, progr
         raise UsageError("--rebuild needs --input fused and no --shard: it deletes the library that fused clouds need.")
     kinds = {kind_of(path) for path in request.what}
     if kinds == {"counts"}:
+        _check_nothing_else(request)
         return _sum(request.what)
+    if request.cache is not None and request.input != "fused":
+        raise UsageError("--cache is where --input fused keeps its library; leave it out.")
     if len(request.what) != 1:
         raise UsageError("Only evaluation.json files add up; give one checkpoint, run or folder of .label files.")
     selection = _selection(request)
@@ -125,18 +132,44 @@ def evaluate_request(request: EvaluationRequest, track: Track = untracked, progr
     return result
 
 
+def _check_nothing_else(request: EvaluationRequest) -> None:
+    """UsageError where an option asks for something that counts of the past cannot give."""
+    plain = EvaluationRequest(request.what, device=request.device, num_threads=request.num_threads)
+    given = [each.name for each in fields(request) if getattr(request, each.name) != getattr(plain, each.name)]
+    if given:
+        option = {"form": "set"}.get(given[0], given[0]).replace("_", "-")
+        raise UsageError(f"evaluation.json files are added up as they are, so --{option} has no effect; leave it out.")
+
+
 def _sum(paths: tuple[Path, ...]) -> Evaluation:
-    """The evaluation of all parts together; DataError where one part is named twice."""
-    parts = [read_evaluation(path) for path in paths]
-    for number, part in enumerate(parts):
-        if part.about and part.about in [earlier.about for earlier in parts[:number]]:
-            raise DataError(f"{paths[number]} holds the same part as an earlier file; name each part once.")
-    return reduce(add, parts)
+    """The evaluation of all parts together; DataError where scans of one part are in another too."""
+    evaluations = [read_evaluation(path) for path in paths]
+    known: list[tuple[Path, dict[str, Any]]] = []
+    for path, evaluation in zip(paths, evaluations, strict=True):
+        for part in evaluation.parts:
+            for earlier, other in known:
+                if _may_share_scans(part, other):
+                    raise DataError(f"{path} holds scans that {earlier} holds too; name each part once.")
+        known += [(path, part) for part in evaluation.parts]
+    return reduce(add, evaluations)
+
+
+def _may_share_scans(part: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two evaluations of the same predictions count a scan twice, as far as what they are about tells."""
+    if any(key not in each for each in (part, other) for key in ("sequences", "shard")):
+        return False
+    if any(part.get(key) != other.get(key) for key in ("what", "kind", "data", "input")):
+        return False
+    if part["sequences"] != other["sequences"]:
+        return bool({*part["sequences"]} & {*other["sequences"]})
+    (i, n), (j, m) = parse_shard(part["shard"]), parse_shard(other["shard"])
+    return (i - j) % gcd(n, m) == 0
 
 
 def own_record(request: EvaluationRequest) -> Path | None:
-    """A run's evaluation.json if its own validation scans are scored, plainly and whole; else None."""
+    """A run's evaluation.json if its own validation scans are scored, plainly, whole and read as it read them."""
     plain = request.data is None and request.split is None and request.sequences is None
+    plain = plain and request.intensity_range is None and not request.form.names_layout
     whole = request.input == "own" and request.shard is None and len(request.what) == 1
     if plain and whole and kind_of(request.what[0]) == "run":
         from kd_seg.training import RunFolder
@@ -189,6 +222,9 @@ def _predictor(request: EvaluationRequest, selection: Selection, progress: Progr
     from kd_seg.serving.segmenter import Segmenter
 
     segmenter = Segmenter(what, device=request.device, num_threads=request.num_threads)
+    if request.classes != CLASSES and load_classes(request.classes).names != segmenter.classes.names:
+        raise UsageError(f"{what} predicts the classes of {segmenter.classes.name}, not {request.classes}; "
+                         "leave --classes out, which is for folders of .label files.")  # fmt: skip
     if request.input == "own":
         return NetworkPredictor(segmenter)
     from kd_seg.evaluation.fused import make_fuse, unskipped

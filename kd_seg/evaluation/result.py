@@ -30,7 +30,7 @@ class Evaluation:
         outside: points that the student could not see (outside its grid, not finite); they count as predicted 0.
         unknown: predicted raw ids that the class table lacks; they count as predicted 0.
         about: what was evaluated on what: plain data, kept in the JSON ("what", "kind", "data", "sequences", "input",
-            "shard"); of a sum, what both have in common.
+            "shard"); of a sum, what both have in common, and "parts", what each of the evaluations in it is about.
     """
 
     classes: ClassTable
@@ -57,6 +57,8 @@ class Evaluation:
                 "evaluate both with the same classes."
             )
         both = self.by_distance is not None and other.by_distance is not None
+        about = {key: value for key, value in self.about.items() if key != "parts" and other.about.get(key) == value}
+        parts = [*self.parts, *other.parts]
         return replace(
             self,
             scans=self.scans + other.scans,
@@ -65,8 +67,14 @@ class Evaluation:
             by_distance=self.by_distance + other.by_distance if both else None,  # type: ignore[operator]
             outside=self.outside + other.outside,
             unknown=self.unknown + other.unknown,
-            about={key: value for key, value in self.about.items() if other.about.get(key) == value},
+            about={**about, "parts": parts} if parts else about,
         )
+
+    @property
+    def parts(self) -> list[dict[str, Any]]:
+        """What each of the evaluations that were added up is about; of one that is no sum, its own ``about``."""
+        whole = [self.about] if self.about else []
+        return list(self.about.get("parts", whole))
 
     @property
     def scores(self) -> Scores:
@@ -124,6 +132,8 @@ class Evaluation:
         counted = (evaluation.scans, evaluation.points, evaluation.outside, evaluation.unknown)
         if not all(0 <= number < 1 << 62 for number in counted) or (evaluation.matrix < 0).any():
             raise DataError(f"{where} holds counts that are none; evaluate again.")
+        if not isinstance(evaluation.about.get("parts", []), list) or not all(map(_is_about, evaluation.parts)):
+            raise DataError(f"{where} does not tell what was evaluated (about); evaluate again.")
         side = len(classes) + 1
         shapes_fit = evaluation.matrix.shape == (side, side) and (
             evaluation.by_distance is None or evaluation.by_distance.shape == (len(DISTANCES), side, side)
@@ -133,6 +143,14 @@ class Evaluation:
                 f"{where} has a matrix of shape {evaluation.matrix.shape} for {side - 1} classes; evaluate again."
             )
         return evaluation
+
+
+def _is_about(part: Any) -> bool:
+    """Whether sequences and shard of what an evaluation is about can be compared with another's."""
+    if not isinstance(part, dict) or not isinstance(part.get("shard"), str | None):
+        return False
+    names = part.get("sequences", [])
+    return isinstance(names, list) and all(isinstance(name, str) for name in names)
 
 
 def read_evaluation(path: Path) -> Evaluation:

@@ -142,7 +142,7 @@ class SemanticKitti:
 
     Args:
         root: folder that holds ``sequences/``.
-        sequences: which; None = all that are there. DataError names a missing one and what there is.
+        sequences: which; None = all that are there. DataError names one that is missing or named twice.
         form: how its .bin files lie.
     """
 
@@ -158,6 +158,10 @@ class SemanticKitti:
         for name in wanted:
             if name not in found:
                 raise DataError(f"{folder} has no sequence {name}; it has: {', '.join(found) or 'none'}.")
+            if wanted.count(name) > 1:
+                raise DataError(
+                    f"Sequence {name} of {folder} is named twice, so its scans would count twice; name it once."
+                )
         self.sequences: dict[str, KittiSequence] = {name: KittiSequence(folder / name, form) for name in wanted}
         self._keys = [(name, index) for name in wanted for index in self.sequences[name].indices]
 

@@ -10,12 +10,20 @@ import pytest
 import yaml
 from console_script import kd_seg, kd_seg_json
 from evaluation_inputs import write_case
+from tiny_data import write_tiny
 
 from kd_seg.classes import load_classes
-from kd_seg.core.errors import UsageError
-from kd_seg.evaluation import LabelFolder, NetworkPredictor, evaluate, select
+from kd_seg.core.errors import DataError, UsageError
+from kd_seg.evaluation import (
+    LabelFolder,
+    NetworkPredictor,
+    evaluate,
+    read_evaluation,
+    select,
+    write_evaluation,
+)
 from kd_seg.evaluation.request import EvaluationRequest, evaluate_request, kind_of, own_record
-from kd_seg.scans import SemanticKitti
+from kd_seg.scans import FileFormat, SemanticKitti
 from kd_seg.serving.segmenter import Segmenter
 
 OFFICIAL = json.loads((Path(__file__).parents[1] / "fixtures" / "official_evaluator.json").read_text())["cases"]
@@ -93,6 +101,8 @@ def test_only_the_plain_evaluation_of_a_run_is_kept_in_it(tmp_path: Path, studen
     assert own_record(EvaluationRequest((run,), sequences=("00",))) is None
     assert own_record(EvaluationRequest((run,), shard="1/2")) is None
     assert own_record(EvaluationRequest((student,), data=data)) is None
+    assert own_record(EvaluationRequest((run,), intensity_range="byte")) is None
+    assert own_record(EvaluationRequest((run,), form=FileFormat(columns=5))) is None
 
 
 def test_parts_add_up_through_the_program(tmp_path: Path, student: Path, data: Path) -> None:
@@ -106,7 +116,64 @@ def test_parts_add_up_through_the_program(tmp_path: Path, student: Path, data: P
     assert content["counts"]["matrix"] == whole.matrix.tolist()
     assert content["miou"] == whole.scores.miou
     assert "shard" not in content["about"]
-    assert "same part" in kd_seg("eval", parts[0], parts[0], code=1).stderr
+    assert "holds scans that" in kd_seg("eval", parts[0], parts[0], code=1).stderr
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> Path:
+    """A folder that holds data of two sequences with four scans each, and predictions of them."""
+    root = write_tiny(tmp_path / "both", ("00", "01"), 4)
+    for scan in SemanticKitti(root):
+        folder = root / "sequences" / scan.sequence / "predictions"
+        folder.mkdir(exist_ok=True)
+        np.full(len(scan.points), 40, "<u4").tofile(folder / f"{scan.points_path.stem}.label")
+    return root
+
+
+def counts(folder: Path, sequences: str, shard: str | None = None) -> Path:
+    """The evaluation.json of a part of the predictions of ``labels``."""
+    request = EvaluationRequest((folder,), folder, sequences=tuple(sequences.split(",")), shard=shard)
+    path = folder / f"{sequences}_{(shard or 'whole').replace('/', '_')}.json"
+    write_evaluation(path, evaluate_request(request))
+    return path
+
+
+def test_sums_of_parts_add_up_like_the_parts(labels: Path) -> None:
+    quarters = [counts(labels, "00,01", f"{part}/4") for part in range(1, 5)]
+    halves = [labels / "first.json", labels / "second.json"]
+    for half, two in zip(halves, (quarters[:2], quarters[2:]), strict=True):
+        write_evaluation(half, evaluate_request(EvaluationRequest(tuple(two))))
+    total = evaluate_request(EvaluationRequest(tuple(halves)))
+    assert total.matrix.tolist() == read_evaluation(counts(labels, "00,01")).matrix.tolist()
+    assert [part["shard"] for part in total.parts] == ["1/4", "2/4", "3/4", "4/4"]
+    other = evaluate_request(EvaluationRequest((counts(labels, "00"), counts(labels, "01"))))
+    assert other.scans == 8
+
+
+def test_scans_are_never_counted_twice(labels: Path) -> None:
+    whole, half, quarter = counts(labels, "00,01"), counts(labels, "00,01", "1/2"), counts(labels, "00,01", "3/4")
+    total = labels / "sum.json"
+    write_evaluation(total, evaluate_request(EvaluationRequest((half, counts(labels, "00,01", "2/2")))))
+    for pair in ((whole, half), (half, quarter), (total, half), (whole, counts(labels, "01")), (total, total)):
+        with pytest.raises(DataError, match=f"{pair[1].name} holds scans that .*{pair[0].name} holds too"):
+            evaluate_request(EvaluationRequest(pair))
+    done = kd_seg("eval", labels, "--data", labels, "--sequences", "00,01", "--sequences", "00", code=1)
+    assert "Sequence 00 of" in done.stderr
+    assert "is named twice" in done.stderr
+
+
+def test_options_that_counts_or_a_network_cannot_follow_are_refused(labels: Path, student: Path) -> None:
+    part = counts(labels, "00")
+    for option in (("--data", labels), ("--distances",), ("--sequences", "01"), ("--classes", "semantic_kitti_25")):
+        assert f"{option[0]} has no effect" in kd_seg("eval", part, *option, code=2).stderr
+    with pytest.raises(UsageError, match="--set has no effect"):
+        evaluate_request(EvaluationRequest((part,), form=FileFormat(columns=5)))
+    for request, says in (
+        (EvaluationRequest((student,), labels, sequences=("00",), classes="semantic_kitti_25"), "leave --classes out"),
+        (EvaluationRequest((student,), labels, sequences=("00",), cache=labels), "--cache is where --input fused"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            evaluate_request(request)
 
 
 def test_paths_are_told_apart(tmp_path: Path, student: Path, data: Path) -> None:
