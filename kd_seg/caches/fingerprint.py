@@ -57,9 +57,12 @@ def listing_digest(folders: Iterable[Path], read: int = 0) -> str:
 
 
 def difference(made_from: Fingerprint, now: Fingerprint) -> str | None:
-    """What changed, such as "poses of sequence 00"; None where the fingerprints agree on the sequences of both."""
+    """What changed, such as "poses of sequence 00"; None where the fingerprints agree on the sequences of both.
+
+    What was not recorded when the cache was made, by an earlier version, is not compared.
+    """
     for name, entry in now.items():
         for what, value in entry.items():
-            if name in made_from and made_from[name].get(what) != value:
+            if what in made_from.get(name, {}) and made_from[name][what] != value:
                 return f"{what.replace('_', ' ')} of sequence {name}"
     return None

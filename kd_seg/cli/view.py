@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -70,11 +71,15 @@ def command(
     source, against, out = home(source), named(against) if against else None, home(out) if out else None
     if student and not fused:
         raise UsageError("--student belongs to --fused; name one checkpoint with --against.")
+    if against_scan is not None and against is None:
+        raise UsageError("--against-scan is a scan of --against, which is not named.")
     from kd_seg.views.picture import ViewRequest
 
     request = ViewRequest(source, against, scan, against_scan, topic, extent, classes, intensity_range, form)
     if fused:
-        _draw_fused(request, student or [], None if window else out)
+        if window:
+            raise UsageError("--fused draws pictures, no window; name one with --out objects.png.")
+        _draw_fused(request, student or [], out)
     else:
         _draw(request, out, window)
 
@@ -115,12 +120,17 @@ def _write_ply(out: Path, cloud: ColouredCloud, classes: ClassTable) -> None:
 
 
 def _draw_fused(request: ViewRequest, students: list[Path], out: Path | None) -> None:
-    """Write the sheet of fused objects; UsageError where no picture is named."""
+    """Write the sheet of fused objects; UsageError where no picture is named, or an option has no effect."""
     from kd_seg.classes import load_classes
     from kd_seg.views.fused_instances import view_fused
 
     if out is None or out.suffix == ".ply":
         raise UsageError("--fused draws pictures; name one with --out objects.png.")
+    plain = replace(request, against=None, topic=None, extent=50.0)
+    for name, option in (("against", "against"), ("topic", "topic"), ("extent", "range")):
+        if getattr(request, name) != getattr(plain, name):
+            raise UsageError(f"--{option} has no effect on --fused; leave it out.")
+    form = replace(request.form, intensity_range=request.intensity_range or "unit")
     with naming(out):
-        view_fused(request.source, request.scan, students, load_classes(request.classes)).save(out)
+        view_fused(request.source, request.scan, students, load_classes(request.classes), form).save(out)
     say(f"written: {out}")

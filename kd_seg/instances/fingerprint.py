@@ -1,4 +1,4 @@
-"""What the instance library depends on: scan numbers, labels, poses, calibration and times of each sequence."""
+"""What the instance library depends on: scan numbers, points, labels, poses, calibration and times of each sequence."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 from kd_seg.caches.fingerprint import Fingerprint, content_digest, listing_digest, text_digest
 from kd_seg.scans import KittiSequence, SemanticKitti
 
-LABEL_FILES = 3
-"""Label files that are read in full; of the others the size counts."""
+READ = 3
+"""Scans whose points and labels are read in full; of the others the sizes of the files count."""
 
 
 def fingerprint(data: SemanticKitti) -> Fingerprint:
-    """Changes when scans, labels, poses, calibration or times change, wherever they lie on disk."""
+    """Changes when points, labels, poses, calibration or times change, wherever they lie on disk."""
     return {name: _sequence(sequence) for name, sequence in data.sequences.items()}
 
 
@@ -21,7 +21,8 @@ def _sequence(sequence: KittiSequence) -> dict[str, Any]:
     return {
         "scans": len(sequence.indices),
         "scan_numbers": text_digest(repr(sequence.indices)),
-        "labels": listing_digest([folder / "labels"], read=LABEL_FILES),
+        "points": listing_digest([folder / "velodyne"], read=READ),
+        "labels": listing_digest([folder / "labels"], read=READ),
         "poses": content_digest(folder / "poses.txt"),
         "calibration": content_digest(folder / "calib.txt"),
         "times": content_digest(folder / "times.txt"),

@@ -112,7 +112,8 @@ class Fuser:
                 source = by_scan.get(t - offset)
                 if source is None or not self.may_use(scan.sequence, t - offset):
                     continue
-                aligned = self._aligned(scan, sequence, source, gathered)
+                moves = bool(record["moving"] or sequence.records["moving"][source])  # linked keys may differ in it
+                aligned = self._aligned(scan, sequence, source, moves, gathered)
                 if aligned is not None:
                     gathered.append(aligned)
                     parts.append(_rows(aligned, int(record["word"]), offset, kind))
@@ -122,9 +123,17 @@ class Fuser:
         return whole
 
     def _aligned(
-        self, scan: Scan, sequence: SequenceInstances, number: int, gathered: list[npt.NDArray[np.float32]]
+        self,
+        scan: Scan,
+        sequence: SequenceInstances,
+        number: int,
+        moves: bool,
+        gathered: list[npt.NDArray[np.float32]],
     ) -> npt.NDArray[np.float32] | None:
-        """Points [n, 4] of a record in the frame of ``scan``; None where its registration was rejected."""
+        """Points [n, 4] of a record in the frame of ``scan``; None where its registration was rejected.
+
+        ``moves``: whether the object moves between the two scans.
+        """
         record = sequence.records[number]
         points = np.array(sequence.points(number), dtype=np.float32)
         if self.settings.alignment == "centroid" and record["role"] != Role.DECOY_CLUTTER:
@@ -135,7 +144,7 @@ class Fuser:
         assert poses is not None  # the library was built with them
         s = int(record["scan"])
         moved = transform(relative(poses[scan.index], poses[s]), points[:, :3])
-        if record["moving"] and self.table is not None:
+        if moves and self.table is not None:
             registration = self.table.find(scan.sequence, int(record["key"]), scan.index, s)
             if registration is None or registration.method == Method.DROPPED:
                 return None

@@ -19,7 +19,7 @@ from kd_seg.classes import ClassTable
 from kd_seg.core.config import digest
 from kd_seg.core.errors import DataError
 from kd_seg.instances.fingerprint import fingerprint
-from kd_seg.instances.linking import link_keys
+from kd_seg.instances.linking import link_keys, standing_classes
 from kd_seg.instances.records import RECORD, Records, from_bytes
 from kd_seg.instances.settings import LibrarySettings
 from kd_seg.scans import Points, SemanticKitti
@@ -89,6 +89,7 @@ class InstanceLibrary:
     ) -> None:
         self.cache = Cache(library_plan(cache, data, classes, settings), fix_command)
         self.data = data
+        self.classes = classes
         self.settings = settings
         self._sequences: dict[str, SequenceInstances] = {}
 
@@ -107,7 +108,7 @@ class InstanceLibrary:
         records = read_table(self.cache, name, "records", RECORD)
         poses = self.data.sequences[name].poses
         if self.settings.link and poses is not None:
-            records = link_keys(records, poses)
+            records = link_keys(records, poses, standing_classes(self.classes.names))
         order = np.lexsort((records["scan"], records["key"]))
         return SequenceInstances(name, records[order], self.cache)
 

@@ -14,19 +14,29 @@ LARGEST_GAP = 3
 """Scans between the last appearance under one key and the first under another."""
 
 
+def standing_classes(names: tuple[str, ...]) -> npt.NDArray[np.uint8]:
+    """Train id [C + 1] of the same class without ``moving-``, for tables that tell moving objects apart."""
+    known = {name: column + 1 for column, name in enumerate(names)}
+    return np.array([0, *(known.get(name.removeprefix("moving-"), known[name]) for name in names)], dtype=np.uint8)
+
+
 def link_keys(
-    records: npt.NDArray[np.void], poses: npt.NDArray[np.float64], large: frozenset[int] = frozenset({1, 4, 5})
+    records: npt.NDArray[np.void],
+    poses: npt.NDArray[np.float64],
+    standing: npt.NDArray[np.uint8],
+    large: frozenset[int] = frozenset({1, 4, 5}),
 ) -> npt.NDArray[np.void]:
     """Records with the keys of linked objects replaced by the smallest one of each object.
 
-    Keys a and b are linked where they have one train class, differ in the moving flag, b begins 1 to 3 scans after a
+    Keys a and b are linked where they have one class, differ in the moving flag, b begins 1 to 3 scans after a
     ends, their world centroids there lie nearer than 1.0 m (vehicles) or 0.6 m, and each is the other's nearest.
     Equal instance numbers are no evidence.
 
     Args:
         records: RECORD rows of one sequence.
         poses: LiDAR poses [S, 4, 4] by scan number.
-        large: train ids that the vehicles' distance holds for.
+        standing: see ``standing_classes``.
+        large: train ids of standing classes that the vehicles' distance holds for.
     """
     if len(records) == 0:
         return records
@@ -38,7 +48,7 @@ def link_keys(
     first, last = first[real], last[real]
     ends, starts = _world(ordered[last], poses), _world(ordered[first], poses)
     gap = ordered["scan"][first][None, :] - ordered["scan"][last][:, None]
-    train = ordered["train"][first]
+    train = standing[ordered["train"][first]]
     possible = (gap >= 1) & (gap <= LARGEST_GAP) & (train[:, None] == train[None, :])
     possible &= ordered["moving"][first][:, None] != ordered["moving"][first][None, :]
     distance = np.linalg.norm(ends[:, None] - starts[None, :], axis=2)

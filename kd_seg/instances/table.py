@@ -153,15 +153,21 @@ class Chain:
         self._velocity: dict[int, tuple[int, Xyz]] = {}
 
     def pairs(self, t: int, offsets: tuple[int, ...]) -> list[tuple[Any, ...]]:
-        """PAIR rows of every moving instance of scan t with each of its appearances at the offsets t - s."""
+        """PAIR rows of every instance of scan t with each of its appearances at the offsets t - s, if either moves."""
         records = self.instances.records
         found: list[tuple[Any, ...]] = []
         for number in self.instances.at(t):
             record = records[number]
-            if not record["moving"] or record["role"] not in (Role.HARD, Role.DECOY_CAR):
+            if record["role"] not in (Role.HARD, Role.DECOY_CAR):
                 continue
             key, train = int(record["key"]), int(record["train"])
+            window = records[self._window(key, t, offsets)]
+            moving = set(window["scan"][window["moving"] | record["moving"]].tolist())  # differs where keys are linked
+            if not moving:
+                continue
             for s, registration in self.register_all(int(number), t, offsets):
+                if s not in moving:
+                    continue
                 motion = registration.motion
                 quality = (registration.rms, registration.inliers, int(registration.method))
                 found.append((key, t, s, motion.yaw, motion.shift, *quality, train, (0, 0)))
@@ -173,7 +179,7 @@ class Chain:
         key = int(record["key"])
         pose, time = self._pose(t), self._time(t)
         own = np.asarray(self.instances.points(number)[:, :3], dtype=np.float64)
-        window = self.instances.appearances(key, t - max(max(offsets), 0), t - min(min(offsets), 0))
+        window = self._window(key, t, offsets)
         numbers = {int(self.instances.records["scan"][n]): int(n) for n in window}
         limits = self._limits(window, int(record["train"]))
         aligned = Target(own)
@@ -200,6 +206,10 @@ class Chain:
             if len(own) < self.settings.minimum and registration.method < Method.DROPPED:
                 aligned = Target(np.concatenate([aligned.xyz, registration.motion.apply(source)]))
         return found
+
+    def _window(self, key: int, t: int, offsets: tuple[int, ...]) -> npt.NDArray[np.int64]:
+        """Numbers of the records of ``key`` in scan t and wherever the offsets reach."""
+        return self.instances.appearances(key, t - max(max(offsets), 0), t - min(min(offsets), 0))
 
     def _start_velocity(self, key: int, t: int) -> Xyz | None:
         """Velocity (LiDAR frame of scan t, m/s) that the scan before found for this key; None if it did not."""

@@ -18,7 +18,7 @@ from kd_seg.core.errors import DataError
 from kd_seg.evaluation.confusion import TrainIds
 from kd_seg.instances.fusion import Fuser, prepare_fusion
 from kd_seg.instances.settings import CloudSettings, FusionSettings, LibrarySettings
-from kd_seg.scans import Cloud, Kind, Points, Scan, SemanticKitti
+from kd_seg.scans import Cloud, FileFormat, Kind, KittiSequence, Points, Scan, SemanticKitti
 from kd_seg.views.colours import MUTED, Colours, class_colours, scalar_colours
 from kd_seg.views.sheet import Sheet
 from kd_seg.views.source import ShownScan, find_scan, segmented
@@ -30,9 +30,15 @@ ALIGNMENTS = (("ego", "fused by ego-motion alone"), ("registered", "fused and re
 OWN_COLOUR = np.array([[255, 255, 255]], dtype=np.uint8)
 
 
-def view_fused(source: Path, which: str | None, students: list[Path], classes: ClassTable) -> Sheet:
-    """``fused_sheet`` of a scan of a data root or sequence, with the predictions of checkpoints or runs."""
-    scan = find_scan(source, which)
+def view_fused(
+    source: Path, which: str | None, students: list[Path], classes: ClassTable, form: FileFormat = FileFormat()
+) -> Sheet:
+    """``fused_sheet`` of a scan of a data root or sequence, with the predictions of checkpoints or runs.
+
+    Args:
+        form: how the .bin files lie, and the range of their intensities.
+    """
+    scan = find_scan(source, which, form)
     shot = ShownScan(scan.name, scan.points, scan=scan)
     names = _names(students)
     predictions = [(names[i], segmented(path, shot, classes, "unit")) for i, path in enumerate(students)]
@@ -158,15 +164,18 @@ def _frame(clouds: dict[str, Cloud], word: int) -> tuple[npt.NDArray[np.float64]
 def _window(scan: Scan, earlier: int) -> Iterator[SemanticKitti]:
     """A data root that holds only the scan and those before it, so that nothing more is read or registered."""
     folder = scan.points_path.parent.parent
+    sequence = KittiSequence(folder, scan.form)
     with tempfile.TemporaryDirectory() as name:
         made = Path(name) / "sequences" / scan.sequence
         for kind, suffix in (("velodyne", ".bin"), ("labels", ".label")):
             (made / kind).mkdir(parents=True)
             for index in range(scan.index - earlier, scan.index + 1):
-                source = folder / kind / f"{index:06d}{suffix}"
+                if index not in sequence:
+                    continue
+                source = folder / kind / f"{sequence.points_path(index).stem}{suffix}"
                 if source.is_file():
                     os.symlink(source.resolve(), made / kind / source.name)
         for file in ("poses.txt", "calib.txt", "times.txt"):
             if (folder / file).is_file():
                 shutil.copy(folder / file, made / file)
-        yield SemanticKitti(name)
+        yield SemanticKitti(name, form=scan.form)

@@ -9,9 +9,10 @@ from kd_seg.classes import ClassTable, load_classes
 from kd_seg.core.errors import UsageError
 from kd_seg.core.progress import Track
 from kd_seg.evaluation.confusion import TrainIds
-from kd_seg.scans import FileFormat, KittiSequence, Scan, SemanticKitti, is_bag
+from kd_seg.scans import FileFormat, Scan, is_bag
 from kd_seg.scans.point_files import READERS
 from kd_seg.scans.statistics import ScanStatistics, statistics
+from kd_seg.serving.sources import sequences_of
 from kd_seg.views.bag_source import open_bag_shot
 from kd_seg.views.coloured import ColouredCloud, coloured
 from kd_seg.views.sheet import Sheet
@@ -108,12 +109,9 @@ def _statistics(path: Path, scan: Scan, request: ViewRequest, track: Track) -> S
     """Figures of a data root's or sequence's scans, evenly spread, or of the one scan that a file holds."""
     if not path.is_dir():
         return statistics([scan], request.classes)
-    if (path / "velodyne").is_dir():
-        sequence = KittiSequence(path)
-        scans = [sequence.scan(sequence.indices[number]) for number in spread(len(sequence.indices))]
-    else:
-        data = SemanticKitti(path)
-        scans = [data[number] for number in spread(len(data))]
+    found = sequences_of(path, request.form) or []
+    keys = [(sequence, index) for sequence in found for index in sequence.indices]
+    scans = [keys[number][0].scan(keys[number][1]) for number in spread(len(keys))]
     return statistics(track(scans, f"measuring {path.name}"), request.classes)
 
 

@@ -30,7 +30,7 @@ class ShownScan:
 
     Attributes:
         name: for titles, such as "04/000003".
-        points: [N, 4], intensity in any range.
+        points: [N, 4], intensity as the file has it.
         train: train ids [N], or None where nothing is known of classes.
         words: label words [N] with instances, or None.
         cameras: pictures taken with it.
@@ -124,7 +124,7 @@ def _split_name(which: str | None) -> tuple[str | None, int | None]:
 def _shot_of(scan: Scan, classes: ClassTable) -> ShownScan:
     words = scan.labels if scan.labels_path is not None and scan.labels_path.is_file() else None
     train = classes.to_train_lenient(words)[0] if words is not None else None
-    return ShownScan(scan.name, scan.points, train, words, cameras_of(scan), scan)
+    return ShownScan(scan.name, scan.file_points, train, words, cameras_of(scan), scan)
 
 
 def cameras_of(scan: Scan) -> tuple[Camera, ...]:

@@ -98,7 +98,7 @@ def test_a_difference_is_one_between_sequences_of_both(made_from: dict, now: dic
         f"{what} of sequence {name}"
         for name in now
         for what in now[name]
-        if name in made_from and made_from[name].get(what) != now[name][what]
+        if what in made_from.get(name, {}) and made_from[name][what] != now[name][what]
     ]
     found = difference(made_from, now)
     assert found in differing if differing else found is None

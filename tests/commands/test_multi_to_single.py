@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from kd_seg.benchmarks.fuse import rows
 from kd_seg.core.errors import DataError, UsageError
 from kd_seg.core.shard import parse_shard
 from kd_seg.instances.paste import Paster, PasteSettings
-from kd_seg.scans import Cloud, Kind
+from kd_seg.scans import Cloud, FileFormat, Kind
 from kd_seg.training import read_training_config
 from kd_seg.training.loader import choose_labelled
 from kd_seg.training.prepare import prepare
@@ -112,6 +113,22 @@ def test_objects_are_drawn_without_and_with_registration(world: World, tmp_path:
     assert "right: 100 % right" in titles
     sheet.save(tmp_path / "objects.png")
     assert (tmp_path / "objects.png").stat().st_size > 10_000
+
+
+def test_objects_are_drawn_of_files_with_longer_names_and_more_columns(world: World, tmp_path: Path) -> None:
+    from kd_seg.classes import load_classes
+    from kd_seg.views.fused_instances import view_fused
+
+    folder = tmp_path / "w" / "sequences" / "00"
+    shutil.copytree(world.root / "sequences" / "00", folder)
+    for path in sorted(folder.glob("*/*.bin")):
+        points = np.fromfile(path, "<f4").reshape(-1, 4)
+        np.column_stack([points, np.arange(len(points)) % 16]).astype("<f4").tofile(path.with_name(f"0000{path.name}"))
+        path.unlink()
+    for path in sorted(folder.glob("*/*.label")):
+        path.rename(path.with_name(f"0000{path.name}"))
+    sheet = view_fused(tmp_path / "w", "00/5", [], load_classes(), FileFormat(columns=5))
+    assert any("fused and registered" in text.get_text() for text in sheet.figure.texts)
 
 
 @pytest.mark.slow

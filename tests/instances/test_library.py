@@ -13,14 +13,16 @@ from instances_world import BUS, CAR, PERSON, TRUCK, World, make_world, work
 
 from kd_seg.classes import load_classes
 from kd_seg.core.errors import DataError
+from kd_seg.core.geometry import transform
 from kd_seg.instances.build import build_library
 from kd_seg.instances.clusters import Clusters
 from kd_seg.instances.decoys import CLUTTER, clutter_keys
+from kd_seg.instances.fusion import Fuser, prepare_fusion
 from kd_seg.instances.library import InstanceLibrary, library_plan
-from kd_seg.instances.linking import link_keys
+from kd_seg.instances.linking import link_keys, standing_classes
 from kd_seg.instances.records import RECORD, Role, as_bytes, from_bytes
-from kd_seg.instances.settings import LibrarySettings
-from kd_seg.scans import Cloud, SemanticKitti
+from kd_seg.instances.settings import CloudSettings, FusionSettings, LibrarySettings
+from kd_seg.scans import Cloud, Scan, SemanticKitti
 
 CLASSES = load_classes()
 SETTINGS = LibrarySettings(decoy_cars=1.0, decoy_clutter=0.5)
@@ -224,13 +226,92 @@ def test_linking_joins_a_car_that_starts_to_move_and_nothing_else(cache: Path, w
     records = records[np.isin(records["key"], [TRUCK, BUS])].copy()
     poses = world.data().sequences["00"].poses
     assert poses is not None
-    assert np.array_equal(link_keys(records, poses), records)
+    standing = standing_classes(CLASSES.names)
+    assert np.array_equal(link_keys(records, poses, standing), records)
     parked = (7 << 16) | 13
     late = (records["key"] == BUS) & (records["scan"] >= 99)
     records["key"][late], records["moving"][late] = parked, True
-    linked = link_keys(records, poses)
+    linked = link_keys(records, poses, standing)
     assert set(linked["key"][linked["train"] == 5].tolist()) == {min(parked, BUS)}
     assert set(linked["key"][linked["train"] == 4].tolist()) == {TRUCK}
+
+
+def starting_truck(world: World, root: Path) -> SemanticKitti:
+    """The world with a truck whose word is that of a standing one before scan 99 (it moves all the time)."""
+    shutil.copytree(world.root, root)
+    for scan in (97, 98):
+        path = root / "sequences" / "00" / "labels" / f"{scan:06d}.label"
+        words = np.fromfile(path, "<u4")
+        words[words == TRUCK] = STANDING
+        words.tofile(path)
+    return SemanticKitti(root)
+
+
+STANDING = (5 << 16) | 18
+
+
+def link_nearby(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The truck of the world moves 1.2 m between two scans, more than one that starts does."""
+    monkeypatch.setattr("kd_seg.instances.linking.NEAR_VEHICLE", 2.0)
+
+
+def test_keys_are_linked_where_moving_classes_are_classes_of_their_own(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link_nearby(monkeypatch)
+    data, classes = starting_truck(world, tmp_path / "w"), load_classes("semantic_kitti_25")
+    settings = LibrarySettings(decoy_clutter=0.0, link=True)
+    build_library(tmp_path / "c", data, classes, settings, work())
+    records = InstanceLibrary(tmp_path / "c", data, classes, settings, "go").sequence("00").records
+    trucks = records[np.isin(records["word"], [TRUCK, STANDING])]
+    assert set(trucks["key"].tolist()) == {min(TRUCK, STANDING)}
+    assert set(trucks["train"].tolist()) == {4, 25}
+
+
+@pytest.mark.parametrize(("now", "other"), [(99, 98), (98, 99)])
+def test_linked_objects_are_registered_where_either_appearance_moves(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, now: int, other: int
+) -> None:
+    link_nearby(monkeypatch)
+    data = starting_truck(world, tmp_path / "w")
+    cloud = CloudSettings(earlier=1, later=1, decoys=False, skip=0.0)
+    settings = FusionSettings(library=LibrarySettings(decoy_clutter=0.0, link=True), cloud=cloud)
+    prepare_fusion(tmp_path / "c", data, CLASSES, settings, work())
+    fuser = Fuser.open(tmp_path / "c", data, CLASSES, settings, "go")
+    scan = data.scan("00", now)
+    fused = fuser.fuse(scan, Cloud.of_scan(scan), np.random.default_rng(0))
+    word = TRUCK if now == 99 else STANDING
+    rows = (fused.words == word) & (fused.origin == now - other)
+    assert rows.sum() > 20
+    own = fused.points[(fused.words == word) & (fused.origin == 0), :3]
+    truth = transform(world.motion(TRUCK, other, now), points_of(data.scan("00", other), (TRUCK, STANDING)))
+    shift = fused.points[rows, :3].mean(axis=0) - truth.mean(axis=0)
+    assert np.abs(shift[:2]).max() < 0.3
+    assert len(own) > 20
+
+
+def points_of(scan: Scan, words: tuple[int, ...]) -> np.ndarray:
+    assert scan.labels is not None
+    return scan.points[np.isin(scan.labels, words), :3]
+
+
+def test_changed_points_are_noticed(world: World, tmp_path: Path) -> None:
+    shutil.copytree(world.root, tmp_path / "w")
+    data = SemanticKitti(tmp_path / "w")
+    build_library(tmp_path / "c", data, CLASSES, SETTINGS, work())
+    for scan in data:
+        (scan.file_points + np.float32([0, 0, 1, 0])).tofile(scan.points_path)
+    with pytest.raises(DataError, match=r"points of sequence 00 changed; rebuild it with: go --rebuild"):
+        InstanceLibrary(tmp_path / "c", SemanticKitti(tmp_path / "w"), CLASSES, SETTINGS, "go")
+
+
+def test_a_library_that_recorded_less_of_its_data_still_opens(cache: Path, world: World, tmp_path: Path) -> None:
+    shutil.copytree(cache, tmp_path / "c")
+    path = cache_folder(tmp_path / "c", world) / "header.json"
+    header = json.loads(path.read_text())
+    del header["data"]["00"]["points"]
+    path.write_text(json.dumps(header))
+    assert opened(tmp_path / "c", world).size == opened(cache, world).size
 
 
 def test_the_fused_cloud_needs_no_labels_folder_for_prediction(world: World) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import shutil
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from console_script import kd_seg, kd_seg_json
+from in_process import refused
 from PIL import Image
 from random_student import write_student
 from ros_clouds import answers_of
@@ -17,14 +19,14 @@ from tiny_data import write_tiny
 
 from kd_seg.classes import load_classes
 from kd_seg.core.errors import DataError, KdSegError, UsageError
-from kd_seg.scans import Scan
+from kd_seg.scans import FileFormat, Scan
 from kd_seg.serving.bag_io import CLOUD, CLOUD_QOS, PLUGINS, BagWriter, cloud_message, make_typestore
 from kd_seg.serving.pointcloud2 import Decoded, encode_segmentation
 from kd_seg.views.bag_source import open_bag_shot
 from kd_seg.views.contents import contents, lines
 from kd_seg.views.picture import ViewRequest, make_sheet, spread
 from kd_seg.views.sheet import Sheet
-from kd_seg.views.source import find_scan, is_prediction, open_shot
+from kd_seg.views.source import find_scan, is_prediction, open_shot, segmented
 
 TABLE = load_classes()
 
@@ -144,6 +146,34 @@ def test_a_checkpoint_is_told_the_range_of_intensities(data: Path, tmp_path: Pat
     assert "cloud.npy: s.safetensors" in [text.get_text() for text in sheet.figure.texts]
 
 
+def rewritten(data: Path, root: Path, change: Callable[[np.ndarray], np.ndarray]) -> Path:
+    """A copy of a data root whose points [N, 4] are changed."""
+    shutil.copytree(data, root)
+    for path in root.glob("sequences/*/velodyne/*.bin"):
+        change(np.fromfile(path, "<f4").reshape(-1, 4)).astype("<f4").tofile(path)
+    return root
+
+
+def test_intensities_of_a_data_root_reach_a_checkpoint_in_the_range_that_is_named(data: Path, tmp_path: Path) -> None:
+    student = write_student(tmp_path / "s.safetensors")
+    bytes_ = rewritten(data, tmp_path / "bytes", lambda points: points * np.float32([1, 1, 1, 255]))
+    found = []
+    for root, intensity in ((data, "unit"), (bytes_, "byte")):
+        shot = open_shot(root, "00/0", TABLE)
+        found.append(segmented(student, shot, TABLE, intensity))
+    assert np.array_equal(*found)
+
+
+def test_sequences_and_files_of_five_columns_stand_side_by_side(data: Path, tmp_path: Path) -> None:
+    ring = np.arange(10_000, dtype=np.float32) % 16
+    wide = rewritten(data, tmp_path / "wide", lambda points: np.column_stack([points, ring[: len(points)]]))
+    five = FileFormat(columns=5)
+    for source, scans in ((wide / "sequences", 6), (wide / "sequences" / "00" / "velodyne", 3)):
+        sheet = make_sheet(ViewRequest(source, wide, form=five), untracked)
+        texts = [text.get_text() for text in sheet.figure.texts]
+        assert any(f"({scans} scans)" in text for text in texts)
+
+
 def test_two_data_sets_stand_side_by_side_with_their_statistics(data: Path, tmp_path: Path) -> None:
     sheet = make_sheet(ViewRequest(data, data / "sequences" / "01", against_scan="1"), untracked)
     texts = [text.get_text() for text in sheet.figure.texts]
@@ -209,3 +239,11 @@ def test_the_programs_view_and_info(data: Path, predictions: Path, tmp_path: Pat
         "000009.label"
         in kd_seg("view", data, "--against", predictions / "000009.label", "--out", "x.png", code=2).stderr
     )
+
+
+def test_options_without_effect_are_refused(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    view = ("view", data, "--out", tmp_path / "x.png")
+    for extra in (("--against", data), ("--topic", "/points"), ("--range", 10)):
+        assert f"{extra[0]} has no effect on --fused" in refused(capsys, *view, "--fused", *extra, code=2)
+    assert "draws pictures, no window" in refused(capsys, *view, "--fused", "--window", code=2)
+    assert "--against, which is not named" in refused(capsys, *view, "--against-scan", "1", code=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from random_student import write_student
 from kd_seg.classes import load_classes
 from kd_seg.core.errors import DataError
 from kd_seg.evaluation import Evaluation, write_evaluation
+from kd_seg.scans import SemanticKitti
 from kd_seg.views.report import page, read_run, read_runs, write_report
 from kd_seg.views.report.curves import curves, smoothed
-from kd_seg.views.report.pictures import Gallery
+from kd_seg.views.report.pictures import Gallery, chosen_scans
 from kd_seg.views.report.tables import difference_table, flatten, percent
 
 VOID = {"meta", "img", "br", "link"}
@@ -138,6 +140,19 @@ def test_a_run_without_evaluation_checkpoint_or_data_says_so(tmp_path: Path) -> 
     assert "No pictures:" in text
     (bare / "metrics.jsonl").unlink()
     assert "No step has been logged yet." in read(page([read_run(bare, "bare")], Gallery())).text
+
+
+def test_pictures_are_of_files_read_as_the_run_read_them(tmp_path: Path, data: Path) -> None:
+    shutil.copytree(data, tmp_path / "wide")
+    for path in (tmp_path / "wide").glob("sequences/*/velodyne/*.bin"):
+        points = np.fromfile(path, "<f4").reshape(-1, 4)
+        np.column_stack([points, np.arange(len(points)) % 16]).astype("<f4").tofile(path)
+    folder = make_run(tmp_path / "run", tmp_path / "wide")
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["data"]["columns"] = 5
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    scan = chosen_scans(read_run(folder, "run"), 1)[0]
+    assert np.array_equal(scan.points, SemanticKitti(data).scan(scan.sequence, scan.index).points)
 
 
 def test_broken_files_are_named(tmp_path: Path, data: Path) -> None:

@@ -105,7 +105,8 @@ def chosen_scans(run: Run, count: int) -> list[Scan]:
     names = about.get("sequences") or settings.get("valid") or None
     if not names:
         raise KdSegError(f"{run.name} names no validation sequences.")
-    form = FileFormat(intensity_range=settings.get("sensor", {}).get("intensity_range", "unit"))
+    intensity = settings.get("sensor", {}).get("intensity_range", "unit")
+    form = FileFormat(settings.get("columns", 0), settings.get("dtype", "auto"), intensity_range=intensity)
     data = SemanticKitti(root, names, form)
     scans = [data.scan(*key) for key in data.keys() if data.sequences[key[0]].has_labels]  # noqa: SIM118
     scans = [scan for scan in scans if scan.cameras] or scans
