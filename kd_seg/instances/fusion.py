@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from kd_seg.caches import Work, missing_shards
 from kd_seg.classes import ClassTable
+from kd_seg.core.errors import DataError
 from kd_seg.core.geometry import transform
 from kd_seg.instances.build import build_library
 from kd_seg.instances.library import InstanceLibrary, SequenceInstances, library_plan
@@ -74,11 +75,15 @@ class Fuser:
         """``cloud`` (of ``scan``, not yet moved) with fused rows and decoys after all its rows.
 
         An instance is fused only if its key is among the cloud's own rows, and a share ``skip`` of them is not.
+
+        Raises:
+            DataError: the scan's labels changed since the library was made.
         """
         if not self.may_use(scan.sequence, scan.index):
             return cloud
         sequence = self.library.sequence(scan.sequence)
         numbers = sequence.at(scan.index)
+        self._check_labels(scan, sequence, numbers)
         role = sequence.records["role"][numbers]
         present = np.isin(sequence.records["word"][numbers], _words_present(cloud)) | (role == Role.DECOY_CLUTTER)
         present |= role == Role.STUFF
@@ -95,6 +100,21 @@ class Fuser:
                 scan, sequence, rng.permutation(numbers[present & (role >= Role.DECOY_CAR)]), total, rng
             )
         return self._joined(cloud, fused)
+
+    def _check_labels(self, scan: Scan, sequence: SequenceInstances, numbers: npt.NDArray[np.int64]) -> None:
+        """Opening the library compared few label files in full; here each is compared where it is used."""
+        words = scan.labels
+        if words is None:
+            return
+        for number in numbers:
+            record = sequence.records[number]
+            whole = record["role"] in (Role.HARD, Role.DECOY_CAR)  # others are of one class, not of one word
+            changed = (words[sequence.rows(int(number))] ^ record["word"]) & (0xFFFFFFFF if whole else 0xFFFF)
+            if changed.any():
+                raise DataError(
+                    f"The labels of scan {scan.name} changed since the instance library {self.library.folder} was "
+                    f"made; rebuild it with: {self.library.cache.fix_command} --rebuild"
+                )
 
     def appearances(
         self, scan: Scan, sequence: SequenceInstances, number: int, kind: Kind, rng: np.random.Generator

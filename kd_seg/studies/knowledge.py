@@ -41,7 +41,8 @@ class Knowledge:
 
     Attributes:
         ranges: [RANGES, C + 1, C + 1] confusion matrices.
-        found: [SIZES, 2] points of hard-class objects that have their class, and all of them.
+        found: [SIZES, 2] points of hard-class objects that have their class, and all of them; points without an
+            instance id are of several objects and left out.
     """
 
     ranges: Matrix
@@ -50,7 +51,7 @@ class Knowledge:
     def add(self, scan: Scan, truth: TrainIds, predicted: TrainIds, classes: ClassTable) -> None:
         """Count one scan."""
         self.ranges += confusion_by_distance(predicted, truth, scan.points, len(classes), RANGES)
-        hard = np.flatnonzero(np.isin(truth, 1 + np.array(classes.hard)))
+        hard = np.flatnonzero(np.isin(truth, 1 + np.array(classes.hard)) & (_words(scan) >> 16 > 0))
         _, instance, points = np.unique(_words(scan)[hard], return_inverse=True, return_counts=True)
         right = predicted[hard] == truth[hard]
         for row, (least, most) in enumerate(SIZES):

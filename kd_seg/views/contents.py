@@ -1,4 +1,4 @@
-"""What is inside a checkpoint, a run folder, a bag or a data root, as plain data; nothing large is read."""
+"""What is inside a checkpoint, a run folder, a bag or a data root, as plain data; of scans only the first is read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kd_seg.core.errors import DataError, UsageError
-from kd_seg.scans import KittiSequence, SemanticKitti, is_bag, read_point_file
+from kd_seg.scans import FileFormat, KittiSequence, SemanticKitti, is_bag, read_point_file
 from kd_seg.scans.point_files import READERS
 from kd_seg.scans.semantic_kitti import PICTURE_SUFFIXES
 from kd_seg.serving.sources import loose_files, sequences_of
@@ -18,8 +18,12 @@ from kd_seg.serving.sources import loose_files, sequences_of
 Contents = dict[str, Any]
 
 
-def contents(path: Path) -> Contents:
-    """Plain data with a key "kind": checkpoint, bag, data root or sequence. UsageError for anything else."""
+def contents(path: Path, form: FileFormat = FileFormat()) -> Contents:
+    """Plain data with a key "kind": checkpoint, bag, data root or sequence. UsageError for anything else.
+
+    Args:
+        form: how .bin files lie.
+    """
     if not path.exists():
         raise UsageError(f"{path} does not exist; give a checkpoint, a run folder, a bag or a data root.")
     if path.suffix == ".safetensors" or (path / "checkpoints").is_dir():
@@ -27,23 +31,23 @@ def contents(path: Path) -> Contents:
     if is_bag(path):
         return of_bag(path)
     if (path / "velodyne").is_dir():
-        return {"kind": "sequence", "path": str(path), **of_sequence(KittiSequence(path))}
+        return {"kind": "sequence", "path": str(path), **of_sequence(KittiSequence(path, form))}
     if (path / "sequences").is_dir():
-        return of_data(path)
+        return of_data(path, form)
     if path.is_file() and path.suffix.lower() in READERS:
-        return of_points(path)
-    if path.is_dir() and (found := sequences_of(path)) is not None:
+        return of_points(path, form)
+    if path.is_dir() and (found := sequences_of(path, form)) is not None:
         return {"kind": "sequences", "path": str(path), "sequences": [of_sequence(each) for each in found]}
     if path.is_dir() and any(each.suffix.lower() in READERS for each in path.iterdir()):
         files = loose_files(path)
-        first = _or_why(lambda: of_points(files[0]))
+        first = _or_why(lambda: of_points(files[0], form))
         return {"kind": "folder of point files", "path": str(path), "files": len(files), "first": first}
     raise UsageError(f"{path} is no checkpoint, run folder, bag, data root or point file; kd-seg info reads these.")
 
 
-def of_points(path: Path) -> Contents:
+def of_points(path: Path, form: FileFormat = FileFormat()) -> Contents:
     """Points, fields, extent and intensity of a point file; DataError where it is refused."""
-    file = read_point_file(path)
+    file = read_point_file(path, form)
     finite = file.points[np.isfinite(file.points[:, :3]).all(axis=1)]
     extent = {
         axis: [round(float(finite[:, k].min()), 3), round(float(finite[:, k].max()), 3)] if len(finite) else None
@@ -124,35 +128,43 @@ def _first_cloud(reader: Any, connections: list[Any], path: Path) -> Contents | 
     }
 
 
-def of_data(path: Path) -> Contents:
-    """Sequences of a data root and their sums."""
-    sequences = [of_sequence(sequence) for sequence in SemanticKitti(path).sequences.values()]
+def of_data(path: Path, form: FileFormat = FileFormat()) -> Contents:
+    """Sequences of a data root and their sums; no sum of points where those of a sequence cannot be counted."""
+    sequences = [of_sequence(sequence) for sequence in SemanticKitti(path, form=form).sequences.values()]
+    points = [each["points"] for each in sequences]
     return {
         "kind": "data root",
         "path": str(path),
         "scans": sum(each["scans"] for each in sequences),
-        "points": sum(each["points"] for each in sequences),
+        "points": sum(points) if all(isinstance(count, int) for count in points) else None,
         "sequences": sequences,
     }
 
 
 def of_sequence(sequence: KittiSequence) -> Contents:
-    """Scans and files of one sequence, judged by names and sizes alone."""
+    """Scans and files of one sequence, judged by names, sizes and the first scan."""
     folder = sequence.folder
-    sizes = [entry.stat().st_size for entry in os.scandir(folder / "velodyne") if entry.name.endswith(".bin")]
     pictures = {name: sum(_count(folder / name, end) for end in PICTURE_SUFFIXES) for name in ("image_2", "image_3")}
     return {
         "sequence": sequence.name,
         "scans": len(sequence.indices),
         "first": sequence.indices[0] if sequence.indices else None,
         "last": sequence.indices[-1] if sequence.indices else None,
-        "points": sum(sizes) // sequence.form.layout.point_bytes,
+        "points": _or_why(lambda: _points(sequence)),
         "labels": _count(folder / "labels", ".label"),
         "pictures": {name: count for name, count in pictures.items() if count},
         "poses": _or_why(lambda: None if sequence.poses is None else len(sequence.poses)),
         "calibration": _or_why(lambda: sequence.calibration is not None),
         "times": _or_why(lambda: sequence.times is not None),
     }
+
+
+def _points(sequence: KittiSequence) -> int:
+    """Points of all scans by the sizes of their files; DataError where the first does not lie as it is taken to."""
+    if sequence.indices:
+        read_point_file(sequence.points_path(sequence.indices[0]), sequence.form)
+    sizes = (sequence.points_path(index).stat().st_size for index in sequence.indices)
+    return sum(sizes) // sequence.form.layout.point_bytes
 
 
 def _or_why(read: Callable[[], Any]) -> Any:

@@ -305,6 +305,25 @@ def test_changed_points_are_noticed(world: World, tmp_path: Path) -> None:
         InstanceLibrary(tmp_path / "c", SemanticKitti(tmp_path / "w"), CLASSES, SETTINGS, "go")
 
 
+def test_changed_labels_of_any_scan_are_noticed_where_they_are_used(world: World, tmp_path: Path) -> None:
+    shutil.copytree(world.root, tmp_path / "w")
+    data = SemanticKitti(tmp_path / "w")
+    settings = FusionSettings(library=SETTINGS, cloud=CloudSettings(earlier=1, alignment="ego"))
+    prepare_fusion(tmp_path / "c", data, CLASSES, settings, work())
+    path = tmp_path / "w" / "sequences" / "00" / "labels" / "000098.label"  # neither first, middle nor last
+    words = np.fromfile(path, "<u4")
+    words[words == PERSON] = 40
+    words.tofile(path)
+    fuser = Fuser.open(tmp_path / "c", SemanticKitti(tmp_path / "w"), CLASSES, settings, "go")
+    for index, changed in ((97, False), (98, True), (99, False)):
+        scan = fuser.library.data.scan("00", index)
+        if changed:
+            with pytest.raises(DataError, match=r"labels of scan 00/000098 changed .* rebuild it with: go --rebuild"):
+                fuser.fuse(scan, Cloud.of_scan(scan), np.random.default_rng(0))
+        else:
+            fuser.fuse(scan, Cloud.of_scan(scan), np.random.default_rng(0))
+
+
 def test_a_library_that_recorded_less_of_its_data_still_opens(cache: Path, world: World, tmp_path: Path) -> None:
     shutil.copytree(cache, tmp_path / "c")
     path = cache_folder(tmp_path / "c", world) / "header.json"

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from kd_seg.classes import load_classes
 from kd_seg.instances.clusters import CELL, STUFF, Clusters, stuff_rows
-from kd_seg.instances.linking import LARGEST_GAP, NEAR_OTHER, NEAR_VEHICLE, link_keys
+from kd_seg.instances.linking import LARGEST_GAP, NEAR_OTHER, NEAR_VEHICLE, link_keys, standing_classes
 from kd_seg.instances.nearness import keep_fused
 from kd_seg.instances.records import RECORD
 from kd_seg.scans import SemanticKitti
@@ -86,8 +87,11 @@ def record(key: int, scan: int, x: float, moving: bool, train: int = 1) -> np.nd
     return made
 
 
+STANDING = standing_classes(load_classes().names)
+
+
 def linked(*records: np.ndarray) -> list[int]:
-    return link_keys(np.concatenate(records), np.tile(np.eye(4), (20, 1, 1)))["key"].tolist()
+    return link_keys(np.concatenate(records), np.tile(np.eye(4), (20, 1, 1)), STANDING)["key"].tolist()
 
 
 def test_an_object_that_starts_to_move_keeps_its_key() -> None:
@@ -117,4 +121,4 @@ def test_people_are_linked_over_shorter_ways_than_vehicles() -> None:
 
 def test_only_mutually_nearest_objects_are_linked() -> None:
     assert linked(record(7, 0, 0.0, False), record(8, 0, 0.5, False), record(9, 1, 0.4, True)) == [7, 8, 8]
-    assert link_keys(np.zeros(0, RECORD), np.zeros((0, 4, 4))).tolist() == []
+    assert link_keys(np.zeros(0, RECORD), np.zeros((0, 4, 4)), STANDING).tolist() == []

@@ -52,6 +52,19 @@ def test_what_is_missed_is_told_by_range_and_by_size(tmp_path: Path) -> None:
     assert rows["labels"]["iou"]["person"] == pytest.approx(100 * 62 / 65, abs=0.06)
 
 
+def test_points_without_an_instance_id_are_no_object(tmp_path: Path) -> None:
+    root = street(tmp_path / "data", "00")
+    path = root / "sequences" / "00" / "labels" / "000000.label"
+    words = np.fromfile(path, "<u4")
+    words[words == PERSON | 2 << 16] = PERSON
+    words.tofile(path)
+    classes = load_classes()
+    row = measure(SemanticKitti(root), {"truth": source_of(root, classes)}, classes)["truth"]
+    assert row["found of objects of 1-9 points"] == 100.0
+    assert row["found of objects of 50-199 points"] is None
+    assert row["hard"] == 100.0
+
+
 def test_a_network_is_a_source_and_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     root = street(tmp_path / "data", "00")
     command = [sys.executable, "-m", "kd_seg.studies.knowledge", str(root)]

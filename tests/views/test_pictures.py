@@ -174,6 +174,16 @@ def test_sequences_and_files_of_five_columns_stand_side_by_side(data: Path, tmp_
         assert any(f"({scans} scans)" in text for text in texts)
 
 
+def test_info_does_not_count_points_that_lie_otherwise(data: Path, tmp_path: Path) -> None:
+    ring = np.arange(10_000, dtype=np.float32) % 16
+    wide = rewritten(data, tmp_path / "wide", lambda points: np.column_stack([points, ring[: len(points)]]))
+    found = contents(wide)
+    assert found["points"] is None
+    assert "it looks like 5 columns" in found["sequences"][0]["points"]
+    assert "it looks like 5 columns" in " ".join(lines(found))
+    assert contents(wide, FileFormat(columns=5))["points"] == contents(data)["points"]
+
+
 def test_two_data_sets_stand_side_by_side_with_their_statistics(data: Path, tmp_path: Path) -> None:
     sheet = make_sheet(ViewRequest(data, data / "sequences" / "01", against_scan="1"), untracked)
     texts = [text.get_text() for text in sheet.figure.texts]
