@@ -172,6 +172,9 @@ def load_classes(name: str = "semantic_kitti_19") -> ClassTable:
     count = len(content.classes)
     if not 1 <= count <= 254:
         raise ConfigError(f"{path}: classes: {count} classes, but 1 to 254 fit a byte beside 255 = invalid.")
+    names = [item.name for item in content.classes]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ConfigError(f"{path}: classes: two classes are called {twice[0]!r}; results are told by name.")
     for raw, entry in content.raw.items():
         if not 0 <= entry.train <= count or not 0 <= raw < _TABLE_SIZE:
             raise ConfigError(f"{path}: raw.{raw}: train id {entry.train} or the raw id is out of range; C is {count}.")

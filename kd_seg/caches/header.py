@@ -10,7 +10,7 @@ from typing import Any
 from kd_seg.caches.fingerprint import Fingerprint, difference
 from kd_seg.core.config import digest
 from kd_seg.core.errors import DataError
-from kd_seg.core.files import write_json
+from kd_seg.core.files import locked, write_json
 from kd_seg.scans import Key
 
 HEADER = "header.json"
@@ -135,9 +135,10 @@ def write_header(plan: CachePlan, fix_command: str) -> None:
         DataError: the folder holds a cache that does not fit.
     """
     header = replace(plan.header, version=plan.kind.version)
-    if (plan.folder / HEADER).is_file():
-        old = read_header(plan.folder, plan.kind, fix_command)
-        known = {name: entry for name, entry in header.data.items() if name in old.data}
-        check_header(replace(plan, header=replace(header, data=known)), old, fix_command)
-        header = replace(header, data={**old.data, **header.data})
-    write_json(plan.folder / HEADER, asdict(header), sort_keys=True)
+    with locked(plan.folder):  # another process may add other sequences at the same moment
+        if (plan.folder / HEADER).is_file():
+            old = read_header(plan.folder, plan.kind, fix_command)
+            known = {name: entry for name, entry in header.data.items() if name in old.data}
+            check_header(replace(plan, header=replace(header, data=known)), old, fix_command)
+            header = replace(header, data={**old.data, **header.data})
+        write_json(plan.folder / HEADER, asdict(header), sort_keys=True)

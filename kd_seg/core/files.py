@@ -7,13 +7,14 @@ synced before a writer returns.
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import json
 import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,22 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         put_in_place(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """While the block runs, other processes that lock the same folder wait; the folder is made if missing.
+
+    Where a file system has no locks of folders (some network ones), nobody waits.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def put_in_place(finished: Path, path: Path) -> None:

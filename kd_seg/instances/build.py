@@ -6,11 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
 from kd_seg.caches import Record, Work, build_cache
 from kd_seg.classes import ClassTable
+from kd_seg.core.errors import DataError
 from kd_seg.core.files import write_arrays
 from kd_seg.core.processes import run_tasks
 from kd_seg.core.progress import Advance
@@ -51,6 +53,14 @@ def _components_path(folder: Path, sequence: str) -> Path:
     return folder / "clusters" / f"{sequence}.npz"
 
 
+def _read_components(path: Path) -> Clusters:
+    try:
+        with np.load(path) as found:
+            return Clusters(found["cells"], found["component"])
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise DataError(f"{path} is damaged ({error}); delete it and prepare again.") from None
+
+
 @dataclass(frozen=True)
 class _ComponentFinder:
     data: SemanticKitti
@@ -85,6 +95,5 @@ class LibraryMaker:
         if not self.settings.stuff:
             return None
         if name not in self._clusters:
-            found = np.load(_components_path(self.folder, name))
-            self._clusters[name] = Clusters(found["cells"], found["component"])
+            self._clusters[name] = _read_components(_components_path(self.folder, name))
         return self._clusters[name]

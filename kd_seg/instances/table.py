@@ -177,7 +177,7 @@ class Chain:
         """(s, registration) of each appearance of record ``number``'s key at the offsets, nearest scans first."""
         record = self.instances.records[number]
         key = int(record["key"])
-        pose, time = self._pose(t), self._time(t)
+        pose = self._pose(t)
         own = np.asarray(self.instances.points(number)[:, :3], dtype=np.float64)
         window = self._window(key, t, offsets)
         numbers = {int(self.instances.records["scan"][n]): int(n) for n in window}
@@ -192,10 +192,10 @@ class Chain:
                 continue
             ego = relative(pose, self._pose(s))
             source = transform(ego, self.instances.points(numbers[s])[:, :3])
-            gap = time - self._time(s)
+            gap = self._gap(t, s)
             starts = [] if velocity is None else [velocity * gap * _LEVEL]
             starts.append(box_shift(source, aligned.xyz))
-            registration = register(source, aligned, starts, max(abs(gap), 1e-3), limits, self.settings)
+            registration = register(source, aligned, starts, abs(gap), limits, self.settings)
             found.append((s, registration))
             if registration.method <= Method.TRANSLATION:
                 centre = source.mean(axis=0, keepdims=True)
@@ -231,9 +231,16 @@ class Chain:
         pose: Matrix = poses[index]
         return pose
 
-    def _time(self, index: int) -> float:
-        times = self.sequence.times
-        return float(times[index]) if times is not None and index < len(times) else 0.1 * index
+    def _gap(self, t: int, s: int) -> float:
+        """Seconds from scan s to scan t, negative where s is the later one."""
+        gap = self.sequence.time_of(t) - self.sequence.time_of(s)
+        if gap * (t - s) <= 0:
+            first, last = sorted((s, t))
+            raise DataError(
+                f"{self.sequence.folder / 'times.txt'}: scan {last} is not later than scan {first}, but moving objects "
+                "are registered by their speed; write the times of the scans, or remove the file (0.1 s a scan then)."
+            )
+        return gap
 
 
 def _velocity(known: list[tuple[float, Xyz]]) -> Xyz:

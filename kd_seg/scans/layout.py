@@ -163,7 +163,8 @@ def _sample(content: bytes, dtype: str) -> npt.NDArray[np.float64]:
 def _absurd(values: npt.NDArray[np.float64]) -> float:
     """Share of values that are no metres, millimetres, counts or seconds; a tenth of those that are too small.
 
-    Few small ones are normal: x = r cos(azimuth) is 1e-15 at a right angle. Where one half of all numbers is exactly
+    NaN and infinity are missing returns, and tell nothing. Few small ones are normal: x = r cos(azimuth) is 1e-15 at a
+    right angle. Where one half of all numbers is exactly
     zero and the other is not, they are the two halves of whole numbers in float64: all are absurd.
     """
     if len(values) == 0:
@@ -172,7 +173,7 @@ def _absurd(values: npt.NDArray[np.float64]) -> float:
     if {(first == 0).mean() > 0.99, (second == 0).mean() > 0.99} == {True, False} and len(first) > 16:
         return 1.0
     size = np.abs(values)
-    return float(np.mean(size >= _LARGEST) + 0.1 * np.mean((size > 0) & (size < _SMALLEST)))
+    return float(np.mean((size >= _LARGEST) & np.isfinite(size)) + 0.1 * np.mean((size > 0) & (size < _SMALLEST)))
 
 
 def _is_text(content: bytes) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from dataclasses import replace
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -171,3 +173,22 @@ def test_a_cache_that_is_not_there_names_the_command(tmp_path: Path) -> None:
         read_header(tmp_path, KIND, FIX)
     write_header(plan(tmp_path), FIX)
     assert json.loads((tmp_path / HEADER).read_text())["version"] == 3
+
+
+def add_sequence(folder: Path, name: str, together: Barrier) -> None:
+    header = Header("things", {}, {name: {"poses": "a"}})
+    together.wait()
+    write_header(CachePlan(folder, KIND, header, []), FIX)
+
+
+def test_sequences_that_are_added_at_the_same_moment_are_all_there(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    together = context.Barrier(4)
+    names = ["00", "01", "02", "03"]
+    workers = [context.Process(target=add_sequence, args=(tmp_path, name, together)) for name in names]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0] * 4
+    assert sorted(read_header(tmp_path, KIND, FIX).data) == names

@@ -122,6 +122,7 @@ def test_names_to_columns() -> None:
         (("train: 1", "train: 3"), "raw.10: train id 3"),
         (("raw: 10,", "raw: 11,"), "classes.0: raw 11 is not mapped back"),
         (("rgb: [1, 2, 3]", "colour: [1, 2, 3]"), "unknown key"),
+        (("}]\nraw", "}, {name: car, raw: 11, rgb: [1, 2, 3]}]\nraw"), "two classes are called 'car'"),
     ],
 )
 def test_inconsistent_file_is_refused(tmp_path: Path, change: tuple[str, str], message: str) -> None:

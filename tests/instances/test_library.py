@@ -324,6 +324,36 @@ def test_changed_labels_of_any_scan_are_noticed_where_they_are_used(world: World
             fuser.fuse(scan, Cloud.of_scan(scan), np.random.default_rng(0))
 
 
+@pytest.mark.parametrize(
+    ("times", "says"),
+    [
+        ([0.0] * 101, "scan 98 is not later than scan 97"),
+        ([10.0 - 0.1 * k for k in range(101)], "scan 98 is not later than scan 97"),
+        ([0.1 * k for k in range(99)], "has 99 rows, scan 99 needs row 99"),
+    ],
+)
+def test_moving_objects_need_times_that_increase(world: World, tmp_path: Path, times: list[float], says: str) -> None:
+    shutil.copytree(world.root, tmp_path / "w")
+    path = tmp_path / "w" / "sequences" / "00" / "times.txt"
+    path.write_text("".join(f"{time}\n" for time in times))
+    settings = FusionSettings(library=SETTINGS, cloud=CloudSettings(earlier=1))
+    with pytest.raises(DataError, match=f"times.txt.*{says}"):
+        prepare_fusion(tmp_path / "c", SemanticKitti(tmp_path / "w"), CLASSES, settings, work())
+    path.unlink()
+    assert prepare_fusion(tmp_path / "d", SemanticKitti(tmp_path / "w"), CLASSES, settings, work())
+
+
+def test_damaged_components_are_named(world: World, tmp_path: Path) -> None:
+    settings = LibrarySettings(stuff=["building"], decoy_clutter=0.0)
+    build_library(tmp_path, world.data(), CLASSES, settings, work())
+    folder = library_plan(tmp_path, world.data(), CLASSES, settings).folder
+    shutil.rmtree(folder / "shards")
+    path = folder / "clusters" / "00.npz"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(DataError, match=r"clusters/00.npz is damaged .* delete it and prepare again"):
+        build_library(tmp_path, world.data(), CLASSES, settings, work())
+
+
 def test_a_library_that_recorded_less_of_its_data_still_opens(cache: Path, world: World, tmp_path: Path) -> None:
     shutil.copytree(cache, tmp_path / "c")
     path = cache_folder(tmp_path / "c", world) / "header.json"

@@ -65,7 +65,7 @@ def test_other_layouts_are_refused_with_the_setting_that_reads_them(
     [
         POINTS, POINTS[:3], POINTS[:0], np.zeros((1000, 4)), np.full((1000, 4), np.nan), POINTS[::-1], POINTS[::7],
         np.where(HALF, POINTS, np.nan),
-        np.where(HALF, POINTS, 0),
+        np.where(HALF, POINTS, 0), np.where(HALF, POINTS, np.inf), np.where(HALF, POINTS, [-np.inf, np.inf, 0, 0]),
         POINTS * [1000, 1000, 1000, 1], POINTS + [450_000, 5_400_000, 100, 0], POINTS * [1, 1, 1, 65535],
         np.random.default_rng(0).permutation(POINTS), np.random.default_rng(0).uniform(-50, 50, (999, 4)),
     ],
