@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from kd_seg.adaptation.consolidate import Drive, predict_drive, write_labels
-from kd_seg.adaptation.dataset import add_streets, check_labelled, drive_name, street_name
+from kd_seg.adaptation.dataset import add_streets, check_labelled, content_digest, drive_name, street_name
 from kd_seg.adaptation.fit import as_stored
 from kd_seg.adaptation.pictures import PictureReader, check_pictures, identity, with_pictures, write_answers
 from kd_seg.adaptation.settings import AdaptSettings
@@ -20,6 +21,7 @@ from kd_seg.adaptation.statistics import ShareTaken, take_statistics
 from kd_seg.adaptation.teacher import Teacher, fuses
 from kd_seg.caches import Work
 from kd_seg.checkpoint import read_spec, resolve, sha256, shipped
+from kd_seg.classes import load_classes
 from kd_seg.core.config import digest, validate
 from kd_seg.core.errors import DataError, UsageError
 from kd_seg.core.files import write_json
@@ -186,10 +188,13 @@ def _claim(request: AdaptRequest, teacher: Path, student: Path, data: SemanticKi
         "sensor": digest({name: list(v) if isinstance(v, tuple) else v for name, v in request.sensor.__dict__.items()}),
         **({"images": digest(identity(images, data))} if images is not None else {}),
     }
+    content["content of the drive"] = content_digest(data)
+    content["content of the streets"] = content_digest(SemanticKitti(request.streets))
     path = request.out / PLAN
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
-        changed = [name for name in (found | content) if found.get(name) != content.get(name)]
+        older = {name for name in content if name.startswith("content of")} - set(found)  # plans that did not note it
+        changed = [name for name in (found | content) if found.get(name) != content.get(name) and name not in older]
         if changed:
             raise UsageError(
                 f"{request.out} holds an adaptation with another {', '.join(changed)}; choose another --out, or "
@@ -224,22 +229,33 @@ def training_config(
 ) -> TrainingConfig:
     """The training of one round: streets and drive, from the student's checkpoint, in its grid.
 
-    Raises UsageError for a student with a cylindrical grid.
+    Raises UsageError for a student with a cylindrical grid, and for ``data.classes`` that are not its classes.
     """
     spec = read_spec(start)
     grid = spec.encoding.grid
     if not isinstance(grid, CartesianGrid):
         raise UsageError(f"{start} has a cylindrical grid; adapt a student with a cartesian one.")
     content = json.loads(json.dumps(settings.training))
+    classes = content.get("data", {}).get("classes", spec.classes.name)
+    if load_classes(classes).names != spec.classes.names:
+        raise UsageError(
+            f"training.data.classes: {classes} has other classes than {start}; leave it out, or name the table of "
+            f"{spec.classes.name}."
+        )
     content.setdefault("purpose", f"A student adapted to the drive {data.root} without its labels.")
     content["data"] = {
         **content.get("data", {}),
         "root": str(root),
         "train": [*streets, *(drive_name(name) for name in data.sequences)],
         "predicted": [drive_name("*")],
-        "classes": content.get("data", {}).get("classes", "semantic_kitti_19"),
+        "classes": classes,
     }
-    content["grid"] = {"voxel_size": list(grid.voxel_size), "lower": list(grid.lower), "upper": list(grid.upper)}
+    content["grid"] = {
+        "voxel_size": list(grid.voxel_size),
+        "lower": list(grid.lower),
+        "upper": list(grid.upper),
+        "clamp": grid.clamp,
+    }
     content["student"] = {
         **content.get("student", {}),
         "network": spec.network,
@@ -266,8 +282,9 @@ def _student_figures(data: SemanticKitti, folder: Path, settings: AdaptSettings,
 
     drive, found = Drive(data, folder / "student"), Agreement(tuple(teacher.segmenter.classes.names))
     for name, sequence in data.sequences.items():
-        found.begin_sequence()
         for index in sequence.indices:
+            if index == sequence.indices[0] or sequence.poses is None:
+                found.begin_sequence()
             found.add(places(sequence, index, settings.vote.voxel_m), drive.read(name, index))
     return found.to_json()
 
@@ -278,8 +295,12 @@ def train_in_process(report: Callable[[dict[str, Any]], None], progress: Progres
     def train(config: TrainingConfig, resume: bool) -> Path:
         prepare(config, Work("kd-seg adapt with the same arguments", progress))
         # Without a state there is nothing to resume: what a kill left of the run is begun again.
-        trainer = Trainer(config, report, resume=resume, overwrite=not resume)
-        trainer.fit()
+        threads = torch.get_num_threads()
+        try:
+            trainer = Trainer(config, report, resume=resume, overwrite=not resume)
+            trainer.fit()
+        finally:
+            torch.set_num_threads(threads)  # run.threads is the training's own, the teachers have another
         return trainer.run.last
 
     return train

@@ -117,7 +117,7 @@ def write_labels(
     with progress("voting", len(drive.data)) as advance:
         for _, sequence, index, found in _votes(drive, settings, objects):
             codes = places(sequence, index, settings.vote.voxel_m)
-            if index == sequence.indices[0]:
+            if index == sequence.indices[0] or sequence.poses is None:
                 before.begin_sequence()
                 after.begin_sequence()
             before.add(codes, drive.read(sequence.name, index))
@@ -137,7 +137,9 @@ def write_labels(
             if objects is not None:
                 identity = np.where(np.isin(class_id, classes.things), objects.identity(name, index), 0)
             known = np.where(found.distribution.sum(axis=1) > 0, class_id, 255)
-            write_scan(folders[name], f"{index:06d}", points, trusted, words_of(known, identity, classes))
+            write_scan(
+                folders[name], sequence.points_path(index).stem, points, trusted, words_of(known, identity, classes)
+            )
             advance(1)
     return before, after
 

@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from kd_seg.caches.fingerprint import file_digest, listing_digest
 from kd_seg.classes import ClassTable
+from kd_seg.core.config import digest
 from kd_seg.core.errors import DataError
 from kd_seg.core.files import write_bytes
 from kd_seg.core.geometry import Matrix, invert
@@ -70,11 +72,25 @@ def _prepare_street(
     folder = _begin(root, sequence, street_name(sequence.name), sensor.correction())
     link(sequence.folder / "labels", folder / "labels")
     for index in sequence.indices:
-        path = folder / "velodyne" / f"{index:06d}.bin"
+        path = folder / "velodyne" / sequence.points_path(index).name
         if not path.exists():
             points = prepare(undecoded(sequence.scan(index).points), sensor)
             write_bytes(path, np.ascontiguousarray(points, "<f4").tobytes())
         advance(1)
+
+
+def content_digest(data: SemanticKitti) -> str:
+    """Digest of a data root's points, poses and calibration: names and sizes, and some of the files in full."""
+    return digest(
+        {
+            name: [
+                listing_digest([sequence.folder / "velodyne"], read=3),
+                file_digest(sequence.folder / "poses.txt"),
+                file_digest(sequence.folder / "calib.txt"),
+            ]
+            for name, sequence in data.sequences.items()
+        }
+    )
 
 
 def undecoded(points: Points) -> Decoded:
@@ -108,7 +124,11 @@ def _begin(root: Path, sequence: KittiSequence, name: str, correction: Matrix) -
 def write_scan(
     folder: Path, stem: str, points: Points, trusted: npt.NDArray[np.bool_], words: npt.NDArray[np.uint32]
 ) -> None:
-    """Points [N, 4] (intensities 0-1) and label words [N]; points that are not trusted are unlabelled."""
+    """Points [N, 4] (intensities 0-1) and label words [N]; points that are not trusted are unlabelled.
+
+    Args:
+        stem: name of the scan's files without suffix, as in the drive: its pictures, which are linked, have it too.
+    """
     write_bytes(folder / "velodyne" / f"{stem}.bin", np.ascontiguousarray(points, "<f4").tobytes())
     write_bytes(folder / "labels" / f"{stem}.label", np.where(trusted, words, 0).astype("<u4").tobytes())
 

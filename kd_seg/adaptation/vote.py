@@ -49,8 +49,10 @@ def vote(own: Codes, predictions: Sequence[tuple[Codes, Distribution]]) -> Vote:
 
     Each scan has one vote for a place: the mean of its points there. Points without a prediction do not vote.
     """
-    places, inverse = np.unique(own, return_inverse=True)
     count = predictions[0][1].shape[1]
+    if len(own) == 0:
+        return Vote(np.zeros((0, count), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32))
+    places, inverse = np.unique(own, return_inverse=True)
     total = np.zeros((len(places), count), np.float32)
     voters = np.zeros(len(places), np.int32)
     classes = np.full((len(predictions), len(places)), -1, np.int16)

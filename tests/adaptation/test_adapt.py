@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,20 +14,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from console_script import kd_seg
 from guarded_labels import GUARDED
+from PIL import Image
 from random_student import write_student
 from tiny_data import write_tiny
 
 from kd_seg.adaptation.adapt import AdaptRequest, adapt, label, train_in_process
 from kd_seg.adaptation.settings import AdaptSettings, sensor_settings
+from kd_seg.checkpoint import load_checkpoint, save_checkpoint
 from kd_seg.core.config import apply_overrides, find_config, read_yaml, validate
 from kd_seg.core.errors import ConfigError, DataError, UsageError
 from kd_seg.core.progress import silent
+from kd_seg.networks import Encoding
 from kd_seg.scans import SemanticKitti
 from kd_seg.serving.sensor_input import SensorSettings
 from kd_seg.training import RunFolder, TrainingConfig
+from kd_seg.voxels import CartesianGrid
 
 TRUST: dict[str, Any] = {"share": 0.5, "least": 0.0}
 
@@ -174,6 +180,93 @@ def test_a_training_that_was_killed_before_its_first_state_begins_again(world: P
         adapt(request(world, tmp_path / "out"), silent, killed)
     adapted = adapt(request(world, tmp_path / "out"), silent, train)
     assert adapted.checkpoint.is_file()
+
+
+@pytest.mark.parametrize("changed", ["drive", "streets"])
+def test_an_adaptation_does_not_go_on_with_other_scans(world: Path, tmp_path: Path, changed: str) -> None:
+    asked = request(world, tmp_path / "out")
+    roots = {name: Path(shutil.copytree(world / name, tmp_path / name)) for name in ("drive", "streets")}
+    asked = replace(asked, **roots)
+    label(asked, silent)
+    label(asked, silent)
+    path = roots[changed] / "sequences/00/velodyne/000001.bin"
+    points = np.fromfile(path, "<f4").reshape(-1, 4)
+    if changed == "drive":  # as a conversion with another intensity range leaves it
+        (points * np.array([1, 1, 1, 0.5], np.float32)).tofile(path)
+    else:
+        points[:-1].tofile(path)
+    with pytest.raises(UsageError, match=f"another content of the {changed}"):
+        label(asked, silent)
+
+
+def test_an_adaptation_begun_before_the_contents_were_noted_goes_on(world: Path, tmp_path: Path) -> None:
+    label(request(world, tmp_path / "out"), silent)
+    plan = tmp_path / "out" / "plan.json"
+    content = json.loads(plan.read_text())
+    plan.write_text(json.dumps({key: value for key, value in content.items() if not key.startswith("content")}))
+    label(request(world, tmp_path / "out"), silent)
+
+
+def test_a_student_keeps_its_own_classes(world: Path, tmp_path: Path) -> None:
+    moving = str(write_student(tmp_path / "moving.safetensors", classes="semantic_kitti_25"))
+    changes: dict[str, Any] = {"teacher": {"checkpoint": moving, "views": 1, "scans": 2}, "student": moving}
+    trained: list[TrainingConfig] = []
+    adapt(request(world, tmp_path / "out", **changes), silent, keep(world, trained))
+    assert trained[0].data.classes == "semantic_kitti_25"
+    changes["training"] = {"data": {"classes": "semantic_kitti_19"}}
+    with pytest.raises(UsageError, match=r"data\.classes: semantic_kitti_19 has other classes"):
+        adapt(request(world, tmp_path / "out2", **changes), silent, keep(world, []))
+    assert not (tmp_path / "out2").exists()
+
+
+def test_a_student_whose_grid_clamps_keeps_it(world: Path, tmp_path: Path) -> None:
+    loaded = load_checkpoint(world / "student.safetensors")
+    grid = CartesianGrid((0.4,) * 3, (-16.0, -16.0, -4.0), (16.0, 16.0, 4.0), clamp=True)
+    clamping = replace(loaded.spec, encoding=Encoding(grid, loaded.spec.encoding.features))
+    save_checkpoint(tmp_path / "clamping.safetensors", loaded.network, clamping)
+    trained: list[TrainingConfig] = []
+    asked = request(world, tmp_path / "out", student=str(tmp_path / "clamping.safetensors"))
+    adapt(asked, silent, keep(world, trained))
+    assert trained[0].grid.build() == grid
+
+
+def test_scans_keep_the_names_of_their_files_so_that_pictures_and_labels_stay_theirs(
+    world: Path, tmp_path: Path
+) -> None:
+    roots = {name: Path(shutil.copytree(world / name, tmp_path / name)) for name in ("drive", "streets")}
+    for path in [p for root in roots.values() for p in root.rglob("0*.*") if p.is_file()]:
+        path.rename(path.with_name(f"0000{path.name}"))  # ten digits, as KITTI's raw data
+    pictures = roots["drive"] / "sequences/03/image_2"
+    pictures.mkdir()
+    for number in range(3):
+        Image.new("RGB", (124, 38)).save(pictures / f"{number:010d}.png")
+    sensor = sensor_settings({"input.z_offset_m": 0.3})
+    root, _ = label(replace(request(world, tmp_path / "out", sensor), **roots), silent)
+    data = SemanticKitti(root)
+    assert [len(data.scan("drive_03", number).cameras) for number in range(3)] == [1, 1, 1]
+    assert data.scan("drive_03", 1).labels is not None
+    street, source = data.scan("streets_00", 1), SemanticKitti(roots["streets"]).scan("00", 1)
+    np.testing.assert_array_equal(street.labels, source.labels)
+
+
+def test_without_poses_nothing_is_known_of_agreement_over_time(world: Path, tmp_path: Path) -> None:
+    drive = write_tiny(tmp_path / "drive", sequences=("03",), labels=False)
+    (drive / "sequences/03/poses.txt").unlink()
+    adapted = adapt(replace(request(world, tmp_path / "out"), drive=drive), silent, keep(world, []))
+    (figures,) = adapted.figures["rounds"]
+    assert [figures[key]["agreement"] for key in ("before", "voted", "student")] == [None] * 3
+    assert figures["voted"]["points"] > 1000
+
+
+def test_training_leaves_the_number_of_threads_as_it_was(world: Path, tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    other = 1 if before > 1 else 2
+    run = {"steps": 1, "batch": 1, "workers": 0, "threads": other, "device": "cpu"}
+    asked = replace(request(world, tmp_path / "out", training={"run": run}), threads=0)
+    adapt(asked, silent, train_in_process(lambda figures: None, silent))
+    after = torch.get_num_threads()
+    torch.set_num_threads(before)
+    assert after == before
 
 
 def test_foreign_folders_and_missing_parts_are_refused(world: Path, tmp_path: Path) -> None:

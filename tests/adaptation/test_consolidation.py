@@ -47,6 +47,15 @@ def test_votes_are_means_of_the_scans_means(seed: int) -> None:
         assert found.agreement[row] == pytest.approx(alike, abs=1e-6)
 
 
+def test_a_scan_without_points_gets_no_votes_and_gives_none() -> None:
+    empty = (np.zeros(0, np.int64), np.zeros((0, 3), np.float32))
+    other = (np.array([4, 4]), np.full((2, 3), 1 / 3, np.float32))
+    found = vote(empty[0], [empty, other])
+    assert found.distribution.shape == (0, 3)
+    assert len(found.agreement) == len(found.scans) == 0
+    np.testing.assert_array_equal(vote(other[0], [empty, other]).scans, [1, 1])
+
+
 def test_world_places_do_not_collide_and_points_without_one_have_none() -> None:
     xyz = np.array([[0.05, 0, 0], [0.15, 0, 0], [-0.05, 0, 0], [0, 0.25, 0], [np.nan, 0, 0], [1e9, 0, 0]])
     codes = world_codes(xyz, 0.2)
