@@ -147,10 +147,36 @@ ON_DEVICES = ("train", "predict")
 """Benchmarks of what may run on CUDA."""
 
 
+READS: dict[str, tuple[str, ...]] = {
+    "voxelize": ("scan", "voxel"),
+    "maps": ("scan", "voxel"),
+    "fuse": ("data", "voxel"),
+    "project": ("scan",),
+    "distil": ("data", "voxel"),
+    "images": ("data", "voxel"),
+    "train": ("scan", "voxel", "size", "device"),
+    "predict": ("scan", "checkpoint", "device"),
+    "convolution": ("scan", "voxel", "size"),
+    "front": ("scan", "sweep", "hz"),
+}
+"""Options that each benchmark reads, beside --repeats and --threads."""
+
+
+def check_options(what: str, request: Request) -> None:
+    """UsageError for an option that a benchmark does not read."""
+    given = {"scan": request.scan, "data": request.data, "voxel": request.voxel_size, "size": request.size}
+    given |= {"checkpoint": request.checkpoint}
+    for name, value in given.items():
+        if value is not None and name not in READS[what]:
+            takes = ", ".join(f"--{option}" for option in READS[what])
+            raise UsageError(f"bench {what} does not take --{name}; it takes {takes}.")
+
+
 def bench(what: str, request: Request) -> list[BenchRow]:
-    """Run one benchmark; UsageError lists those there are."""
+    """Run one benchmark; UsageError lists those there are, and the options that it takes."""
     if what not in BENCHES:
         raise UsageError(f"There is no benchmark {what!r}; there are: {', '.join(BENCHES)}.")
+    check_options(what, request)
     if request.device != "cpu" and what not in ON_DEVICES:
         raise UsageError(f"What bench {what} times is done on the CPU; --device is for {' and '.join(ON_DEVICES)}.")
     device = choose_device(request.device)

@@ -17,7 +17,9 @@ def command(
         str, typer.Argument(help="voxelize, maps, convolution, fuse, distil, project, images, train, predict, front.")
     ],
     scan: Annotated[Path | None, typer.Option(help="Point file; default: a simulated scan.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Data root, for fuse and project; default: simulated.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Data root, for fuse, distil and images; default: simulated.")
+    ] = None,
     voxel: Annotated[float | None, typer.Option(min=0.01, help="Voxel size in metres; default by benchmark.")] = None,
     repeats: Annotated[int | None, typer.Option(min=1, help="Repetitions; the best time counts.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch, for all implementations.")] = 1,
@@ -34,14 +36,17 @@ def command(
 
     Example: kd-seg bench voxelize --scan 000000.bin
     """
+    from kd_seg.benchmarks.choose import Request, bench, check_options
+
+    request = Request(scan, data, voxel, repeats, threads, checkpoint, device, size)
     if what == "front":
+        check_options(what, request)
         _front(sweep, scan, threads, repeats, hz, json_)
         return
-    from kd_seg.benchmarks.choose import Request, bench
     from kd_seg.core.environment import machine
 
     say(f"bench {what}: the implementations run in turn; the best time of each counts")
-    rows = bench(what, Request(scan, data, voxel, repeats, threads, checkpoint, device, size))
+    rows = bench(what, request)
     if json_:
         print_json({"machine": machine(), "rows": [asdict(row) for row in rows]})
         return

@@ -2,6 +2,8 @@
 
 import copy
 import json
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +18,11 @@ from kd_seg.benchmarks import convolution, predict, train
 from kd_seg.benchmarks.choose import BENCHES, Request, bench
 from kd_seg.benchmarks.plain import plain_encode, plain_spconv, same
 from kd_seg.benchmarks.timing import TURN, Rival, compare, wait_for
+from kd_seg.checkpoint import load_checkpoint, save_checkpoint
 from kd_seg.core.errors import DataError, MissingDependencyError, UsageError
 from kd_seg.networks import Encoding, build_network, collate, encode
 from kd_seg.sparse import using
-from kd_seg.voxels import CartesianGrid
+from kd_seg.voxels import CartesianGrid, CylindricalGrid
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +72,32 @@ def test_one_row_is_ours_and_the_ratios_are_to_it(points: np.ndarray, tmp_path: 
         for row in rows:
             assert row.ratio == pytest.approx(row.ms / rows[0].ms)
             assert row.ms > 0
+
+
+@pytest.mark.parametrize("which", ["bytes", "clamped", "cylindrical"])
+def test_any_checkpoint_can_be_timed(points: np.ndarray, tmp_path: Path, which: str) -> None:
+    loaded = load_checkpoint(write_student(tmp_path / "student.safetensors"))
+    network, spec, rows = loaded.network, loaded.spec, 4
+    if which == "bytes":  # an imported network takes intensities as its files had them
+        spec = replace(spec, input_intensity="byte")
+    elif which == "clamped":
+        grid = CartesianGrid((0.4,) * 3, (-16.0, -16.0, -4.0), (16.0, 16.0, 4.0), clamp=True)
+        spec, rows = replace(spec, encoding=Encoding(grid, spec.encoding.features)), 3
+    else:
+        polar = CylindricalGrid((64, 64, 16), (0.0, -np.pi, -4.0), (20.0, np.pi, 4.0))
+        spec, rows = replace(spec, network="cylinder", encoding=Encoding(polar, spec.encoding.features)), 3
+        network = build_network("cylinder", spec.size, 7, len(spec.classes))
+    save_checkpoint(tmp_path / "other.safetensors", network, spec)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        found = predict.rows(points, 1, tmp_path / "other.safetensors")
+    assert len(found) == rows
+    assert any("np.unique" in str(one.message) for one in said) == (rows == 3)
+
+
+def test_front_refuses_what_it_does_not_read(tmp_path: Path) -> None:
+    done = kd_seg("bench", "front", "--sweep", "front", "--checkpoint", tmp_path, code=2)
+    assert "bench front does not take --checkpoint" in done.stderr
 
 
 def test_our_step_runs_on_a_device(points: np.ndarray) -> None:

@@ -23,6 +23,21 @@ def test_unknown_benchmarks_and_devices_that_do_not_matter_are_refused() -> None
             bench(name, Request(device="cuda"))
 
 
+@pytest.mark.parametrize(
+    ("name", "request_", "sentence"),
+    [
+        ("project", Request(data=Path("x")), r"bench project does not take --data; it takes --scan\."),
+        ("distil", Request(scan=Path("x")), r"bench distil does not take --scan; it takes --data, --voxel\."),
+        ("predict", Request(voxel_size=0.1), r"--voxel; it takes --scan, --checkpoint, --device\."),
+        ("maps", Request(size="nano"), r"--size; it takes --scan, --voxel\."),
+        ("train", Request(checkpoint=Path("x")), r"--checkpoint; it takes --scan, --voxel, --size, --device\."),
+    ],
+)
+def test_options_that_a_benchmark_does_not_read_are_refused(name: str, request_: Request, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        bench(name, request_)
+
+
 def test_threads_are_those_asked_for_and_put_back_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 

@@ -261,6 +261,19 @@ def test_folds_label_each_other(root: Path) -> None:
         teacher("1").predict(shot_of(root, "01"))
 
 
+def test_features_that_were_exported_again_are_another_teacher(tmp_path: Path) -> None:
+    folder = tmp_path / "sequences/00/features"
+    folder.mkdir(parents=True)
+    settings = teacher_settings({"kind": "maps", "root": str(tmp_path)})
+    for number in range(3):
+        np.save(folder / f"{number:06d}.npy", np.zeros((2, 3, 4), np.float16))
+    before = IMAGE_TEACHERS.get("maps").identify(settings)
+    assert IMAGE_TEACHERS.get("maps").identify(settings) == before
+    for number in range(3):  # of the same size, as another network of the same kind gives them
+        np.save(folder / f"{number:06d}.npy", np.ones((2, 3, 4), np.float16))
+    assert IMAGE_TEACHERS.get("maps").identify(settings) != before
+
+
 def test_kinds_are_registered() -> None:
     assert {"maps", "class_images", "trained", "huggingface"} <= set(IMAGE_TEACHERS.names())
     for name in IMAGE_TEACHERS:

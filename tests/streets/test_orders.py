@@ -10,8 +10,10 @@ import pytest
 
 from kd_seg.core.errors import UsageError
 from kd_seg.streets import simulate
+from kd_seg.streets.layout.world import Hits
+from kd_seg.streets.sensors.camera import visible
 from kd_seg.streets.sensors.ranges import load_sensor
-from kd_seg.streets.sensors.rig import PROJECTIONS, camera_centre, mounted
+from kd_seg.streets.sensors.rig import PROJECTIONS, camera_centre, mounted, project
 from kd_seg.streets.simulate import GENERATION, Order, _check, _claim, _done
 from kd_seg.streets.writer import write_sequence
 
@@ -47,6 +49,21 @@ def test_a_header_tells_what_changes_the_bytes() -> None:
 def test_settings_out_of_range_are_named(order: Order, name: str) -> None:
     with pytest.raises(UsageError, match=f"{name} is out of range; give "):
         _check(order)
+
+
+def test_a_camera_far_behind_the_lidar_sees_what_is_beside_the_lidar() -> None:
+    class Empty:
+        def cast(self, origin: np.ndarray, directions: np.ndarray, frame: int) -> Hits:
+            """Every ray misses."""
+            count = len(directions)
+            missed = np.full(count, np.inf, np.float32), np.full(count, -1, np.int32), np.zeros(count, np.float32)
+            return Hits(*missed, np.zeros((count, 3), np.float32))
+
+    tr = mounted((-5.0, 0.0, 0.0))
+    points = np.random.default_rng(0).uniform(-6, 6, (4000, 3)).astype(np.float32)
+    found = visible(Empty(), np.eye(4), 0, points, tr=tr)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(found, project(points, tr=tr)[1])
+    assert found[points[:, 0] < 0.5].any()
 
 
 def test_the_limits_themselves_are_fine() -> None:

@@ -132,6 +132,23 @@ def test_drawn_sensors_stay_within_the_ranges(seed: int) -> None:
     assert intensity.steps in limits.steps
 
 
+def test_lists_to_choose_from_may_have_two_entries_in_any_order() -> None:
+    limits = LidarRanges(kind="ranges", name="x", beams=(64, 32), steps=(4095, 255))
+    assert {limits.draw(np.random.default_rng(k)).intensity.steps for k in range(9)} == {255, 4095}
+
+
+@pytest.mark.parametrize("name", ["lost", "asphalt", "gamma"])
+def test_what_is_drawn_in_the_logarithm_is_above_0(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}: .* above 0"):
+        validate(LidarRanges, {"kind": "ranges", "name": "x", name: [0.0, 0.3]}, "own.yaml")
+
+
+def test_a_drawn_sensor_that_cannot_be_is_told_in_one_sentence() -> None:
+    limits = LidarRanges(kind="ranges", name="mine", height_m=(0.05, 0.05))
+    with pytest.raises(ConfigError, match=r"^Sensor mine, as drawn: height_m: input should be greater than 0\.1"):
+        limits.draw(np.random.default_rng(0))
+
+
 def test_draws_reach_every_kind_of_pattern() -> None:
     drawn = [ranges().draw(np.random.default_rng(k)) for k in range(80)]
     assert {s.pattern.kind for s in drawn} == {"spinning", "raster", "rosette"}
@@ -157,6 +174,9 @@ def test_calibrations_are_a_sensors_own() -> None:
         ({"pattern": PLAIN["pattern"] | {"sector_deg": [50, -50]}}, r"from the right end to the left end"),  # type: ignore[operator]
         ({"intensity": {"contrast": [0.0]}}, r"contrast has 1 numbers for 2 beams"),
         ({"mount": {"blind": [{"ring": 5, "azimuth_deg": [0, 1]}]}}, r"ring 5 of 2 beams"),
+        ({"mount": {"blind": [{"ring": 0, "azimuth_deg": [350, 10]}]}}, r"ring 0: azimuths 350 to 10"),
+        ({"mount": {"blind": [{"ring": 0, "azimuth_deg": [-10, 10]}]}}, r"ring 0: azimuths -10 to 10"),
+        ({"pattern": PLAIN["pattern"] | {"marks": 400, "azimuth_deg": 3.0}}, r"azimuth_deg has no effect with marks"),  # type: ignore[operator]
         ({"mount": {"hight_m": 2}}, r"did you mean 'height_m'"),
     ],
 )

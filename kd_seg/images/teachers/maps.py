@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from kd_seg.caches.fingerprint import listing_digest
 from kd_seg.core.config import Settings
 from kd_seg.core.errors import DataError
 from kd_seg.images.projection.cameras import Shot
@@ -61,13 +62,15 @@ class MapsTeacher:
 
     @staticmethod
     def identify(settings: MapsSettings) -> dict[str, Any]:
-        """A digest of all file names and sizes."""
+        """A digest of all file names and sizes, and of three files of features per folder: these have equal sizes."""
         root = Path(settings.root)
         if not (root / "sequences").is_dir():
             return {}
         listing = hashlib.sha256()
         for path in sorted(p for p in (root / "sequences").rglob("*") if p.suffix in {".png", ".npy"}):
             listing.update(f"{path.relative_to(root)} {path.stat().st_size}\n".encode())
+        for folder in sorted((root / "sequences").glob("*/features*")):
+            listing.update(listing_digest([folder], read=3).encode())
         return {"files": listing.hexdigest()[:16]}
 
     def predict(self, shot: Shot) -> TeacherOutput | None:

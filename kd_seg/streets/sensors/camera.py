@@ -85,8 +85,7 @@ def visible(
     that the point lies on up to 0.12 m along its normal: rough ground scatters points below the mesh, and a flat ray
     then meets the mesh far ahead of them.
     """
-    rows = np.flatnonzero(points[:, 0] > 0.5)
-    rows = rows[project(points[rows], number, tr)[1]]
+    rows = np.flatnonzero(project(points, number, tr)[1])
     target = transform(pose, points[rows])
     origin = transform(pose, camera_centre(number, tr)[None])[0]
     delta = target - origin

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from kd_seg.core.config import Settings, find_config, read_yaml, validate
 from kd_seg.core.errors import ConfigError
@@ -25,6 +25,9 @@ from kd_seg.streets.sensors.settings import (
 
 ASPHALT = 0.28
 """Signal of asphalt on the scale of IntensityResponse: the median remission of roads in SemanticKITTI."""
+
+CHOICES = ("known", "beams", "steps")
+"""Fields that list what is drawn from, in any order; the other pairs are bounds."""
 
 
 class LidarRanges(Settings):
@@ -63,15 +66,37 @@ class LidarRanges(Settings):
 
     @field_validator("*")
     @classmethod
-    def _ordered(cls, value: object) -> object:
-        if isinstance(value, tuple) and len(value) == 2 and all(isinstance(v, (int, float)) for v in value):
+    def _ordered(cls, value: object, info: ValidationInfo) -> object:
+        if (
+            info.field_name not in CHOICES
+            and isinstance(value, tuple)
+            and len(value) == 2
+            and all(isinstance(v, (int, float)) for v in value)
+        ):
             low, high = value
             if low > high:
                 raise ValueError(f"{low} to {high} is no range; give the lower bound first")
         return value
 
+    @field_validator("lost", "asphalt", "gamma")
+    @classmethod
+    def _positive(cls, value: Pair) -> Pair:
+        if value[0] <= 0:
+            raise ValueError(f"{value[0]:g} has no logarithm; give bounds above 0")
+        return value
+
     def draw(self, rng: np.random.Generator) -> Lidar:
-        """One sensor; equal generators draw equal sensors."""
+        """One sensor; equal generators draw equal sensors. ConfigError where the ranges lead to one that cannot be."""
+        try:
+            return self._draw(rng)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            key, reason = ".".join(str(part) for part in fault["loc"]) or "the sensor", fault["msg"]
+            raise ConfigError(
+                f"Sensor {self.name}, as drawn: {key}: {reason[0].lower()}{reason[1:]}; change its ranges."
+            ) from None
+
+    def _draw(self, rng: np.random.Generator) -> Lidar:
         kind = rng.random()
         if self.known and kind < self.whole_share:
             return self._known(rng)

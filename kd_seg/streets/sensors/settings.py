@@ -53,6 +53,8 @@ class Spinning(Settings):
             value = getattr(self, name)
             if isinstance(value, tuple) and len(value) != self.beams:
                 raise ValueError(f"{name} has {len(value)} numbers for {self.beams} beams; give one, or one per beam")
+        if self.marks is not None and np.any(self.azimuth_deg):
+            raise ValueError("azimuth_deg has no effect with marks; leave one of them out")
         if self.sector_deg is not None and not -180.0 <= self.sector_deg[0] < self.sector_deg[1] <= 180.0:
             raise ValueError("sector_deg goes from the right end to the left end within -180 to 180")
         return self
@@ -200,4 +202,10 @@ class Lidar(Settings):
         for blind in self.mount.blind:
             if blind.ring >= beams or len(blind.azimuth_deg) % 2:
                 raise ValueError(f"mount.blind: ring {blind.ring} of {beams} beams needs pairs of azimuths")
+            for low, high in zip(blind.azimuth_deg[::2], blind.azimuth_deg[1::2], strict=True):
+                if not 0.0 <= low <= high <= 360.0:
+                    raise ValueError(
+                        f"mount.blind: ring {blind.ring}: azimuths {low:g} to {high:g} do not rise within 0 to 360; "
+                        "give those about the front as two pairs, such as 0, 10, 350, 360"
+                    )
         return self
