@@ -122,7 +122,8 @@ def write_labels(
                 after.begin_sequence()
             before.add(codes, drive.read(sequence.name, index))
             after.add(codes, found.distribution)
-            thresholds.add(found.distribution.argmax(axis=1), score(found), sequence.scan(index).points)
+            points = teacher.prepared(sequence.scan(index))  # as below, so that no point is in another range there
+            thresholds.add(found.distribution.argmax(axis=1), score(found), points)
             advance(1)
     with progress("writing labels", len(drive.data)) as advance:
         correction = teacher.sensor.correction()

@@ -137,6 +137,11 @@ class KittiSequence:
         return self._pictures[number]
 
 
+def root_name(root: Path) -> str:
+    """Name of a data root's folder, the same however the folder is given: "." and ".." are followed, links are not."""
+    return Path(os.path.abspath(root)).name
+
+
 class SemanticKitti:
     """A data root with ``sequences/NN``: scans by position, or by sequence and number.
 
@@ -164,6 +169,11 @@ class SemanticKitti:
                 )
         self.sequences: dict[str, KittiSequence] = {name: KittiSequence(folder / name, form) for name in wanted}
         self._keys = [(name, index) for name in wanted for index in self.sequences[name].indices]
+
+    @property
+    def name(self) -> str:
+        """See ``root_name``."""
+        return root_name(self.root)
 
     def __len__(self) -> int:
         return len(self._keys)

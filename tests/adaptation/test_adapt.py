@@ -119,6 +119,15 @@ def test_levelled_points_are_written_with_poses_that_fit(world: Path, tmp_path: 
     np.testing.assert_allclose(cameras[0].tr @ motion, cameras[1].tr, atol=1e-6)
 
 
+def test_every_prediction_of_a_tilted_sensor_teaches_where_nothing_is_held_back(world: Path, tmp_path: Path) -> None:
+    sensor = sensor_settings({"input.pitch_deg": 20.0})
+    changes: dict[str, Any] = {"trust": {"share": 1.0, "least": 0.0, "ranges_m": [5, 8, 10, 12]}}
+    root, figures = label(request(world, tmp_path / "out", sensor, **changes), silent)
+    data = SemanticKitti(root)
+    labelled = sum(int((data.scan(f"drive_{name}", k).labels > 0).sum()) for name in ("00", "03") for k in range(3))
+    assert labelled == figures["voted"]["points"]
+
+
 def test_a_drive_from_bytes_is_taken_with_the_parameters_of_its_calibration(world: Path, tmp_path: Path) -> None:
     trained: list[TrainingConfig] = []
     sensor = sensor_settings({"input.intensity_range": "byte", "input.intensity_gain": 0.5})

@@ -261,6 +261,19 @@ def test_folds_label_each_other(root: Path) -> None:
         teacher("1").predict(shot_of(root, "01"))
 
 
+def test_a_root_has_one_name_however_it_is_given(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a network would label the sequences that it was trained on."""
+    seen = Provenance("projected_3d", ("data",), (f"{root.name}/00",))
+    network = TrainedNetwork(torch.nn.Identity(), CLASSES.names, seen, lambda rgb: rgb)
+    settings = teacher_settings({"kind": "trained", "checkpoints": ["0"]})
+    monkeypatch.chdir(root)
+    for given in (".", "../data", "sequences/.."):
+        teacher = build_teacher(settings, Tools(Path(given), CLASSES, load_network=lambda path: network))
+        with pytest.raises(DataError, match=f"trained on the 3D labels of {root.name}/00"):
+            teacher.predict(shot_of(root, "00"))
+        assert SemanticKitti(given).name == root.name
+
+
 def test_features_that_were_exported_again_are_another_teacher(tmp_path: Path) -> None:
     folder = tmp_path / "sequences/00/features"
     folder.mkdir(parents=True)

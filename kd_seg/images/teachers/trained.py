@@ -24,6 +24,7 @@ from kd_seg.images.teachers.interface import (
     Tools,
     TrainedNetwork,
 )
+from kd_seg.scans.semantic_kitti import root_name
 
 
 class TrainedSettings(Settings):
@@ -97,7 +98,7 @@ class TrainedTeacher:
         )
 
     def _choose(self, shot: Shot) -> TrainedNetwork:
-        name = f"{self.tools.root.name}/{shot.sequence}"
+        name = f"{root_name(self.tools.root)}/{shot.sequence}"
         for loaded in self.networks:
             provenance = loaded.provenance
             if self.settings.allow_seen or provenance.labels != "projected_3d" or name not in provenance.sequences:

@@ -61,9 +61,10 @@ class ImageLabels(Objective):
 
     def describe(self) -> dict[str, Any]:
         """The settings, and what the network learns from."""
-        sequences = tuple(f"{self.context.data.root.name}/{name}" for name in self.context.data.sequences)
+        root = self.context.data.name
+        sequences = tuple(f"{root}/{name}" for name in self.context.data.sequences)
         kind = "projected_3d" if self.settings.labels == "projected_3d" else "2d"
-        provenance = Provenance(kind, (self.context.data.root.name,), sequences)
+        provenance = Provenance(kind, (root,), sequences)
         return {**self.settings.model_dump(mode="json"), "provenance": provenance.to_json()}
 
 
