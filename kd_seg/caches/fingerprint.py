@@ -40,7 +40,7 @@ def file_digest(path: Path) -> str:
 
 
 def listing_digest(folders: Iterable[Path], read: int = 0) -> str:
-    """Digest of the names and sizes of the files in folders that exist, and of some of the files in full.
+    """Digest of the names and sizes of the files in folders that exist (no hidden ones), and of some files in full.
 
     Args:
         read: how many files of each folder are read: the first, the middle and the last at most.
@@ -49,7 +49,8 @@ def listing_digest(folders: Iterable[Path], read: int = 0) -> str:
     for folder in folders:
         if not folder.is_dir():
             continue
-        sizes = sorted((entry.name, entry.stat().st_size) for entry in os.scandir(folder) if entry.is_file())
+        shown = (entry for entry in os.scandir(folder) if entry.is_file() and not entry.name.startswith("."))
+        sizes = sorted((entry.name, entry.stat().st_size) for entry in shown)
         found.update(repr(sizes).encode())
         for name, _ in [*sizes[:1], *sizes[len(sizes) // 2 : len(sizes) // 2 + 1], *sizes[-1:]][:read]:
             found.update((folder / name).read_bytes())

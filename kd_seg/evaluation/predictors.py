@@ -75,7 +75,7 @@ class LabelFolder:
             if not folder.is_dir():
                 raise DataError(f"{folder} does not exist; predict sequence {sequence} first.")
             wanted = {stem for name, stem in keys if name == sequence}
-            found = {path.stem for path in folder.glob("*.label")}
+            found = {path.stem for path in folder.glob("*.label") if not path.name.startswith(".")}
             missing, extra = sorted(wanted - found), sorted(found - wanted)
             if missing:
                 raise DataError(
@@ -128,6 +128,8 @@ class FusedNetwork:
 
     def predict(self, scan: Scan) -> Predicted:
         """Every row of the file; rows that the fused cloud left out (not finite) count as 0."""
+        if not np.isfinite(scan.points[:, :3]).all(axis=1).any():
+            return Predicted(np.zeros(len(scan.points), dtype=np.uint8), outside=len(scan.points))
         cloud = self.fuse(scan)
         class_id = self.segmenter.segment(cloud.points).class_id[: cloud.own]
         train = np.zeros(len(scan.points), dtype=np.uint8)

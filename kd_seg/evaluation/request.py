@@ -72,7 +72,13 @@ class EvaluationRequest:
         words = ["kd-seg", "eval", *map(str, self.what)]
         options = {"data": self.data, "split": self.split, "input": self.input, "cache": self.cache}
         options["sequences"] = ",".join(self.sequences) if self.sequences is not None else None
-        return shlex.join(words + [w for k, v in options.items() if v is not None for w in (f"--{k}", str(v))])
+        options["intensity-range"] = self.intensity_range
+        words += [w for k, v in options.items() if v is not None for w in (f"--{k}", str(v))]
+        plain = FileFormat()
+        for name in ("columns", "dtype"):
+            if getattr(self.form, name) != getattr(plain, name):
+                words += ["--set", f"input.{name}={getattr(self.form, name)}"]
+        return shlex.join(words)
 
 
 def kind_of(path: Path) -> What:

@@ -20,6 +20,9 @@ STUFF = 1 << 56
 
 _HALF = 1 << 17
 
+_MERGED = 1 << 17
+"""Cells of single scans that are kept before they are merged."""
+
 
 class Clusters:
     """Connected components of the 0.3 m world cells that points of given raw classes occupy in one sequence.
@@ -36,12 +39,16 @@ class Clusters:
     @classmethod
     def of_sequence(cls, sequence: KittiSequence, raw: tuple[int, ...]) -> Clusters:
         """Read every scan of a sequence once and join touching cells (26 neighbours) of one raw class."""
-        parts = [np.zeros(0, dtype=np.int64)]
+        cells = np.zeros(0, dtype=np.int64)
+        pending: list[npt.NDArray[np.int64]] = []
         for index in sequence.indices:
             scan = sequence.scan(index)
             rows, classes = stuff_rows(scan, raw)
-            parts.append(np.unique(_codes(scan, rows, classes)))
-        cells = np.unique(np.concatenate(parts))
+            pending.append(np.unique(_codes(scan, rows, classes)))
+            # most cells are seen again and again; merged only now and then, as a merge sorts them all
+            if sum(map(len, pending)) > max(len(cells), _MERGED):
+                cells, pending = np.unique(np.concatenate([cells, *pending])), []
+        cells = np.unique(np.concatenate([cells, *pending]))
         return cls(cells, _components(cells))
 
     def keys(self, scan: Scan, rows: npt.NDArray[np.int64], classes: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint64]:

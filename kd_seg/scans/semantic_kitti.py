@@ -27,6 +27,11 @@ Key = tuple[str, int]
 """Sequence and scan number."""
 
 
+def _listed(folder: Path) -> list[str]:
+    """Names in a folder without hidden ones, which file managers and notebooks leave (._000000.bin)."""
+    return [name for name in os.listdir(folder) if not name.startswith(".")]
+
+
 class KittiSequence:
     """One ``sequences/NN`` folder; lists its scans at once, reads poses and calibration when asked."""
 
@@ -37,7 +42,7 @@ class KittiSequence:
         velodyne = folder / "velodyne"
         if not velodyne.is_dir():
             raise DataError(f"{folder} has no velodyne/ folder; a sequence holds velodyne/XXXXXX.bin files.")
-        stems = sorted(entry.name[:-4] for entry in os.scandir(velodyne) if entry.name.endswith(".bin"))
+        stems = sorted(name[:-4] for name in _listed(velodyne) if name.endswith(".bin"))
         wrong = next((stem for stem in stems if not (stem.isascii() and stem.isdigit())), None)
         if wrong is not None:
             raise DataError(f"{velodyne / wrong}.bin: a scan's file name is its number, such as 000042.bin.")
@@ -133,7 +138,7 @@ class KittiSequence:
     def _listing(self, number: int) -> set[str]:
         if number not in self._pictures:
             folder = self.folder / f"image_{number}"
-            self._pictures[number] = {e.name for e in os.scandir(folder)} if folder.is_dir() else set()
+            self._pictures[number] = set(_listed(folder)) if folder.is_dir() else set()
         return self._pictures[number]
 
 
@@ -158,7 +163,7 @@ class SemanticKitti:
         folder = self.root / "sequences"
         if not folder.is_dir():
             raise DataError(f"{self.root} has no sequences/ folder; give the folder that holds sequences/00 and so on.")
-        found = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+        found = sorted(name for name in _listed(folder) if (folder / name).is_dir())
         wanted = list(sequences) if sequences is not None else found
         for name in wanted:
             if name not in found:

@@ -103,11 +103,12 @@ def main() -> None:
     errors: list[tuple[float, float, float]] = []
     for root in parser.parse_args().root:
         for name, sequence in SemanticKitti(root).sequences.items():
-            if sequence.poses is None or len(sequence.indices) < 2:
+            poses = [sequence.pose_of(index) for index in sequence.indices]
+            known = [pose for pose in poses if pose is not None]
+            if len(known) < 2:
                 print(f"{root} {name}: no poses, or one scan; left out", file=sys.stderr)
                 continue
-            known = np.stack([sequence.poses[index] for index in sequence.indices])
-            errors += drifts(known, estimate(clouds(sequence)).poses)
+            errors += drifts(np.stack(known), estimate(clouds(sequence)).poses)
     print(markdown(summarise(errors)), end="")
 
 

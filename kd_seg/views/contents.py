@@ -176,7 +176,8 @@ def _or_why(read: Callable[[], Any]) -> Any:
 
 
 def _count(folder: Path, suffix: str) -> int:
-    return sum(entry.name.endswith(suffix) for entry in os.scandir(folder)) if folder.is_dir() else 0
+    names = os.listdir(folder) if folder.is_dir() else []
+    return sum(name.endswith(suffix) and not name.startswith(".") for name in names)
 
 
 def lines(found: Contents) -> list[str]:

@@ -39,9 +39,9 @@ def view_fused(
         form: how the .bin files lie, and the range of their intensities.
     """
     scan = find_scan(source, which, form)
-    shot = ShownScan(scan.name, scan.points, scan=scan)
+    shot = ShownScan(scan.name, scan.file_points, scan=scan)
     names = _names(students)
-    predictions = [(names[i], segmented(path, shot, classes, "unit")) for i, path in enumerate(students)]
+    predictions = [(names[i], segmented(path, shot, classes, form.intensity_range)) for i, path in enumerate(students)]
     return fused_sheet(scan, classes, predictions)
 
 

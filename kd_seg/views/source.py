@@ -21,6 +21,7 @@ from kd_seg.scans import (
     read_words,
     to_unit,
 )
+from kd_seg.scans.intensity import intensity_faults
 from kd_seg.serving.sources import sequences_of
 
 
@@ -155,7 +156,7 @@ def predicted(path: Path, shot: ShownScan, classes: ClassTable) -> TrainIds:
 
 
 def segmented(path: Path, shot: ShownScan, classes: ClassTable, intensity_range: str) -> TrainIds:
-    """What a checkpoint or run predicts for a shot's points."""
+    """What a checkpoint or run predicts for a shot's points; a warning tells intensities of another range."""
     from kd_seg.serving.segmenter import Segmenter
 
     segmenter = Segmenter(path)
@@ -163,5 +164,7 @@ def segmented(path: Path, shot: ShownScan, classes: ClassTable, intensity_range:
         raise UsageError(
             f"{path} was trained on {segmenter.classes.name}; view it with --classes {segmenter.classes.name}."
         )
+    for sentence in intensity_faults([shot.points], intensity_range, "--intensity-range"):
+        logging.getLogger("kd_seg").warning("%s", sentence)
     prediction = segmenter.segment(to_unit(shot.points, intensity_range))
     return classes.class_to_train(prediction.class_id)

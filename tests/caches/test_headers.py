@@ -84,9 +84,10 @@ def test_a_listing_sees_names_and_sizes_and_what_it_reads(tmp_path: Path) -> Non
     assert listing_digest([tmp_path / "absent"]) == listing_digest([])
 
 
-def test_folders_among_the_files_are_no_files(tmp_path: Path) -> None:
+def test_folders_and_hidden_files_among_the_files_do_not_count(tmp_path: Path) -> None:
     before = listing(tmp_path / "a", {"1": b"x", "2": b"y"}, read=3)
     (tmp_path / "a" / "0_thumbnails").mkdir()
+    (tmp_path / "a" / ".DS_Store").write_bytes(b"left by a file manager")
     assert listing_digest([tmp_path / "a"], 3) == before
 
 

@@ -20,7 +20,7 @@ from kd_seg.evaluation import FusedNetwork, NetworkPredictor, evaluate_scan
 from kd_seg.evaluation.fused import make_fuse, unskipped
 from kd_seg.evaluation.request import EvaluationRequest, evaluate_request
 from kd_seg.instances.settings import FusionSettings
-from kd_seg.scans import Cloud, Kind, Scan, SemanticKitti, stack
+from kd_seg.scans import Cloud, FileFormat, Kind, Scan, SemanticKitti, stack
 from kd_seg.serving.segmenter import Segmenter
 
 
@@ -105,6 +105,33 @@ def test_fused_input_is_scored_by_request(data: Path, segmenter: Segmenter) -> N
     assert result.points == sum(len(scan.points) for scan in SemanticKitti(data, ["01"]))  # type: ignore[attr-defined]
     plain = evaluate_request(EvaluationRequest(request.what, data, sequences=("01",), device="cpu", num_threads=1))
     assert not np.array_equal(result.matrix, plain.matrix)
+
+
+def test_a_scan_without_a_point_counts_as_missed(data: Path, segmenter: Segmenter) -> None:
+    folder = data / "sequences" / "01"
+    np.full((5, 4), np.nan, np.float32).tofile(folder / "velodyne" / "000001.bin")
+    np.full(5, 40, "<u4").tofile(folder / "labels" / "000001.label")
+    scan = SemanticKitti(data, ["01"])[2]
+    scan.points_path.write_bytes(b"")
+    assert scan.labels_path is not None
+    scan.labels_path.write_bytes(b"")
+    request = EvaluationRequest(
+        (segmenter.checkpoint_path,), data, sequences=("01",), input="fused", device="cpu", num_threads=1
+    )
+    result = evaluate_request(request)
+    assert result.scans == 3
+    assert result.outside >= 5
+    assert result.matrix[0, load_classes().names.index("road") + 1] >= 5
+
+
+def test_the_command_that_prepares_reads_the_same_files_alike() -> None:
+    request = EvaluationRequest(
+        (Path("x.safetensors"),), Path("D"), input="fused", intensity_range="byte", form=FileFormat(5, "float64")
+    )
+    command = request.command()
+    assert "--intensity-range byte" in command
+    assert "--set input.columns=5 --set input.dtype=float64" in command
+    assert "--set" not in EvaluationRequest((Path("x.safetensors"),), Path("D"), input="fused").command()
 
 
 def test_a_library_that_does_not_fit_names_the_command_that_rebuilds_it(data: Path, segmenter: Segmenter) -> None:

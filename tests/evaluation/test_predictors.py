@@ -52,6 +52,10 @@ def test_a_whole_folder_is_read_and_unknown_ids_are_counted(data: SemanticKitti,
 def test_what_is_missing_or_too_much_is_named(data: SemanticKitti, tmp_path: Path) -> None:
     root = predictions(data, tmp_path / "p")
     folder = LabelFolder(root, CLASSES)
+    hidden = folder.sequence_folder("01") / "._000000.label"
+    hidden.write_bytes(b"Mac OS X")
+    folder.check(keys(data))
+    hidden.unlink()
     extra = folder.sequence_folder("01") / "000007.label"
     extra.write_bytes(b"")
     with pytest.raises(DataError, match=r"000007\.label belongs to no scan of sequence 01 \(1 such files\)"):

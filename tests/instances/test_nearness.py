@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -122,3 +123,23 @@ def test_people_are_linked_over_shorter_ways_than_vehicles() -> None:
 def test_only_mutually_nearest_objects_are_linked() -> None:
     assert linked(record(7, 0, 0.0, False), record(8, 0, 0.5, False), record(9, 1, 0.4, True)) == [7, 8, 8]
     assert link_keys(np.zeros(0, RECORD), np.zeros((0, 4, 4)), STANDING).tolist() == []
+
+
+def test_components_of_a_long_sequence_need_no_more_memory_than_its_cells(tmp_path: Path) -> None:
+    folder = tmp_path / "sequences" / "00"
+    for name in ("velodyne", "labels"):
+        (folder / name).mkdir(parents=True)
+    side = CELL * (np.stack(np.meshgrid(*[np.arange(120)] * 2), axis=-1).reshape(-1, 2) + 0.5)
+    points = np.column_stack([side, np.zeros((len(side), 2))]).astype("<f4")
+    for index in range(80):
+        points.tofile(folder / "velodyne" / f"{index:06d}.bin")
+        np.full(len(points), 50, "<u4").tofile(folder / "labels" / f"{index:06d}.label")
+    sequence = SemanticKitti(tmp_path).sequences["00"]
+    Clusters.of_sequence(sequence, (50,))  # compiles
+    tracemalloc.start()
+    found = Clusters.of_sequence(sequence, (50,))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(found.cells) == len(points)
+    assert set(found.component.tolist()) == {0}
+    assert peak < 0.6 * 80 * len(points) * found.cells.itemsize

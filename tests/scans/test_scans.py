@@ -314,3 +314,13 @@ def test_scan_reads_nothing_before_it_is_asked(tmp_path: Path) -> None:
     scan = Scan("00", 0, tmp_path / "gone.bin", tmp_path / "gone.label")
     with pytest.raises(DataError, match=r"gone\.bin cannot be read"):
         _ = scan.points
+
+
+def test_hidden_files_are_no_scans_sequences_or_predictions(root: Path) -> None:
+    before = SemanticKitti(root)
+    (root / "sequences" / ".ipynb_checkpoints").mkdir()
+    hidden = sequence(root) / "velodyne" / "._000000.bin"
+    hidden.write_bytes(b"Mac OS X")
+    data = SemanticKitti(root)
+    assert list(data.sequences) == list(before.sequences)
+    assert data.keys() == before.keys()

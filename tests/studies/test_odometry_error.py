@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from tiny_data import write_tiny
 
+from kd_seg.core.errors import DataError
 from kd_seg.core.geometry import rigid, rotation_z
-from kd_seg.studies.odometry_error import drifts, markdown, summarise
+from kd_seg.studies.odometry_error import drifts, main, markdown, summarise
 
 
 def straight(count: int, step_m: float, scale: float = 1.0, turn_deg: float = 0.0) -> np.ndarray:
@@ -48,3 +52,12 @@ def test_half_a_turn_is_half_a_turn() -> None:
 def test_the_table_has_a_line_per_length() -> None:
     text = markdown(summarise(drifts(straight(31, 1.0), straight(31, 1.0, scale=1.02), lengths_m=(5.0, 10.0))))
     assert text.splitlines()[2:] == ["| 5 m | 26 | 2.00 | 0.00 |", "| 10 m | 21 | 2.00 | 0.00 |"]
+
+
+def test_missing_poses_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_tiny(tmp_path, ("00",), 3)
+    poses = root / "sequences" / "00" / "poses.txt"
+    poses.write_text(poses.read_text().splitlines()[0] + "\n")
+    monkeypatch.setattr("sys.argv", ["odometry_error", str(root)])
+    with pytest.raises(DataError, match=r"poses.txt has 1 rows, scan 1 needs row 1"):
+        main()

@@ -154,7 +154,9 @@ def rewritten(data: Path, root: Path, change: Callable[[np.ndarray], np.ndarray]
     return root
 
 
-def test_intensities_of_a_data_root_reach_a_checkpoint_in_the_range_that_is_named(data: Path, tmp_path: Path) -> None:
+def test_intensities_of_a_data_root_reach_a_checkpoint_in_the_range_that_is_named(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     student = write_student(tmp_path / "s.safetensors")
     bytes_ = rewritten(data, tmp_path / "bytes", lambda points: points * np.float32([1, 1, 1, 255]))
     found = []
@@ -162,6 +164,9 @@ def test_intensities_of_a_data_root_reach_a_checkpoint_in_the_range_that_is_name
         shot = open_shot(root, "00/0", TABLE)
         found.append(segmented(student, shot, TABLE, intensity))
     assert np.array_equal(*found)
+    assert not caplog.messages
+    segmented(student, open_shot(bytes_, "00/0", TABLE), TABLE, "unit")
+    assert "is taken as unit; set --intensity-range to byte" in caplog.text
 
 
 def test_sequences_and_files_of_five_columns_stand_side_by_side(data: Path, tmp_path: Path) -> None:
