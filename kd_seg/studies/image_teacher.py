@@ -38,6 +38,9 @@ def measure(
     class_map = load_class_map(source.class_map, classes)
     teacher = build_teacher(source.teacher, tools(data, classes, "cpu", class_map.vocabulary))
     segmenters = {str(run): Segmenter(run, device="cpu") for run in students}
+    for name, segmenter in segmenters.items():
+        if segmenter.classes.names != classes.names:
+            raise UsageError(f"{name} predicts the classes of {segmenter.classes.name}, not {classes.name}.")
     matrices = {name: np.zeros((len(classes) + 1,) * 2, dtype=np.int64) for name in ("teacher", *segmenters)}
     inside = answered = right = 0
     for key in keys:

@@ -92,6 +92,8 @@ def source_of(path: Path, classes: ClassTable) -> Source:
 
         return labels
     predictor = NetworkPredictor(Segmenter(path, num_threads=1))
+    if predictor.classes.names != classes.names:
+        raise UsageError(f"{path} predicts the classes of {predictor.classes.name}, not {classes.name}; name another.")
     return lambda scan: predictor.predict(scan).train
 
 

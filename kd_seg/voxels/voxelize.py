@@ -133,7 +133,7 @@ def _cell(
     ``border``: whether the second axis wraps around, and whether points beyond the grid count to its border cells.
     """
     wraps, clamp = border
-    if wraps and y == cells[1]:  # just below a whole turn, rounded up
+    if wraps and y >= cells[1]:  # just below a whole turn, rounded up
         y = np.float64(0.0)
     if clamp:
         x, y, z = _clamped(x, cells[0]), _clamped(y, cells[1]), _clamped(z, cells[2])

@@ -9,6 +9,7 @@ import pytest
 from images_runs import WORK, export_maps, source, training_config, units_entry
 from images_scene import Scene, poses, write_scene
 from PIL import Image
+from random_student import write_student
 
 from kd_seg.benchmarks import project
 from kd_seg.classes import load_classes
@@ -67,6 +68,13 @@ def test_teacher_is_scored_on_what_it_answers(world: tuple[Path, Path]) -> None:
     assert iou["road"] > 0.95
     with pytest.raises(UsageError, match="image_units"):
         image_teacher.teacher_of("demo_baseline", [])
+
+
+def test_a_student_of_other_classes_is_not_scored(world: tuple[Path, Path], tmp_path: Path) -> None:
+    root, maps = world
+    student = write_student(tmp_path / "s.safetensors", "nuscenes_16")
+    with pytest.raises(UsageError, match="predicts the classes of nuscenes_16, not semantic_kitti_19"):
+        image_teacher.measure(source(maps), SemanticKitti(root), [], CLASSES, [student])
 
 
 def test_pictures(world: tuple[Path, Path], tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from random_student import write_student
 
 from kd_seg.classes import load_classes
 from kd_seg.core.errors import UsageError
@@ -76,3 +77,9 @@ def test_a_network_is_a_source_and_the_command_says_what_is_wrong(tmp_path: Path
     unlabelled = SemanticKitti(street(tmp_path / "bare", "00", labels=False))
     with pytest.raises(UsageError, match="has no labels"):
         measure(unlabelled, {"truth": source_of(root, load_classes())}, load_classes())
+
+
+def test_a_network_of_other_classes_is_refused(tmp_path: Path) -> None:
+    student = write_student(tmp_path / "s.safetensors", "nuscenes_16")
+    with pytest.raises(UsageError, match="predicts the classes of nuscenes_16, not semantic_kitti_19"):
+        source_of(student, load_classes())

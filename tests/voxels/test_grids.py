@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pytest
 
 from kd_seg.core.errors import ConfigError
-from kd_seg.voxels import CartesianGrid, CylindricalGrid, Grid, grid_from_json
+from kd_seg.voxels import CartesianGrid, CylindricalGrid, Grid, grid_from_json, voxelize
 
 
 @pytest.mark.parametrize(
@@ -66,3 +67,15 @@ def test_default_ranges() -> None:
 def test_wrong_grids_say_so(content: dict, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         grid_from_json(content)
+
+
+@pytest.mark.parametrize("start", [0.0, -math.pi / 2, -math.pi])
+def test_no_point_is_lost_at_the_seam_of_a_whole_turn(start: float) -> None:
+    near = np.array([0.0, 1e-38, 1e-30, 1e-17, 2e-16, 1e-15, 1e-9, 1e-8])
+    across = np.concatenate([near, -near])
+    along, zero = np.full(len(across), 5.0), np.zeros(len(across))
+    ways = {0.0: (along, 5 * across), -math.pi / 2: (5 * across, -along), -math.pi: (-along, 5 * across)}
+    points = np.column_stack([*ways[start], zero]).astype(np.float32)
+    for cells in range(1, 400):
+        grid = CylindricalGrid((4, cells, 2), (0.0, start, -1.0), (10.0, start + 2 * math.pi, 1.0))
+        assert (voxelize(points, grid).inverse >= 0).all(), cells
