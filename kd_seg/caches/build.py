@@ -12,7 +12,7 @@ from pathlib import Path
 from kd_seg.caches.header import CachePlan, write_header
 from kd_seg.caches.shards import FOLDER, Record, blocks, shard_path, write_shard
 from kd_seg.caches.work import Work
-from kd_seg.core.files import remove_temporaries
+from kd_seg.core.files import in_use, remove_temporaries
 from kd_seg.core.processes import run_tasks
 from kd_seg.core.progress import Advance
 from kd_seg.core.shard import WHOLE
@@ -48,13 +48,15 @@ def build_cache(
     missing = [(path, keys) for path, keys in tasks if not path.is_file()]
     LOG.debug("%s %s: %d shards, %d of them missing", plan.kind.name, plan.folder, len(tasks), len(missing))
     before([key for _, keys in missing for key in keys])
-    try:
-        with work.progress(_title(plan, work), sum(len(keys) for _, keys in tasks)) as advance:
-            advance(sum(len(keys) for _, keys in tasks) - sum(len(keys) for _, keys in missing))
-            run_tasks(partial(_Writer.start, setup), missing, work.workers, advance)
-    except BaseException:
-        remove_temporaries(plan.folder / FOLDER, [path.name for path, _ in missing])
-        raise
+    with in_use(plan.folder / FOLDER) as alone:
+        try:
+            with work.progress(_title(plan, work), sum(len(keys) for _, keys in tasks)) as advance:
+                advance(sum(len(keys) for _, keys in tasks) - sum(len(keys) for _, keys in missing))
+                run_tasks(partial(_Writer.start, setup), missing, work.workers, advance)
+        except BaseException:
+            if alone():  # another build may be writing the same shards
+                remove_temporaries(plan.folder / FOLDER, [path.name for path, _ in missing])
+            raise
 
 
 def missing_shards(plan: CachePlan) -> list[str]:

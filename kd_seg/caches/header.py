@@ -129,7 +129,7 @@ def check_header(plan: CachePlan, found: Header, fix_command: str) -> None:
 
 
 def write_header(plan: CachePlan, fix_command: str) -> None:
-    """Write the plan's header, with the sequences that the cache already has.
+    """Write the plan's header, with the sequences that the cache already has; nothing where it says all that already.
 
     Raises:
         DataError: the folder holds a cache that does not fit.
@@ -141,4 +141,6 @@ def write_header(plan: CachePlan, fix_command: str) -> None:
             known = {name: entry for name, entry in header.data.items() if name in old.data}
             check_header(replace(plan, header=replace(header, data=known)), old, fix_command)
             header = replace(header, data={**old.data, **header.data})
+            if header == old:
+                return
         write_json(plan.folder / HEADER, asdict(header), sort_keys=True)

@@ -17,7 +17,7 @@ def command(
     config: Annotated[str, typer.Argument(help="YAML file, or the name of a shipped one.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value, such as data.root=DATA.")] = None,
     shard: Annotated[str, typer.Option(help="i/n: do the i-th of n parts, for arrays of jobs.")] = "1/1",
-    workers: Annotated[int, typer.Option(help="Number of parallel processes.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Number of parallel processes.")] = 1,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Delete what is there and build it again.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
 ) -> None:
@@ -39,7 +39,7 @@ def command(
     settings = read_training_config(config, overrides or [])
     fix_command = shlex.join(["kd-seg", "prepare", config, *(overrides or [])])
     start = time.monotonic()
-    done = prepare(settings, Work(fix_command, progress, part, max(workers, 1), rebuild))
+    done = prepare(settings, Work(fix_command, progress, part, workers, rebuild))
     folder = cache_folder(settings.data.root, settings.data.cache)
     spent = time.monotonic() - start
     if done:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import pickle
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from kd_seg.caches import Cache, CacheKind, CachePlan, Header, Maker, Record, Work, build_cache, read_header
 from kd_seg.core.errors import DataError
+from kd_seg.core.files import in_use
 from kd_seg.scans import Key
 
 COMMAND = "kd-seg prepare CONFIG"
@@ -142,6 +144,35 @@ def test_what_killed_jobs_left_goes_away_with_the_shard_of_this_build_only(tmp_p
     with pytest.raises(RuntimeError, match="broken"):
         build_cache(plan(tmp_path), each(failing), Work(COMMAND, shard=(1, 2)))
     assert shards(tmp_path) == [".00_000001.safetensors.1234abcd.tmp"]  # of the other part, which may be at work
+
+
+def test_what_another_build_of_the_same_shards_is_writing_stays(tmp_path: Path) -> None:
+    writing = tmp_path / "c" / "shards" / ".00_000000.safetensors.1234abcd.tmp"
+
+    def failing(key: Key) -> Record:
+        writing.touch()
+        raise RuntimeError("broken")
+
+    for others in (1, 0):
+        with ExitStack() as stack:
+            for _ in range(others):
+                stack.enter_context(in_use(writing.parent))
+            with pytest.raises(RuntimeError, match="broken"):
+                build_cache(plan(tmp_path), each(failing), WORK)
+            assert writing.exists() == bool(others)
+
+
+def test_a_whole_cache_is_built_again_where_nothing_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    build_cache(plan(tmp_path), setup, WORK)
+    monkeypatch.setattr("kd_seg.caches.header.write_json", refused)
+    build_cache(plan(tmp_path), setup, WORK)
+    with pytest.raises(OSError, match="Read-only"):
+        build_cache(plan(tmp_path, data={**HEADER.data, "77": {"poses": "3"}}), setup, WORK)
 
 
 def test_parts_merge_by_being_there(tmp_path: Path) -> None:
