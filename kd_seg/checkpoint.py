@@ -115,7 +115,10 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"Checkpoint {path} does not exist; give a .safetensors file or a run folder.")
+        raise CheckpointError(
+            f"Checkpoint {path} does not exist; give a .safetensors file, a run folder, or the name of a shipped "
+            f"network ({', '.join(SHIPPED)})."
+        )
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(METADATA_KEY)

@@ -197,7 +197,7 @@ def _claim(request: AdaptRequest, teacher: Path, student: Path, data: SemanticKi
         changed = [name for name in (found | content) if found.get(name) != content.get(name) and name not in older]
         if changed:
             raise UsageError(
-                f"{request.out} holds an adaptation with another {', '.join(changed)}; choose another --out, or "
+                f"{request.out} holds an adaptation that differs in {', '.join(changed)}; choose another --out, or "
                 "delete it."
             )
         return

@@ -45,6 +45,17 @@ def as_stored(sensor: SensorSettings, data: SemanticKitti) -> SensorSettings:
     return replace(sensor, intensity_range="unit") if better == "unit" else sensor
 
 
+def lacks_poses(drive: SemanticKitti) -> list[str]:
+    """One sentence where sequences of the drive have no poses, so that their scans cannot vote or be fused."""
+    names = [name for name, sequence in drive.sequences.items() if sequence.poses is None]
+    if not names:
+        return []
+    return [
+        f"{drive.root} has no poses in {', '.join(names)}: scans there are labelled one by one, without votes over "
+        "time; give kd-seg convert the drive's poses (--odometry, --tf, --poses or --kiss-icp)."
+    ]
+
+
 def misfits(drive: SemanticKitti, streets: SemanticKitti, sensor: SensorSettings) -> list[str]:
     """What tells that the streets are those of another sensor, one sentence each.
 

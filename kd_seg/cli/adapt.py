@@ -38,7 +38,7 @@ def command(
              kd-seg predict drive.mcap --checkpoint runs/my_sensor/round_1/run --params sensor.yaml --out labelled.mcap
     """
     from kd_seg.adaptation.adapt import AdaptRequest, adapt, label, train_in_process
-    from kd_seg.adaptation.fit import misfits
+    from kd_seg.adaptation.fit import lacks_poses, misfits
     from kd_seg.adaptation.settings import AdaptSettings, sensor_settings
     from kd_seg.checkpoint import read_spec
     from kd_seg.cli.train import training_progress
@@ -48,12 +48,14 @@ def command(
     from kd_seg.views.adaptation_sheet import adaptation_sheet
 
     path = find_config(config)
-    settings = validate(AdaptSettings, apply_overrides(read_yaml(path), overrides or []), str(path))
+    source = f"{path} with overrides" if overrides else str(path)
+    settings = validate(AdaptSettings, apply_overrides(read_yaml(path), overrides or []), source)
     sensor = sensor_settings(read_parameters(params))
     request = AdaptRequest(
         drive.expanduser(), streets.expanduser(), out.expanduser(), settings, sensor, device, threads
     )
-    for sentence in misfits(SemanticKitti(request.drive), SemanticKitti(request.streets), sensor):
+    unlabelled = SemanticKitti(request.drive)
+    for sentence in (*lacks_poses(unlabelled), *misfits(unlabelled, SemanticKitti(request.streets), sensor)):
         warn(sentence)
     if labels_only:
         root, figures = label(request, progress)

@@ -46,8 +46,7 @@ def command(
     from kd_seg.drives.recorded_input import recorded_input
     from kd_seg.views.calibration_sheet import calibration_sheet
 
-    picture = out.with_suffix(".png")
-    _check_free(out, picture, sensor_out, overwrite)
+    picture = _check_free(out, sensor_out, overwrite)
     _, fields, form = recorded_input(source.expanduser(), None, set_ or [])
     sensor = read_spec(resolve(checkpoint) if checkpoint else shipped()).sensor
     with progress("measuring", clouds) as advance:
@@ -71,10 +70,14 @@ def command(
         print_json({**found.to_json(), **written})
 
 
-def _check_free(out: Path, picture: Path, sensor_out: Path | None, overwrite: bool) -> None:
-    """UsageError where two files to write are one, or one of them exists."""
+def _check_free(out: Path, sensor_out: Path | None, overwrite: bool) -> Path:
+    """The picture's path; UsageError where a file to write is a folder, where two are one, or where one exists."""
     from kd_seg.core.errors import UsageError
 
+    for path in (out, sensor_out):
+        if path is not None and path.is_dir():
+            raise UsageError(f"{path} is a folder; name the file to write, such as {path / 'sensor.yaml'}.")
+    picture = out.with_suffix(".png")
     if picture in (out, sensor_out):
         raise UsageError(f"{picture} is the picture that is written beside {out.name}; give the file another suffix.")
     if sensor_out is not None and sensor_out.resolve() == out.resolve():
@@ -82,3 +85,4 @@ def _check_free(out: Path, picture: Path, sensor_out: Path | None, overwrite: bo
     for path in (out, picture, sensor_out):
         if path is not None and path.exists() and not overwrite:
             raise UsageError(f"{path} exists; give another name, or add --overwrite.")
+    return picture

@@ -6,6 +6,7 @@ synced before a writer returns.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import io
@@ -27,14 +28,23 @@ TEMPORARY = ".tmp"
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary path to write to; it becomes ``path`` when the block ends, and is removed where the block fails."""
+    """A temporary path to write to; it becomes ``path`` when the block ends, and is removed where the block fails.
+
+    Raises:
+        OSError: it cannot be written; the error names ``path``, as the temporary name means nothing to a user.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(path)
     try:
         yield temporary
         put_in_place(temporary, path)
+    except OSError as error:
+        if error.filename == str(temporary):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where the folder itself is in the way, the first error counts
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -353,5 +353,7 @@ def _hints(report: Converted, motion: BagMotion | None, options: ConvertOptions)
         )
     if report.poses_from == "none":
         topics = ", ".join(motion.pose_topics) if motion and motion.pose_topics else ""
-        where = f"--odometry {topics}" if topics else "--kiss-icp, --poses FILE.tum or --tf FRAME"
+        where = f"--odometry {topics}" if topics else "--kiss-icp or --poses FILE.tum"
+        if motion is not None and not topics:
+            where = f"--tf FRAME, {where}"
         report.warnings.append(f"no poses were written, so scans cannot be fused; add {where}.")

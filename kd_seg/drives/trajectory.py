@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.transform import Rotation
 
-from kd_seg.core.errors import DataError
+from kd_seg.core.errors import DataError, UsageError
 from kd_seg.core.geometry import Matrix, rigid
 
 Times = npt.NDArray[np.float64]
@@ -131,12 +131,12 @@ def read_tum(path: Path) -> Trajectory:
 def parse_extrinsic(text: str) -> Matrix:
     """A rigid motion [4, 4] from "x y z roll pitch yaw" (metres, degrees; yaw, then pitch, then roll).
 
-    Raises DataError if the text is not six numbers.
+    Raises UsageError if the text is not six numbers.
     """
     try:
         numbers = [float(word) for word in text.replace(",", " ").split()]
     except ValueError:
         numbers = []
     if len(numbers) != 6 or not np.isfinite(numbers).all():
-        raise DataError(f"{text!r} is not six numbers 'x y z roll pitch yaw' (metres and degrees).")
+        raise UsageError(f"--extrinsic {text!r} is not six numbers 'x y z roll pitch yaw' (metres and degrees).")
     return rigid(Rotation.from_euler("ZYX", numbers[:2:-1], degrees=True).as_matrix(), numbers[:3])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,12 +60,16 @@ def select(
         form: how the .bin files are read.
 
     Raises:
-        UsageError: both or a wrong split, a wrong shard. DataError: a sequence is missing or has no labels.
+        UsageError: a wrong split, a sequence named twice, a wrong shard.
+        DataError: a sequence is missing or has no labels.
     """
     if sequences is None:
         if split not in SPLITS:
             raise UsageError(f"There is no split {split!r}; give {', '.join(SPLITS)}, or name --sequences.")
-        sequences = list(SPLITS[split])
+        sequences = _of_split(root, split)
+    doubled = [name for name, count in Counter(sequences).items() if count > 1]
+    if doubled:
+        raise UsageError(f"--sequences names {doubled[0]} twice, whose scans would count twice; name it once.")
     data = SemanticKitti(root, sequences, form)
     for name, sequence in data.sequences.items():
         if not sequence.has_labels:
@@ -73,6 +78,19 @@ def select(
     if not len(selection):
         raise DataError(f"{root} has no scans in {', '.join(sequences)} (shard {shard or '1/1'}); check --data.")
     return selection
+
+
+def _of_split(root: Path, split: str) -> list[str]:
+    """The sequences of an official split; DataError where the root has others alone."""
+    folder = root / "sequences"
+    missing = [name for name in SPLITS[split] if not (folder / name).is_dir()]
+    if missing and folder.is_dir():
+        found = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+        raise DataError(
+            f"{folder} has no sequence {missing[0]}, which is in the split {split}; it has: "
+            f"{', '.join(found) or 'none'}. Name those to score with --sequences."
+        )
+    return list(SPLITS[split])
 
 
 LOOKED_AT = 5

@@ -6,6 +6,7 @@ import contextlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal, TypeVar
 
 from rosbags.highlevel import AnyReader
@@ -82,7 +83,8 @@ def open_bag(path: Path) -> Iterator[AnyReader]:
         raise DataError(f"{path} does not exist; give a .mcap, .db3 or .bag file or a bag folder.")
     if path.is_dir() and not (path / "metadata.yaml").is_file():
         raise DataError(
-            f"{path} has no metadata.yaml, so it is no whole bag; run: ros2 bag reindex {path}, or name a file of it."
+            f"{path} has no metadata.yaml, so it is no whole bag; run: ros2 bag reindex {quote(str(path))}, or name a "
+            "file of it."
         )
     if path.is_file() and path.suffix != path.suffix.lower():
         raise DataError(f"{path}: a bag's suffix is written {path.suffix.lower()}; rename the file.")
@@ -108,12 +110,12 @@ def _unreadable(path: Path, error: Exception) -> str:
     reason = f"{path} is not a readable bag ({one_line(error)})"
     if path.is_dir():
         if any(path.glob("*.db3*")) or any(path.glob("*.mcap*")):
-            return f"{reason}; its metadata.yaml does not fit its files, run: ros2 bag reindex {path}"
+            return f"{reason}; its metadata.yaml does not fit its files, run: ros2 bag reindex {quote(str(path))}"
         return f"{reason}; it holds no .db3 or .mcap file."
     if path.suffix.lower() == ".mcap":
-        return f"{reason}; if its recording was cut off, run: mcap recover {path} -o recovered.mcap"
+        return f"{reason}; if its recording was cut off, run: mcap recover {quote(str(path))} -o recovered.mcap"
     if path.suffix.lower() == ".bag":
-        return f"{reason}; if its recording was cut off, run: rosbag reindex {path}"
+        return f"{reason}; if its recording was cut off, run: rosbag reindex {quote(str(path))}"
     return f"{reason}; it may be cut off."
 
 

@@ -296,7 +296,10 @@ def read_parameters(path: Path | None, overrides: list[str] | None = None) -> di
         for node, content in read_yaml(path, inherit=False).items():
             inner = content.get("ros__parameters") if isinstance(content, dict) else None
             if not isinstance(inner, dict):
-                raise ConfigError(f"{path}: {node} has no ros__parameters; see configs/ros/parameters.yaml.")
+                raise ConfigError(
+                    f"{path}: its key {node!r} holds no ros__parameters, so it is no parameter file of a node; "
+                    "kd-seg calibrate --out writes one, and configs/ros/parameters.yaml is a model."
+                )
             part = for_all if "*" in str(node) else values
             for name, value in _flat(inner).items():
                 if name == "use_sim_time":

@@ -17,6 +17,9 @@ from kd_seg.serving.sources import loose_files, sequences_of
 
 Contents = dict[str, Any]
 
+PLAIN_FROM = 1e5
+"""Numbers with decimals from here on are printed whole, not as powers of ten."""
+
 
 def contents(path: Path, form: FileFormat = FileFormat()) -> Contents:
     """Plain data with a key "kind": checkpoint, bag, data root or sequence. UsageError for anything else.
@@ -221,4 +224,6 @@ def _plain(item: Any) -> str:
         return ", ".join(_plain(value) for value in item) or "none"
     if isinstance(item, bool) or item is None:
         return {True: "yes", False: "no", None: "-"}[item]
+    if isinstance(item, float) and abs(item) >= PLAIN_FROM:  # a time since 1970
+        return f"{item:.3f}"
     return f"{item:,}" if isinstance(item, int) else f"{item:.6g}" if isinstance(item, float) else str(item)

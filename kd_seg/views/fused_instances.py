@@ -39,6 +39,8 @@ def view_fused(
         form: how the .bin files lie, and the range of their intensities.
     """
     scan = find_scan(source, which, form)
+    if scan.labels_path is None or not scan.labels_path.is_file():
+        raise DataError(f"{scan.points_path} has no labels, which name the objects that --fused draws.")
     shot = ShownScan(scan.name, scan.file_points, scan=scan)
     names = _names(students)
     predictions = [(names[i], segmented(path, shot, classes, form.intensity_range)) for i, path in enumerate(students)]

@@ -18,6 +18,7 @@ import torch
 import yaml
 from console_script import kd_seg
 from guarded_labels import GUARDED
+from in_process import refused
 from PIL import Image
 from random_student import write_student
 from tiny_data import write_tiny
@@ -162,7 +163,7 @@ def test_an_interrupted_adaptation_goes_on(world: Path, tmp_path: Path) -> None:
     assert len(before) == 6
     adapt(request(world, tmp_path / "out"), silent, keep(world, []))
     assert all(p.stat().st_mtime_ns == t for p, t in before.items())
-    with pytest.raises(UsageError, match="another settings"):
+    with pytest.raises(UsageError, match="an adaptation that differs in settings"):
         adapt(request(world, tmp_path / "out", vote={"scans": 3}), silent, keep(world, []))
 
 
@@ -176,6 +177,13 @@ def test_what_cannot_be_trained_is_refused_before_the_long_part(world: Path, tmp
         with pytest.raises(error, match=message):
             adapt(asked, silent, keep(world, []))
         assert not (tmp_path / "out").exists(), "the corrected command must find an empty folder"
+
+
+def test_a_wrong_override_is_not_blamed_on_the_shipped_file_alone(
+    capsys: pytest.CaptureFixture[str], world: Path, tmp_path: Path
+) -> None:
+    shared = ("adapt", world / "drive", "--streets", world / "streets", "--out", tmp_path / "out")
+    assert "adapt.yaml with overrides: trust.share" in refused(capsys, *shared, "trust.share=2", code=2)
 
 
 def test_a_training_that_was_killed_before_its_first_state_begins_again(world: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from tiny_data import write_tiny
 
 from kd_seg.adaptation.dataset import add_streets, begin_drive, drive_name, link, street_name, words_of, write_scan
-from kd_seg.adaptation.fit import as_stored, misfits
+from kd_seg.adaptation.fit import as_stored, lacks_poses, misfits
 from kd_seg.adaptation.settings import AdaptSettings, sensor_settings
 from kd_seg.adaptation.tracks import NEAR_M, SPEED_M, Tracker
 from kd_seg.classes import load_classes
@@ -211,6 +211,16 @@ def test_streets_of_another_sensor_are_told_from_those_of_the_drives(tmp_path: P
     assert len(found) == 2
     assert "the ground of the streets lies 0.50 m lower than that of the drive" in found[0]
     assert "the median intensity is 1 in the streets and 0.24 in the drive" in found[1]
+
+
+def test_a_drive_without_poses_is_told(tmp_path: Path) -> None:
+    write_tiny(tmp_path, sequences=("00", "03"))
+    assert lacks_poses(SemanticKitti(tmp_path)) == []
+    (tmp_path / "sequences" / "03" / "poses.txt").unlink()
+    (sentence,) = lacks_poses(SemanticKitti(tmp_path))
+    assert f"{tmp_path} has no poses in 03" in sentence
+    assert "without votes" in sentence
+    assert "--kiss-icp" in sentence
 
 
 def test_only_parameters_of_the_input_describe_the_sensor() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,18 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None
         interrupted()
     assert path.read_text() == "old"
     assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("folder", ["/proc", "a folder in the way"])
+def test_an_error_names_the_file_that_was_asked_for(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target" / "full").touch()
+    path = Path(folder) / "t.yaml" if folder == "/proc" else tmp_path / "target"
+    with pytest.raises(OSError, match=re.escape(str(path))) as caught:
+        files.write_text(path, "x")
+    assert caught.value.filename == str(path)
+    assert caught.value.filename2 is None
+    assert [p.name for p in tmp_path.iterdir()] == ["target"]
 
 
 def test_each_writer_writes_what_it_was_given(tmp_path: Path) -> None:

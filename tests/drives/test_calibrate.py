@@ -131,6 +131,10 @@ def test_a_calibration_needs_a_cloud_and_a_file_beside_its_picture(
         said = refused(capsys, "calibrate", tmp_path, "--out", tmp_path / "s.yaml", "--clouds", count, code=2)
         assert "at least 1 cloud" in said
     assert "another suffix" in refused(capsys, "calibrate", tmp_path, "--out", tmp_path / "s.png", code=2)
+    for folder in (".", tmp_path):
+        for option in ("--out", "--sensor-out"):
+            said = refused(capsys, "calibrate", tmp_path, option, folder, "--overwrite", code=2)
+            assert f"{folder} is a folder" in said
     assert [path.name for path in tmp_path.iterdir()] == ["0.bin"]
 
 

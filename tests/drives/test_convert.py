@@ -202,6 +202,9 @@ def test_a_folder_of_files_with_a_tum_file(drive: Drive, tmp_path: Path) -> None
         numbers = [drive.times[index], *pose[:3, 3], *Rotation.from_matrix(pose[:3, :3]).as_quat()]
         rows.append(" ".join(f"{number:.9f}" for number in numbers))
     (tmp_path / "poses.tum").write_text("\n".join(rows))
+    unposed = " ".join(run(folder, tmp_path / "unposed").warnings)
+    assert "--kiss-icp or --poses FILE.tum" in unposed
+    assert "--tf" not in unposed  # which is for bags
     report = run(folder, tmp_path / "out", poses=tmp_path / "poses.tum")
     assert report.scans == 3
     assert spread(SemanticKitti(tmp_path / "out").sequences["00"], drive.world) < 2e-3
@@ -254,7 +257,7 @@ def test_a_source_that_changed_is_not_taken_for_what_was_converted(tmp_path: Pat
         ({"tf": "map"}, "No transform connects"),
         ({"cameras": ("/nowhere",), "odometry": "/odom"}, "its image topics: /camera/image_raw/compressed"),
         ({"points": "/nowhere"}, "its PointCloud2 topics: /points"),
-        ({"extrinsic": "1 2 3", "odometry": "/odom"}, "six numbers"),
+        ({"extrinsic": "1 2 3", "odometry": "/odom"}, "--extrinsic '1 2 3' is not six numbers"),
         ({"extrinsic": "1 2 3 0 0 0", "tf": "odom"}, "--extrinsic goes with --odometry or --poses"),
         ({"extrinsic": "1 2 3 0 0 0"}, "--extrinsic goes with --odometry or --poses"),
         ({"sequence": ""}, "is no name of a folder"),

@@ -200,3 +200,12 @@ def test_sequences_without_labels_and_wrong_splits_are_refused(tmp_path: Path) -
         select(tmp_path, ["08"], None)
     with pytest.raises(UsageError, match="no split 'vlaid'"):
         select(tmp_path, None, "vlaid")
+    with pytest.raises(DataError, match=r"no sequence 00, which is in the split train; it has: 08\. .*--sequences"):
+        select(tmp_path, None, "train")
+
+
+def test_a_sequence_that_is_named_twice_does_not_count_twice(tmp_path: Path) -> None:
+    write_case(tmp_path, "all_classes")
+    assert len(select(tmp_path, ["08"], None)) > 0
+    with pytest.raises(UsageError, match="names 08 twice"):
+        select(tmp_path, ["08", "08"], None)

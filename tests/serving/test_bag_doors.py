@@ -70,14 +70,14 @@ def test_rejections_are_told_and_all_of_them_leave_nothing(
 
 
 def test_a_folder_without_metadata_names_the_tool(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    bag = write(tmp_path / "bag", [cloud(made_up_cloud(100, 0))], ".db3")
+    bag = write(tmp_path / "my bag", [cloud(made_up_cloud(100, 0))], ".db3")
     (bag / "metadata.yaml").unlink()
     for command in (
         ["predict", bag, "--out", tmp_path / "o.mcap"],
         ["info", bag],
         ["view", bag, "--out", tmp_path / "v.png"],
     ):
-        assert f"ros2 bag reindex {bag}" in refused(capsys, *command)
+        assert f"ros2 bag reindex '{bag}'" in refused(capsys, *command)
 
 
 def test_a_recording_that_was_cut_off(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -185,9 +185,16 @@ def test_wrong_files_are_refused_in_one_sentence(section: dict[str, object], sen
         changed(**section)
 
 
-def test_an_unknown_sensor_names_near_ones() -> None:
-    with pytest.raises(ConfigError, match=r"sensors/vlp16\.yaml"):
-        load_sensor("vlp61")
+def test_an_unknown_sensor_names_the_known_ones_as_they_are_given(tmp_path: Path) -> None:
+    for name in ("vlp61", "mine.yaml", str(tmp_path)):
+        with pytest.raises(ConfigError, match=rf"no sensor '{name}'.* at128, .*vlp16, vlp32c\.$"):
+            load_sensor(name)
+
+
+def test_a_parameter_file_is_told_from_a_sensor(tmp_path: Path) -> None:
+    (tmp_path / "sensor.yaml").write_text("/**: {ros__parameters: {input: {z_offset_m: 0.1}}}\n")
+    with pytest.raises(ConfigError, match=r"sensor\.yaml has no section 'pattern'.*--sensor-out"):
+        load_sensor(str(tmp_path / "sensor.yaml"))
 
 
 def test_a_data_set_of_another_sensor_has_its_rings(tmp_path: Path) -> None:

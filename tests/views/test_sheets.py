@@ -177,6 +177,14 @@ def test_students_are_named_by_what_tells_them_apart() -> None:
     assert fused_instances._names([]) == []
 
 
+def test_objects_without_labels_are_refused_by_the_name_of_the_scan(tmp_path: Path) -> None:
+    world = make_world(tmp_path, scans=3, background=200)
+    for path in (tmp_path / "sequences" / "00" / "labels").iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match=f"{tmp_path}.*000002.bin has no labels"):
+        fused_instances.view_fused(world.root, "00/2", [], TABLE)
+
+
 def test_a_scan_without_moving_hard_objects_is_refused(tmp_path: Path) -> None:
     world = make_world(tmp_path, scans=3, background=200)
     for path in (tmp_path / "sequences" / "00" / "labels").iterdir():

@@ -61,6 +61,10 @@ def test_nested_contents_are_indented_and_lists_of_records_are_tables() -> None:
     ]
 
 
+def test_the_start_of_a_recording_keeps_its_seconds() -> None:
+    assert contents.lines({"start_s": 1731917340.25, "seconds": 2.5}) == ["start_s  1731917340.250", "seconds  2.5"]
+
+
 def test_a_run_that_was_not_evaluated_keeps_its_column() -> None:
     runs = [run("a", evaluation=evaluation(100)), run("b"), run("c", evaluation=evaluation(150))]
     text = tables.iou_table(runs)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
-from kd_seg.core.config import Settings, find_config, read_yaml, validate
+from kd_seg.core.config import Settings, config_folders, find_config, read_yaml, validate
 from kd_seg.core.errors import ConfigError
 from kd_seg.streets.sensors.settings import (
     Fade,
@@ -177,19 +179,28 @@ def load_sensor(name: str) -> Lidar | LidarRanges:
     """A sensor, or ranges to draw one from, by the name of a file in ``configs/sensors`` or a path.
 
     Raises:
-        ConfigError: there is no such file, or it is wrong; the sentence names file, key and near names.
+        ConfigError: there is no such file, or it is wrong; the sentence names the file and key, or the known names.
     """
-    try:
-        path = find_config(f"sensors/{name}")
-    except ConfigError as error:
-        try:
-            path = find_config(name)
-        except ConfigError:
-            raise error from None
+    path = _sensor_path(name)
     content = read_yaml(path)
     if content.get("kind") == "ranges":
         return validate(LidarRanges, content, str(path))
+    if "pattern" not in content:
+        raise ConfigError(
+            f"{path} has no section 'pattern', so it describes no LiDAR; kd-seg calibrate --sensor-out writes a file "
+            "that does."
+        )
     return validate(Lidar, content, str(path))
+
+
+def _sensor_path(name: str) -> Path:
+    for candidate in (f"sensors/{name}", name):
+        with contextlib.suppress(ConfigError):
+            return find_config(candidate)
+    known = sorted({path.stem for folder in config_folders() for path in (folder / "sensors").glob("*.yaml")})
+    raise ConfigError(
+        f"There is no sensor {name!r}: no such file is here, and the shipped ones are {', '.join(known)}."
+    )
 
 
 def _logarithmic(bounds: Pair, rng: np.random.Generator) -> float:
