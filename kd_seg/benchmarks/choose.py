@@ -163,7 +163,9 @@ READS: dict[str, tuple[str, ...]] = {
 
 
 def check_options(what: str, request: Request) -> None:
-    """UsageError for an option that a benchmark does not read."""
+    """UsageError for a benchmark that is none, and for an option that it does not read."""
+    if what not in READS:
+        raise UsageError(f"There is no benchmark {what!r}; there are: {', '.join(READS)}.")
     given = {"scan": request.scan, "data": request.data, "voxel": request.voxel_size, "size": request.size}
     given |= {"checkpoint": request.checkpoint}
     for name, value in given.items():
@@ -174,8 +176,6 @@ def check_options(what: str, request: Request) -> None:
 
 def bench(what: str, request: Request) -> list[BenchRow]:
     """Run one benchmark; UsageError lists those there are, and the options that it takes."""
-    if what not in BENCHES:
-        raise UsageError(f"There is no benchmark {what!r}; there are: {', '.join(BENCHES)}.")
     check_options(what, request)
     if request.device != "cpu" and what not in ON_DEVICES:
         raise UsageError(f"What bench {what} times is done on the CPU; --device is for {' and '.join(ON_DEVICES)}.")

@@ -39,8 +39,8 @@ def command(
     from kd_seg.benchmarks.choose import Request, bench, check_options
 
     request = Request(scan, data, voxel, repeats, threads, checkpoint, device, size)
+    check_options(what, request)
     if what == "front":
-        check_options(what, request)
         _front(sweep, scan, threads, repeats, hz, json_)
         return
     from kd_seg.core.environment import machine

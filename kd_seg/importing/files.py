@@ -127,11 +127,15 @@ def _pickled(path: Path) -> Any:
                 f"{path} is a pickle that needs {', '.join(strange[:5])}{' ...' if len(strange) > 5 else ''}, which "
                 f"could run code; it is not opened. {advice()}"
             ) from None
-        reason = str(error).strip().splitlines()
         raise CheckpointError(
-            f"{path} is not a readable PyTorch file ({reason[0] if reason else type(error).__name__}); it may be cut "
-            f"off. {advice()}"
+            f"{path} is not a readable PyTorch file ({_reason(error)}); it may be cut off. {advice()}"
         ) from None
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of an error; not torch's, which advises to read the file without its safe reader."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines and "weights_only" not in lines[0] else type(error).__name__
 
 
 def advice() -> str:

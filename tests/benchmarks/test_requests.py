@@ -18,6 +18,8 @@ from kd_seg.core.errors import UsageError
 def test_unknown_benchmarks_and_devices_that_do_not_matter_are_refused() -> None:
     with pytest.raises(UsageError, match="There is no benchmark 'voxel'; there are: voxelize"):
         bench("voxel", Request())
+    with pytest.raises(UsageError, match=r"convolution, front\.$"):
+        bench("voxel", Request())
     for name in set(BENCHES) - set(ON_DEVICES):
         with pytest.raises(UsageError, match=f"bench {name} times is done on the CPU"):
             bench(name, Request(device="cuda"))

@@ -199,7 +199,7 @@ def test_the_file_is_one_that_the_simulator_takes(tmp_path: Path) -> None:
     assert "drive.mcap" in found.source
 
 
-def test_a_sensor_without_beams_is_spread_over_its_field_of_view() -> None:
+def test_a_sensor_without_beams_is_spread_over_its_field_of_view(caplog: pytest.LogCaptureFixture) -> None:
     rng = np.random.default_rng(2)
     frames = []
     for number, frame in enumerate(drive_of(lidar(mount={"height_m": 1.4}), rings=False)):
@@ -211,6 +211,7 @@ def test_a_sensor_without_beams_is_spread_over_its_field_of_view() -> None:
         frames.append(frame_of(number, 0.1 * number, seen))
     content = yaml.safe_load(sensor_file(frames, measure(frames), "x"))
     assert content["pattern"]["kind"] == "raster"
+    assert "No beams were found, so the sensor file holds an even raster" in caplog.text
     assert content["pattern"]["azimuth_deg"] == pytest.approx([-40, 40], abs=3)
     shots = content["pattern"]["rows"] * content["pattern"]["columns"]
     assert shots == pytest.approx(np.median([len(frame.points) for frame in frames]), rel=0.1)

@@ -148,8 +148,9 @@ def test_plain_pickle_of_protocol_4_names_what_it_needs(tmp_path: Path) -> None:
 def test_what_is_no_pytorch_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.pth"
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match="not a readable PyTorch file"):
+    with pytest.raises(CheckpointError, match="not a readable PyTorch file") as refused:
         read_state(path)
+    assert "weights_only" not in str(refused.value), "never how to read it unsafely"
 
 
 def test_cut_off_file(tmp_path: Path) -> None:

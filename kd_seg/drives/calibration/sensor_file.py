@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import asdict
 from typing import Any
@@ -19,6 +20,8 @@ from kd_seg.drives.calibration.parameters_file import SMALL_TILT_DEG
 from kd_seg.drives.recording import RecordedCloud
 from kd_seg.scans import INTENSITY_MAX, Points
 from kd_seg.streets.sensors.settings import Lidar
+
+LOG = logging.getLogger("kd_seg.drives")
 
 FARTHEST_M = 80.8
 """Nothing is simulated beyond."""
@@ -80,6 +83,12 @@ def _pattern(beams: Beams | None, figures: SensorFigures, clouds: list[Points]) 
             "elevation_deg": [round(figures.down_deg, 2), round(figures.up_deg, 2)],
             "azimuth_deg": [right, left],
         }
+        LOG.warning(
+            "No beams were found, so the sensor file holds an even raster of %d x %d shots; where the LiDAR has beams, "
+            "record clouds with a ring field, or before the motion within a sweep was undone.",
+            content["rows"],
+            content["columns"],
+        )
         return (
             "pattern",
             content,
