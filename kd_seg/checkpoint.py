@@ -252,11 +252,19 @@ SHIPPED = {"general": ASSETS / "general.safetensors", "hdl64e": ASSETS / "nano.s
 
 
 def resolve(path: str | Path) -> Path:
-    """A checkpoint's path: itself, a run folder's ``checkpoints/last.safetensors``, or a shipped one's by name."""
+    """A checkpoint's path: itself, a run folder's ``checkpoints/last.safetensors``, or a shipped one's by name.
+
+    Raises CheckpointError for a folder of kd-seg adapt, which holds a run per round.
+    """
     path = Path(path)
     if str(path) in SHIPPED and not path.exists():
         return SHIPPED[str(path)]
-    return path / "checkpoints" / "last.safetensors" if path.is_dir() else path
+    if not path.is_dir():
+        return path
+    rounds = sorted(path.glob("round_*/run"))
+    if rounds and not (path / "checkpoints").is_dir():
+        raise CheckpointError(f"{path} is a folder of kd-seg adapt; give the run of a round, such as {rounds[-1]}.")
+    return path / "checkpoints" / "last.safetensors"
 
 
 def shipped() -> Path:

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from kd_seg.checkpoint import Spec, initialise, load_checkpoint, read_spec, save_checkpoint
+from kd_seg.checkpoint import Spec, initialise, load_checkpoint, read_spec, resolve, save_checkpoint
 from kd_seg.classes import load_classes
 from kd_seg.core.errors import CheckpointError, KdSegError
 from kd_seg.networks import Encoding, build_network
@@ -89,6 +89,9 @@ def test_cut_off_and_foreign_files(path, tmp_path):
     save_file({"a": torch.zeros(1)}, str(path))
     with pytest.raises(CheckpointError, match="without a kd_seg entry"):
         read_spec(path)
+    (tmp_path / "adapted" / "round_1" / "run").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match=r"folder of kd-seg adapt; give the run .*round_1/run"):
+        resolve(tmp_path / "adapted")
     with pytest.raises(CheckpointError, match=r"does not exist.*\(general, hdl64e\)"):
         load_checkpoint(tmp_path / "none.safetensors")
 
