@@ -212,7 +212,7 @@ def test_an_adaptation_does_not_go_on_with_other_scans(world: Path, tmp_path: Pa
         (points * np.array([1, 1, 1, 0.5], np.float32)).tofile(path)
     else:
         points[:-1].tofile(path)
-    with pytest.raises(UsageError, match=f"another content of the {changed}"):
+    with pytest.raises(UsageError, match=f"differs in content of the {changed}"):
         label(asked, silent)
 
 

@@ -131,11 +131,11 @@ def test_a_folder_holds_labels_with_or_without_pictures_not_both(world: World, t
     assert len(list((root / "sequences/drive_00/labels").iterdir())) == 3
     _, again = label(request(world, tmp_path / "out", images(world)), silent)
     assert again == figures
-    with pytest.raises(UsageError, match="another images"):
+    with pytest.raises(UsageError, match="differs in images"):
         label(request(world, tmp_path / "out", None), silent)
     _, alone = label(request(world, tmp_path / "alone", None), silent)
     assert "pictures" not in alone
-    with pytest.raises(UsageError, match="another images"):
+    with pytest.raises(UsageError, match="differs in images"):
         label(request(world, tmp_path / "alone", images(world)), silent)
 
 

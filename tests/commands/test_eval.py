@@ -157,9 +157,10 @@ def test_scans_are_never_counted_twice(labels: Path) -> None:
     for pair in ((whole, half), (half, quarter), (total, half), (whole, counts(labels, "01")), (total, total)):
         with pytest.raises(DataError, match=f"{pair[1].name} holds scans that .*{pair[0].name} holds too"):
             evaluate_request(EvaluationRequest(pair))
-    done = kd_seg("eval", labels, "--data", labels, "--sequences", "00,01", "--sequences", "00", code=1)
-    assert "Sequence 00 of" in done.stderr
-    assert "is named twice" in done.stderr
+    done = kd_seg("eval", labels, "--data", labels, "--sequences", "00,01", "--sequences", "00", code=2)
+    assert "--sequences names 00 twice" in done.stderr
+    with pytest.raises(DataError, match=r"Sequence 00 of .* is named twice"):
+        SemanticKitti(labels, ["00", "01", "00"])
 
 
 def test_options_that_counts_or_a_network_cannot_follow_are_refused(labels: Path, student: Path) -> None:

@@ -294,7 +294,7 @@ def test_what_libraries_print_stays_out_of_the_answer(
 ) -> None:
     from kd_seg.views import contents
 
-    def chatty(path: Path) -> dict[str, str]:
+    def chatty(path: Path, *settings: object) -> dict[str, str]:
         print("a library's greeting")
         return {"kind": "checkpoint"}
 
