@@ -6,7 +6,6 @@ synced before a writer returns.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import io
@@ -43,7 +42,7 @@ def whole_file(path: Path) -> Iterator[Path]:
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     finally:
-        with contextlib.suppress(OSError):  # where the folder itself is in the way, the first error counts
+        with suppress(OSError):  # where the folder itself is in the way, the first error counts
             temporary.unlink(missing_ok=True)
 
 
