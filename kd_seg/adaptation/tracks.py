@@ -14,7 +14,7 @@ CELL_M = 0.4
 LEAST_POINTS = 8
 REACH_M = 80.0
 GAP = 2
-"""A track that is not seen for more scans than this ends."""
+"""A track that was last seen more scans ago than this ends: it survives one scan without it."""
 
 NEAR_M, SPEED_M = 1.0, 2.5
 """How far a cluster may lie from where its track is expected, and from where it was while its speed is unknown."""

@@ -210,9 +210,13 @@ class FolderRecording:
         self.source, self._form = source, form
         self.paths = _in_order([p for p in source.iterdir() if p.suffix.lower() in READERS])
         if not self.paths:
-            raise UsageError(f"{source} holds no point file ({', '.join(sorted(READERS))}); give a folder that does.")
-        if form.names_layout and not any(path.suffix.lower() == ".bin" for path in self.paths):
+            raise UsageError(f"{source} holds no point file ({', '.join(READERS)}); {_fix(source)}.")
+        suffixes = {path.suffix.lower() for path in self.paths}
+        if form.names_layout and ".bin" not in suffixes:
             raise UsageError(f"input.columns and input.dtype are for .bin files; {source} holds none.")
+        if form.intensity_fields and suffixes == {".bin"}:
+            others = ", ".join(sorted(set(READERS) - {".bin"}))
+            raise UsageError(f"input.intensity_fields is for {others} files; {source} holds none.")
         self._poses = poses
         self._rejected: dict[str, int] = {}
 
@@ -279,6 +283,14 @@ def _in_order(paths: list[Path]) -> list[Path]:
     if None not in stamps.values():
         return sorted(paths, key=lambda path: (stamps[path] or 0.0, path.name))
     return sorted(paths, key=key)
+
+
+def _fix(source: Path) -> str:
+    """What to name instead of a folder without point files: a sequence, where it is a data root."""
+    sequences = sorted(path.parent for path in source.glob("sequences/*/velodyne"))
+    if not sequences:
+        return "give a folder that does"
+    return f"name one of its sequences, such as {sequences[0]}"
 
 
 def _stamp_of_name(path: Path) -> float | None:

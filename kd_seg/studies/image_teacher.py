@@ -29,6 +29,7 @@ from kd_seg.objectives.shared.image_teacher import tools
 from kd_seg.scans import SemanticKitti
 from kd_seg.serving.segmenter import Segmenter
 from kd_seg.training import read_training_config
+from kd_seg.training.setup import file_format
 
 
 def measure(
@@ -74,12 +75,21 @@ def measure(
     }
 
 
-def teacher_of(config: str, overrides: list[str]) -> tuple[ImageUnitsSettings, Path, str]:
-    """The first image_units entry of a configuration, its data root and class table; UsageError if it has none."""
+def teacher_of(
+    config: str, overrides: list[str], sequences: list[str] | None = None
+) -> tuple[ImageUnitsSettings, SemanticKitti, ClassTable]:
+    """The first image_units entry of a configuration, its data, read as training reads it, and its class table.
+
+    Args:
+        sequences: names; None = all.
+
+    Raises UsageError where there is no such entry.
+    """
     settings = read_training_config(config, overrides)
     for entry in settings.objectives:
         if isinstance(entry, ImageUnitsSettings):
-            return entry, Path(settings.data.root), settings.data.classes
+            data = SemanticKitti(settings.data.root, sequences, file_format(settings.data))
+            return entry, data, load_classes(settings.data.classes)
     raise UsageError(f"{config} has no objective image_units; name a configuration that has a teacher.")
 
 
@@ -92,9 +102,8 @@ def main() -> None:
     parser.add_argument("--student", type=Path, action="append", default=[])
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    entry, root, table = teacher_of(arguments.config, arguments.overrides)
-    data = SemanticKitti(root, arguments.sequences)
-    result = measure(entry.source(), data, data.keys(), load_classes(table), arguments.student)
+    entry, data, classes = teacher_of(arguments.config, arguments.overrides, arguments.sequences)
+    result = measure(entry.source(), data, data.keys(), classes, arguments.student)
     if arguments.json:
         print(json.dumps(result))
         return

@@ -13,12 +13,11 @@ import argparse
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from kd_seg.classes import ClassTable, load_classes
+from kd_seg.classes import ClassTable
 from kd_seg.core.errors import UsageError
 from kd_seg.images.projection.cameras import seen_views
 from kd_seg.images.units.cache import UnitMaker, UnitSource, units_of
@@ -145,9 +144,8 @@ def main() -> None:
     parser.add_argument("--sequences", nargs="+")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    entry, root, table = teacher_of(arguments.config, arguments.overrides)
-    data = SemanticKitti(Path(root), arguments.sequences)
-    result = measure(entry.source(), data, data.keys(), load_classes(table))
+    entry, data, classes = teacher_of(arguments.config, arguments.overrides, arguments.sequences)
+    result = measure(entry.source(), data, data.keys(), classes)
     if arguments.json:
         print(json.dumps(result))
         return

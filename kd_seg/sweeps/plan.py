@@ -40,7 +40,7 @@ from pydantic import Field, field_validator, model_validator
 from kd_seg.classes import load_classes
 from kd_seg.core.config import Settings, digest, find_config, read_yaml, validate
 from kd_seg.core.errors import ConfigError, UsageError
-from kd_seg.training import RunFolder, read_training_config
+from kd_seg.training import RunFolder, TrainingConfig, read_training_config
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$"
 
@@ -161,6 +161,8 @@ def read_sweep(name: str | Path) -> Sweep:
     """The sweep in a file; ConfigError names file, key and fix."""
     path = find_config(name)
     content = read_yaml(path, inherit=False)
+    if "rows" not in content and set(content) & (set(TrainingConfig.model_fields) - set(Sweep.model_fields)):
+        raise ConfigError(f"{path} is a training configuration, not a sweep of several; run kd-seg train {name}.")
     return validate(Sweep, content, str(path))
 
 

@@ -247,7 +247,10 @@ class TrainingConfig(Settings):
 def read_training_config(name: str | Path, overrides: list[str]) -> TrainingConfig:
     """The config in a config file with ``key=value`` overrides applied; ConfigError names file and key."""
     path = find_config(name)
-    content = apply_overrides(read_yaml(path), overrides)
+    content = read_yaml(path)
+    if {"rows", "seeds"} <= content.keys():
+        raise ConfigError(f"{path} is a sweep of several trainings; run kd-seg sweep {name}.")
+    content = apply_overrides(content, overrides)
     source = f"{path} with overrides" if overrides else str(path)
     config = validate(TrainingConfig, content, source)
     if config.run.folder is None:

@@ -21,7 +21,7 @@ from kd_seg.drives.calibration.ground import find_ground, tilt
 from kd_seg.drives.calibration.own_vehicle import find_own_vehicle
 from kd_seg.drives.calibration.parameters_file import parameter_lines, parameter_text, warnings
 from kd_seg.drives.recording import RecordedCloud, frame_of
-from kd_seg.scans import Points, Sensor
+from kd_seg.scans import FileFormat, Points, Sensor
 from kd_seg.serving.parameters import cloud_settings, read_parameters
 from kd_seg.serving.sensor_input import SensorSettings
 
@@ -120,6 +120,13 @@ def test_what_cannot_be_calibrated_is_refused(tmp_path: Path) -> None:
         calibrate(tmp_path / "empty", Sensor())
     with pytest.raises(UsageError, match="--topic is for bags"):
         open_recording(tmp_path / "empty", "/points", ())
+    velodyne = tmp_path / "data" / "sequences" / "04" / "velodyne"
+    velodyne.mkdir(parents=True)
+    (velodyne / "0.bin").touch()
+    with pytest.raises(UsageError, match=r"name one of its sequences, such as .*sequences/04\.$"):
+        open_recording(tmp_path / "data", None, ())
+    with pytest.raises(UsageError, match=r"intensity_fields is for \.npy, \.pcd, \.ply files; .*velodyne holds none"):
+        open_recording(velodyne, None, (), FileFormat(intensity_fields=("nope",)))
 
 
 def test_a_calibration_needs_a_cloud_and_a_file_beside_its_picture(

@@ -137,11 +137,15 @@ def test_the_studies_run_from_the_command_line(
             assert len(text.splitlines()) >= 2
 
 
-def test_splitting_never_makes_fewer_units(asked: tuple[str, ...], tmp_path: Path) -> None:
-    from kd_seg.scans import SemanticKitti
+def test_studies_read_scans_as_training_does(asked: tuple[str, ...]) -> None:
+    overrides = ["data.columns=5", "data.dtype=float64", "data.sensor.intensity_range=byte"]
+    _, data, _ = image_teacher.teacher_of(asked[0], overrides, ["00"])
+    form = data.sequences["00"].form
+    assert (form.columns, form.dtype, form.intensity_range) == (5, "float64", "byte")
 
-    entry, root, table = image_teacher.teacher_of(asked[0], [])
-    data = SemanticKitti(root)
-    found = unit_objects.measure(entry.source(), data, data.keys(), load_classes(table))
+
+def test_splitting_never_makes_fewer_units(asked: tuple[str, ...], tmp_path: Path) -> None:
+    entry, data, classes = image_teacher.teacher_of(asked[0], [])
+    found = unit_objects.measure(entry.source(), data, data.keys(), classes)
     assert found["split"]["units"] >= found["whole"]["units"] > 0
     assert found["split"]["objects_found"] >= found["whole"]["objects_found"]

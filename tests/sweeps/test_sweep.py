@@ -15,6 +15,7 @@ from kd_seg.sweeps.mark import Mark
 from kd_seg.sweeps.plan import Job
 from kd_seg.sweeps.slurm import stages
 from kd_seg.sweeps.table import markdown
+from kd_seg.training import read_training_config
 
 CONFIG = {
     "data": {"train": ["00"], "valid": ["01"]},
@@ -93,6 +94,13 @@ def test_plan_puts_needed_runs_first_and_fills_in_their_checkpoints(folder: Path
 def test_wrong_sweep_files(folder: Path, changes: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read_sweep(change(folder, **changes))
+
+
+def test_a_sweep_and_a_training_configuration_are_not_taken_for_each_other(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"general\.yaml is a training configuration.*run kd-seg train general\."):
+        read_sweep("general")
+    with pytest.raises(ConfigError, match=r"is a sweep of several trainings; run kd-seg sweep sweep\.yaml\."):
+        read_training_config("sweep.yaml", [])
 
 
 def test_wrong_overrides_are_found_before_anything_runs(folder: Path) -> None:
