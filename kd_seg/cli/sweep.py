@@ -30,15 +30,15 @@ def command(
 
     settings = read_sweep(sweep)
     planned = plan(settings)
-    if slurm:
-        tell(array_script(sweep, settings.prepare, planned))
-        return
     chosen = planned
     if only:
         unknown = [name for name in only if not any(name in (job.row, job.key) for job in planned)]
         if unknown:
             raise UsageError(f"{sweep} has no run {unknown[0]!r}; it has: {', '.join(j.key for j in planned)}.")
         chosen = [job for job in planned if job.row in only or job.key in only]
+    if slurm:
+        tell(array_script(sweep, settings.prepare, chosen, overwrite))
+        return
     results = Path("results") / settings.name
     failed = {} if table else run_sweep(settings, chosen, planned, results, jobs, say, overwrite)
     summary = collect(settings, planned)

@@ -63,12 +63,16 @@ class Mark:
         args = {item.name: item.args for item in self.job.evaluations}
         self._put({"scored": {**self.content.get("scored", {}), evaluation: args[evaluation]}})
 
-    def drop_outdated(self) -> None:
-        """Remove results of scorings whose arguments have changed since; earlier releases noted none."""
+    @property
+    def outdated(self) -> list[str]:
+        """Scorings whose arguments have changed since they were made; earlier releases noted none."""
         known = self.content.get("scored", {})
-        for item in self.job.evaluations:
-            if known.get(item.name, item.args) != item.args:
-                self.job.result(item.name).unlink(missing_ok=True)
+        return [item.name for item in self.job.evaluations if known.get(item.name, item.args) != item.args]
+
+    def drop_outdated(self) -> None:
+        """Remove results of scorings whose arguments have changed since."""
+        for name in self.outdated:
+            self.job.result(name).unlink(missing_ok=True)
 
     def _put(self, entries: dict[str, Any]) -> None:
         self.content = {**self.content, **entries}
@@ -76,7 +80,8 @@ class Mark:
 
     def remove(self) -> None:
         """Forget the run, so that it is trained and scored again."""
-        for path in (self.run.sweep, self.run.state, *(self.job.result(e.name) for e in self.job.evaluations)):
+        # The mark last: a kill on the way would else leave scores that nothing tells from those of the new settings.
+        for path in (*(self.job.result(e.name) for e in self.job.evaluations), self.run.state, self.run.sweep):
             path.unlink(missing_ok=True)
         self.content = {}
 

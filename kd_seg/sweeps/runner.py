@@ -106,16 +106,19 @@ class Runner:
         """Run those ``jobs`` that are not finished; returns the reason for each that could not be finished.
 
         ``planned`` are all runs of the sweep: one that a job needs but that is not asked for must be finished already.
+        Those are read alone, whatever ``overwrite`` is.
         """
-        chosen = {job.key for job in jobs}
-        ready_made = {job.key for job in planned if job.key not in chosen and self._is_finished(job)}
-        failed = {
-            job.key: f"needs {job.needs}, which is not finished; run that first"
-            for job in jobs
-            if job.needs is not None and job.needs not in chosen | ready_made
-        }
-        jobs = [job for job in jobs if job.key not in failed]
         finished = {job.key for job in jobs if self._is_finished(job)}
+        chosen = {job.key for job in jobs}
+        others = {job.key: job for job in planned if job.key not in chosen}
+        lacking = {
+            job.key: _lack(others[job.needs])
+            for job in jobs
+            if job.key not in finished and job.needs is not None and job.needs in others
+        }
+        failed = {key: lack for key, lack in lacking.items() if lack}
+        ready_made = others.keys()
+        jobs = [job for job in jobs if job.key not in failed]
         waiting = [job for job in jobs if job.key not in finished]
         running: list[Running] = []
         total = len(jobs)
@@ -215,9 +218,19 @@ class Runner:
         return self.logs / f"{name}.log"
 
 
+def _lack(job: Job) -> str:
+    """Why a run cannot be taken as it is by one that needs it; "" where it can."""
+    mark = Mark(job)
+    if mark.exists and not mark.fits:
+        return f"needs {job.key}, which was made with other settings; run that first"
+    if not job.finished or mark.outdated:
+        return f"needs {job.key}, which is not finished; run that first"
+    return ""
+
+
 def _made_from(command: str) -> list[Any]:
     """The command, and all settings of the configuration that it names."""
-    what, *words = shlex.split(command)
+    what, *words = shlex.split(command) or [""]
     configs = [word for word in words if word.endswith((".yaml", ".yml")) and "=" not in word]
     if what not in ("prepare", "train") or len(configs) != 1:
         return [command]

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import shlex
+
 from kd_seg.sweeps.plan import Job
 
 
 def stages(jobs: list[Job]) -> list[list[Job]]:
-    """Jobs that may run at the same time, stage by stage: each job comes after the one it needs."""
+    """Jobs that may run at the same time, stage by stage: each job comes after the one it needs, if that is here."""
     depth: dict[str, int] = {}
     for job in jobs:
-        depth[job.key] = 0 if job.needs is None else depth[job.needs] + 1
+        depth[job.key] = depth[job.needs] + 1 if job.needs is not None and job.needs in depth else 0
     return [[job for job in jobs if depth[job.key] == level] for level in range(max(depth.values(), default=-1) + 1)]
 
 
-def array_script(sweep: str, prepare: list[str], jobs: list[Job]) -> str:
-    """Text of the array scripts; submit each with ``--dependency=afterok`` on the one before it."""
+def array_script(sweep: str, prepare: list[str], jobs: list[Job], overwrite: bool = False) -> str:
+    """Text of the array scripts; submit each with ``--dependency=afterok`` on the one before it.
+
+    Args:
+        sweep: the file, as ``kd-seg sweep`` takes it. jobs: those to run, each after the one it needs.
+        overwrite: train runs again whose settings have changed.
+    """
+    called = ["kd-seg", "sweep", sweep]
+    more = ["--overwrite"] if overwrite else []
     lines = [f"# kd-seg {command}    (once, before the first array)" for command in prepare]
     levels = stages(jobs)
     for number, level in enumerate(levels, 1):
@@ -24,9 +33,9 @@ def array_script(sweep: str, prepare: list[str], jobs: list[Job]) -> str:
             f"#SBATCH --array=0-{len(level) - 1}",
             "#SBATCH --cpus-per-task=1",
             "commands=(",
-            *(f"  'kd-seg sweep {sweep} --only {job.key}'" for job in level),
+            *(f"  {shlex.quote(shlex.join([*called, '--only', job.key, *more]))}" for job in level),
             ")",
-            "${commands[$SLURM_ARRAY_TASK_ID]}",
+            'eval "${commands[$SLURM_ARRAY_TASK_ID]}"',
         ]
-    lines.append(f"# then: kd-seg sweep {sweep} --table")
+    lines.append(f"# then: {shlex.join([*called, '--table'])}")
     return "\n".join(lines)

@@ -27,7 +27,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class TableLine:
-    """One row of the table and one of its scorings; ``outdated`` are seeds of runs made with other settings."""
+    """One row of the table and one of its scorings; ``outdated`` are seeds of runs or scorings of other settings."""
 
     row: str
     evaluation: str
@@ -58,12 +58,12 @@ def collect(sweep: Sweep, jobs: list[Job]) -> Table:
     classes = sweep.classes if sweep.classes is not None else _hard_classes(jobs)
     columns = (*_SUMMARY.values(), *classes)
     scores: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
-    outdated: dict[str, list[int]] = {}
+    outdated: dict[tuple[str, str], list[int]] = {}
     for job in jobs:
         mark = Mark(job)
-        if mark.exists and not mark.fits:
-            outdated.setdefault(job.row, []).append(job.seed)
         for evaluation in job.evaluations:
+            if (mark.exists and not mark.fits) or evaluation.name in mark.outdated:
+                outdated.setdefault((job.row, evaluation.name), []).append(job.seed)
             measures = scores.setdefault((job.row, evaluation.name), {column: {} for column in columns})
             path = job.result(evaluation.name)
             if path.is_file():
@@ -75,7 +75,7 @@ def collect(sweep: Sweep, jobs: list[Job]) -> Table:
             mine = scores.get((row.name, evaluation.name), {column: {} for column in columns})
             theirs = scores.get((sweep.baseline, evaluation.name)) if row.name != sweep.baseline else None
             line = _line(sweep, row, evaluation.name, columns, mine, theirs)
-            old = [seed for seed in line.seeds_done if seed in outdated.get(row.name, ())]
+            old = [seed for seed in line.seeds_done if seed in outdated.get((row.name, evaluation.name), ())]
             lines.append(replace(line, outdated=tuple(old)))
     return Table(sweep.name, sweep.purpose, sweep.baseline, columns, tuple(lines))
 

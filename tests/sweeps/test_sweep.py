@@ -2,6 +2,7 @@
 
 import json
 import math
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -177,6 +178,19 @@ def test_a_table_names_runs_that_were_made_with_other_settings(folder: Path) -> 
     assert "| tuned | 2 (made with other settings: seed 0, 1) |" in text
 
 
+def test_a_table_names_scorings_that_were_made_with_other_arguments(folder: Path) -> None:
+    for job in plan(read_sweep("sweep.yaml")):
+        write_result(job, 0.2, None)
+        Mark(job).write(trained=True)
+        Mark(job).note_scored("valid")
+    sweep = read_sweep(change(folder, eval=[{"name": "valid", "args": "--distances"}]))
+    jobs = plan(sweep)
+    Mark(jobs[0]).note_scored("valid")
+    text = markdown(collect(sweep, jobs))
+    assert "| **plain** (baseline) | 2 (made with other settings: seed 1) |" in text
+    assert "| first | 1 (made with other settings: seed 1) |" in text
+
+
 def test_a_broken_result_is_refused(folder: Path) -> None:
     sweep = read_sweep("sweep.yaml")
     jobs = plan(sweep)
@@ -194,6 +208,46 @@ def test_slurm_prints_every_run_once(folder: Path) -> None:
     assert "#SBATCH --array=0-2" in text
     assert "stage 2 of 2" in text
     assert kd_seg("sweep", "sweep.yaml", "--slurm", cwd=folder).stdout.count("--only") == 5
+
+
+@pytest.mark.parametrize("path", ["my sweeps/it's $one.yaml", "plain.yaml"])
+def test_a_task_of_slurm_runs_its_command_whatever_the_sweep_is_called(folder: Path, path: str) -> None:
+    text = array_script(path, [], plan(read_sweep("sweep.yaml")))
+    script = text[text.index("#!/bin/bash") : text.index("# ---- stage 2")]
+    called = folder / "kd-seg"
+    called.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    called.chmod(0o755)
+    environment = {"PATH": f"{folder}:/usr/bin:/bin", "SLURM_ARRAY_TASK_ID": "1"}
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.splitlines() == ["sweep", path, "--only", "plain/1"]
+
+
+def test_slurm_prints_the_runs_that_were_asked_for(folder: Path) -> None:
+    text = kd_seg("sweep", "sweep.yaml", "--slurm", "--only", "tuned", "--only", "plain/0", "--overwrite", cwd=folder)
+    tasks = [line.strip(" '").split() for line in text.stdout.splitlines() if "--only" in line]
+    assert [task[task.index("--only") + 1] for task in tasks] == ["plain/0", "tuned/0", "tuned/1"]
+    assert all(task[-1] == "--overwrite" for task in tasks)
+
+
+def test_runs_that_were_not_asked_for_are_left_alone(folder: Path) -> None:
+    """Found by reading: --only ROW --overwrite removed state and results of every other row whose settings differ."""
+    plain, _, first, tuned, _ = plan(read_sweep("sweep.yaml"))
+    for job in (plain, first):
+        write_result(job, 0.2, None)
+        (job.run / "state.pt").write_bytes(b"")
+        (job.run / "sweep.json").write_text(json.dumps({"version": 2, "digest": "other", "trained": True}))
+    planned = plan(read_sweep("sweep.yaml"))
+    for overwrite in (False, True):
+        said: list[str] = []
+        failed = Runner(Path("results"), 1, said.append, overwrite).run([tuned], planned)
+        assert failed == {"tuned/0": "needs first/1, which was made with other settings; run that first"}
+        for job in (plain, first):
+            assert job.finished
+            assert (job.run / "state.pt").is_file()
+            assert json.loads((job.run / "sweep.json").read_text())["digest"] == "other"
+    write_result(planned[1], 0.2, None)
+    Mark(planned[1]).write(trained=True)
+    assert Runner(Path("results"), 1, said.append).run([planned[1]], planned) == {}
 
 
 def test_a_run_that_was_killed_goes_on_where_it_saved(folder: Path) -> None:
