@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,9 +53,9 @@ class Pipeline:
         cloud = Cloud.of_scan(scan, with_labels=self.labelled is not None and key in self.labelled)
         if fuse is not None:
             cloud = fuse(scan, cloud, rng)
-        fused = False
+        fused = fuse is not None
         for view in self.views:
-            if not (view.adds_fused and fused):  # one view's fused rows serve all of them
+            if not (view.adds_fused and fused):  # the student's fused rows, or one view's, serve all of them
                 cloud = view.extend(scan, cloud, rng)
             fused = fused or view.adds_fused
         if self.paste is not None:
@@ -115,8 +117,10 @@ class Batches(Dataset[Batch]):
         return self.pipeline.keys[order[position % total]]
 
 
-def _single_thread(_: int) -> None:
+def _enter_worker(_: int) -> None:
+    """First thing in a worker: take one thread, leave Ctrl-C to the trainer."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def stream(batches: Batches, workers: int) -> Iterator[Batch]:
@@ -127,7 +131,7 @@ def stream(batches: Batches, workers: int) -> Iterator[Batch]:
         shuffle=False,
         num_workers=workers,
         prefetch_factor=2 if workers else None,
-        worker_init_fn=_single_thread if workers else None,
+        worker_init_fn=_enter_worker if workers else None,
         generator=torch.Generator(),  # else it draws from the global one, and a resumed run would differ
     )
     return _sentences(iter(loader))
@@ -146,6 +150,25 @@ def _sentences(batches: Iterator[Batch]) -> Iterator[Batch]:
                 raise
             raise type(error)(text.strip().rpartition(f"{type(error).__name__}: ")[2]) from None
         yield batch
+
+
+@contextmanager
+def deaths_of_workers() -> Iterator[None]:
+    """One sentence where a worker is killed, which torch tells by an error in whatever this process does just then."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        if "shared memory" in str(error):
+            raise KdSegError(
+                "A process that makes batches found no room in shared memory (/dev/shm); give a container more of it, "
+                "as docker run --shm-size=2g does, or set run.workers=0."
+            ) from None
+        raise KdSegError(
+            "A process that makes batches was killed, perhaps for want of memory; use a smaller run.batch or fewer "
+            "run.workers."
+        ) from None
 
 
 def choose_labelled(keys: list[Key], fraction: float, seed: int) -> frozenset[Key]:

@@ -70,8 +70,9 @@ class RunFolder:
         """Remove what a run wrote, nothing else; a sweep's mark stays, as the sweep begins the run."""
         for folder in (self.tensorboard, self.last.parent, self.evaluations):
             shutil.rmtree(folder, ignore_errors=True)
-        files = [self.config, self.environment, self.state, self.evaluation, self.report, self.profile, self.trace]
-        for file in [*files, *self.path.glob("*.jsonl")]:
+        files = [self.environment, self.state, self.evaluation, self.report, self.profile, self.trace]
+        # The configuration last: without it the folder would pass for an unused one, with the state of another run.
+        for file in [*files, *self.path.glob("*.jsonl"), self.config]:
             file.unlink(missing_ok=True)
 
     def read_config(self) -> TrainingConfig:

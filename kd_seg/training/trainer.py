@@ -17,7 +17,7 @@ from kd_seg.objectives import Objective, Term
 from kd_seg.training.config import TrainingConfig
 from kd_seg.training.distributed import Processes
 from kd_seg.training.interrupts import Interrupts
-from kd_seg.training.loader import Batches, stream
+from kd_seg.training.loader import Batches, deaths_of_workers, stream
 from kd_seg.training.optimisation import build_optimiser, rate
 from kd_seg.training.progress import RunProgress
 from kd_seg.training.run import RunFolder
@@ -65,9 +65,10 @@ class Trainer:
         self.parts = Parts.build(config, self.processes.rank, Place(fix_command, self._record, resume))
         self.device, self.student = self.parts.device, self.parts.student
         self.objectives: list[Objective] = self.parts.objectives
+        spec = describe(config, self.parts, ancestry(config, self.run, resume))
+        # Once nothing of the configuration can be refused any more: it removes the run that was here.
         if self.processes.first and not resume:
             self.run.begin(config, overwrite)
-        spec = describe(config, self.parts, ancestry(config, self.run, resume))
         self.saver = RunSaver(self.run, spec, score if config.data.select else None)
         self.fresh = self.parts.fresh
         self.optimiser = build_optimiser(self.student, config.optim, self.objectives)
@@ -91,7 +92,7 @@ class Trainer:
             after_step: called after each step (for a profiler).
         """
         log = RunLog(self.run, self.progress.step, self.report) if self.processes.first else None
-        with Interrupts() as interrupts:
+        with Interrupts() as interrupts, deaths_of_workers():
             try:
                 self._train(log, interrupts, after_step)
             except BaseException:
@@ -110,6 +111,9 @@ class Trainer:
         accumulation, run, progress = self.config.optim.accumulation, self.config.run, self.progress
         totals = Totals()
         self._train_mode()
+        if progress.step > 0 and progress.step % run.save_every == 0:  # as where Ctrl-C came before the scoring
+            self._save(interrupts)
+            self._choose(interrupts)
         started = time.monotonic()
         while not progress.done:
             with record_function("kd_seg: wait for batches"):

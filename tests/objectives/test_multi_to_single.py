@@ -24,6 +24,17 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return prepared_world(tmp_path_factory.mktemp("world"))
 
 
+def test_a_student_on_fused_clouds_has_every_fused_point_once(world, tmp_path):
+    """Found by reading: the student's fused rows were followed by those of its teacher's view, the same ones again."""
+    counts = {}
+    for seen in ("own", "fused"):
+        made = trainer(world, tmp_path, f"student.input={seen}").parts.pipeline
+        _, cloud = made.cloud(made.keys[2], np.random.default_rng(0), made.fuse)
+        counts[seen] = len(cloud)
+        assert len(np.unique(cloud.points, axis=0)) == len(cloud) > cloud.own
+    assert counts["fused"] == counts["own"]
+
+
 @pytest.mark.parametrize("network", ["unet", "cylinder"])
 def test_student_voxels_lie_in_the_teachers_at_every_level(world, tmp_path, network):
     settings = [f"student.network={network}"]

@@ -1,7 +1,9 @@
 """Ctrl-C while a run trains, saves or scores: state and checkpoint of one step, and resuming as if it had not been."""
 
+import multiprocessing
 import os
 import signal
+import time
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from tiny_data import write_tiny
 
 import kd_seg.training.saving as saving
 from kd_seg.checkpoint import load_checkpoint, read_tensors
+from kd_seg.core.errors import KdSegError
 from kd_seg.training import RunFolder, Trainer, read_training_config
 
 CONFIG = """
@@ -90,6 +93,36 @@ def test_the_step_in_hand_is_finished_first(make_config, monkeypatch):
     assert steps_on_disk(made) == (5, 5)
 
 
+def test_workers_leave_ctrl_c_to_the_trainer(make_config):
+    """A terminal sends it to all of them; each would tell that it stops after this step, and end at the second."""
+    trainer = Trainer(make_config("run", "run.workers=1"))
+    source = trainer._batches()
+    next(source)
+    (worker,) = multiprocessing.active_children()
+    for _ in range(3):
+        os.kill(worker.pid, signal.SIGINT)
+    assert [next(source).batch_size for _ in range(7)] == [1] * 7
+
+
+@pytest.mark.parametrize(
+    ("number", "says"), [(signal.SIGKILL, "was killed, perhaps for want of memory"), (signal.SIGBUS, "--shm-size")]
+)
+def test_a_killed_worker_is_one_sentence_and_the_run_goes_on(make_config, number, says):
+    made = make_config("run", "run.workers=1")
+
+    def kill(line):
+        if line["step"] == 2:
+            (worker,) = multiprocessing.active_children()
+            os.kill(worker.pid, number)
+            time.sleep(0.5)
+
+    with pytest.raises(KdSegError, match=says):
+        Trainer(made, kill).fit()
+    assert steps_on_disk(made) == (2, 2)
+    Trainer(made, resume=True).fit()
+    assert steps_on_disk(made) == (8, 8)
+
+
 def test_a_second_press_ends_the_step_at_once_at_the_state_saved_last(make_config, monkeypatch):
     made = make_config("run")
     trainer = Trainer(made)
@@ -135,7 +168,24 @@ def test_a_scoring_ends_at_the_first_press(make_config):
     assert steps_on_disk(made) == (3, 3)
     scored = []
     Trainer(made, resume=True, score=lambda path: scored.append(path) or 0.1).fit()
-    assert len(scored) == 2  # at 6 and at 8
+    assert len(scored) == 3  # at 3, 6 and 8
+
+
+@pytest.mark.parametrize("step", [3, 6])
+def test_a_run_stopped_where_it_would_have_been_scored_keeps_the_best_of_all(make_config, step):
+    """Found by reading: a Ctrl-C in that very step left its checkpoint out of the choice of the best."""
+    scores = {3: 0.5, 6: 0.7, 8: 0.6}
+
+    def score(path):
+        return scores[load_checkpoint(path).spec.training["steps"]]
+
+    whole, part = make_config("whole"), make_config("part")
+    Trainer(whole, score=score).fit()
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(part, stop_at(step), score=score).fit()
+    Trainer(part, resume=True, score=score).fit()
+    best = [load_checkpoint(RunFolder(made.run.folder).best).spec.training["steps"] for made in (whole, part)]
+    assert best == [6, 6]
 
 
 def test_a_run_that_ended_in_its_last_scoring_scores_when_resumed(make_config):

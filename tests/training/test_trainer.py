@@ -6,13 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from tiny_data import write_tiny
 
-from kd_seg.checkpoint import load_checkpoint, read_tensors
+from kd_seg.checkpoint import load_checkpoint, read_tensors, save_checkpoint
 from kd_seg.core.errors import ConfigError, DataError, KdSegError, UsageError
 from kd_seg.scans import Cloud
 from kd_seg.training import RunFolder, Trainer, read_training_config
@@ -151,6 +153,43 @@ def test_a_used_folder_is_refused_then_replaced(make_config):
     with pytest.raises(UsageError, match="already holds a run"):
         Trainer(made)
     Trainer(made, overwrite=True).fit()
+
+
+def test_a_run_is_replaced_once_nothing_can_be_refused_any_more(make_config, tmp_path):
+    """Found by reading: --overwrite removed the run, and then student.init turned out not to be one to start from."""
+    made = make_config("run.steps=1")
+    Trainer(made).fit()
+    run = RunFolder(made.run.folder)
+    before, loaded = run.last.read_bytes(), load_checkpoint(run.last)
+    save_checkpoint(tmp_path / "old.safetensors", loaded.network, replace(loaded.spec, input_intensity="byte"))
+    with pytest.raises(KdSegError, match="takes intensities of 0 to 255"):
+        Trainer(make_config(f"student.init={tmp_path / 'old.safetensors'}"), overwrite=True)
+    assert run.last.read_bytes() == before
+    assert run.state.is_file()
+    again = Trainer(make_config("run.steps=1", f"student.init={run.path}"), overwrite=True)
+    assert again.fresh == []
+    again.fit()
+    assert load_checkpoint(run.last).spec.training["init"]["steps"] == 1
+
+
+def test_a_folder_that_is_half_cleared_is_still_a_used_one(make_config, monkeypatch):
+    """Else a run would begin there, and go on from the state of the other after a kill."""
+    made = make_config("run.steps=1")
+    Trainer(made).fit()
+    run = RunFolder(made.run.folder)
+    unlink = Path.unlink
+
+    def killed(path, missing_ok=False):
+        if path == run.state:
+            raise KeyboardInterrupt
+        unlink(path, missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Trainer(made, overwrite=True)
+    with pytest.raises(UsageError, match="already holds a run"):
+        Trainer(made)
 
 
 def test_a_run_folder_is_needed_to_resume(make_config, tmp_path):
