@@ -286,8 +286,11 @@ class BagWriter:
             self._connections[topic, kind] = connection
         self._writer.write(connection, time_ns, self._store.serialize_cdr(message, kind))
 
-    def copy(self, source: Connection, time_ns: int, raw: bytes | memoryview) -> None:
+    def copy(self, source: Connection, time_ns: int, raw: bytes | memoryview, types: Typestore | None = None) -> None:
         """Write a message of another ROS 2 bag byte for byte, under the same topic, type and QoS.
+
+        Args:
+            types: those of the other bag, for one that defines its types without their hashes, as Humble's .mcap do.
 
         Raises UsageError for a message of a ROS 1 bag.
         """
@@ -296,11 +299,14 @@ class BagWriter:
             extra = source.ext
             if not isinstance(extra, ConnectionExtRosbag2):
                 raise UsageError(f"{source.topic} is of a ROS 1 bag, whose messages cannot be copied; drop --copy-all.")
+            definition, digest = source.msgdef.data or None, source.digest or None
+            if definition is not None and digest is None and types is not None:
+                digest = types.hash_rihs01(source.msgtype)
             connection = self._writer.add_connection(
                 source.topic,
                 source.msgtype,
-                msgdef=source.msgdef.data or None,
-                rihs01=source.digest or None,
+                msgdef=definition,
+                rihs01=digest,
                 typestore=self._store,
                 serialization_format=extra.serialization_format,
                 offered_qos_profiles=extra.offered_qos_profiles,
@@ -311,6 +317,22 @@ class BagWriter:
     def close(self) -> None:
         """Finish the bag: index and metadata."""
         self._writer.close()
+
+
+def check_copies(reader: AnyReader, path: Path, prefix: str) -> None:
+    """UsageError where messages of a bag cannot stand beside topics that begin with ``prefix``."""
+    taken = [c.topic for c in reader.connections if c.topic.startswith(prefix)]
+    if taken:
+        raise UsageError(f"{path} already has {taken[0]}; label it without --copy-all.")
+    if not reader.is2:
+        raise UsageError(f"{path} is a ROS 1 bag, whose messages cannot be copied; drop --copy-all.")
+    known = make_typestore().fielddefs
+    lost = [c for c in reader.connections if not c.msgdef.data and c.msgtype not in known]
+    if lost:
+        raise UsageError(
+            f"{path} does not define {lost[0].msgtype} of {lost[0].topic} (.db3 bags of Humble hold no definitions), "
+            "so its messages cannot be copied; drop --copy-all."
+        )
 
 
 def raw_messages(folders: Iterable[Path]) -> Iterator[tuple[Connection, int, bytes | memoryview]]:

@@ -29,6 +29,7 @@ from kd_seg.serving.bag_io import (
     STRING,
     SUFFIXES,
     BagWriter,
+    check_copies,
     cloud_connections,
     cloud_message,
     decoded,
@@ -182,8 +183,9 @@ def label_bag(
     plugin = PLUGINS[_storage(out, options)]
     part = out.with_name(out.name + ".part")
     if options.copy_all:
-        _check_copies(source)
-    fingerprint = _fingerprint(source, segmenter, options)
+        with open_bag(source) as reader:
+            check_copies(reader, source, f"{PREFIX}/")
+    fingerprint = _fingerprint(source, out, segmenter, options)
     tally = _resume(part, out, fingerprint)
     store = make_typestore()
     if advance is not None:
@@ -222,6 +224,8 @@ def _why_nothing(source: Path, tally: Tally) -> str:
 
 
 def _storage(out: Path, options: BagOptions) -> str:
+    if out.name in {"", ".."}:
+        raise UsageError(f"--out {out} is a folder that is there; name the bag to write, such as {out / 'labelled'}.")
     by_suffix = {".mcap": "mcap", ".db3": "sqlite3"}.get(out.suffix)
     if out.suffix.lower() in {".bag", ".label", ".txt", ".json", *READERS}:
         raise UsageError(f"--out {out.name}: a bag is written as a folder, an .mcap or a .db3 file; name one of these.")
@@ -232,11 +236,15 @@ def _storage(out: Path, options: BagOptions) -> str:
     return by_suffix or options.storage or "mcap"
 
 
-def _fingerprint(source: Path, segmenter: Segmenter, options: BagOptions) -> str:
-    """Digest of all that decides the output, so that a resumed run cannot mix two."""
+def _fingerprint(source: Path, out: Path, segmenter: Segmenter, options: BagOptions) -> str:
+    """Digest of all that decides the output, so that a resumed run cannot mix two.
+
+    OUT and OUT.part do not count, wherever they lie: also in the folder of the bag.
+    """
     if not source.exists():
         raise DataError(f"{source} does not exist; give a .mcap, .db3 or .bag file or a bag folder.")
-    files = sorted(p for p in source.rglob("*") if p.is_file()) if source.is_dir() else [source]
+    inside = source.iterdir() if source.is_dir() else [source]
+    files = sorted(p for p in inside if p.is_file() and p.absolute() != out.absolute())
     sizes = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files]
     device = [str(segmenter.device), segmenter.precision]
     return digest([sizes, segmenter.sha256, device, json.loads(json.dumps(asdict(options)))])
@@ -317,16 +325,6 @@ def _messages(
             yield connection, time_ns, raw, connection.id in clouds
 
 
-def _check_copies(source: Path) -> None:
-    """UsageError where messages of a bag cannot stand beside their labels, before anything is written."""
-    with open_bag(source) as reader:
-        taken = [c.topic for c in reader.connections if c.topic.startswith(f"{PREFIX}/")]
-        if taken:
-            raise UsageError(f"{source} already has {taken[0]}; label it without --copy-all.")
-        if not reader.is2:
-            raise UsageError(f"{source} is a ROS 1 bag, whose messages cannot be copied; drop --copy-all.")
-
-
 @dataclass
 class _Work:
     """Labels messages into a writer and counts them."""
@@ -346,7 +344,7 @@ class _Work:
     ) -> int:
         """Handle one input message; returns 1, the number of messages done."""
         if self.options.copy_all:
-            writer.copy(connection, time_ns, raw)
+            writer.copy(connection, time_ns, raw, reader.typestore)
         if is_cloud:
             if self.tally.received == 0:
                 self._announce(writer, time_ns)

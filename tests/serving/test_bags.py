@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -142,6 +143,78 @@ def test_copy_all_keeps_every_byte(tmp_path: Path, segmenter: Segmenter) -> None
     assert again["published"] > 0, "what was refused leaves nothing in the way"
 
 
+def with_a_type_of_its_own(path: Path, defined: bool) -> Path:
+    """A bag as Humble writes it, without hashes of types: an .mcap with definitions or a .db3 without."""
+    cloud, store = streets(1)[0], make_typestore()
+    raw = bytes(store.serialize_cdr(cloud_message(store, cloud.header, packed(cloud)), CLOUD))
+    if defined:
+        from mcap.writer import Writer
+
+        with path.open("wb") as file:
+            writer = Writer(file)
+            writer.start(profile="ros2")
+            text = store.generate_msgdef(CLOUD, ros_version=2)[0].encode()
+            for topic, kind, definition, data in (
+                ("/points", CLOUD, text, raw),
+                ("/speed", "maker/msg/Speed", b"uint8 knots\n", bytes([0, 1, 0, 0, 7])),
+            ):
+                channel = writer.register_channel(topic, "cdr", writer.register_schema(kind, "ros2msg", definition))
+                writer.add_message(channel, log_time=START, publish_time=START, data=data)
+            writer.finish()
+        return path
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE schema(schema_version INTEGER PRIMARY KEY, ros_distro TEXT NOT NULL)")
+        database.execute("INSERT INTO schema VALUES (3, 'humble')")
+        database.execute(
+            "CREATE TABLE topics(id INTEGER PRIMARY KEY, name TEXT, type TEXT, serialization_format TEXT, "
+            "offered_qos_profiles TEXT)"
+        )
+        database.execute(
+            "CREATE TABLE messages(id INTEGER PRIMARY KEY, topic_id INTEGER, timestamp INTEGER, data BLOB)"
+        )
+        for number, (topic, kind, data) in enumerate((("/points", CLOUD, raw), ("/speed", "maker/msg/Speed", b"1234"))):
+            database.execute("INSERT INTO topics VALUES (?, ?, ?, 'cdr', '')", (number + 1, topic, kind))
+            database.execute("INSERT INTO messages VALUES (?, ?, ?, ?)", (number + 1, number + 1, START + number, data))
+    return path
+
+
+@pytest.mark.parametrize("name", ["out.mcap", "out.db3"])
+def test_copy_all_takes_types_that_the_bag_defines_without_hashes(
+    tmp_path: Path, segmenter: Segmenter, name: str
+) -> None:
+    source = with_a_type_of_its_own(tmp_path / "in.mcap", defined=True)
+    label_bag(source, tmp_path / name, segmenter, BagOptions(copy_all=True))
+    with open_bag(tmp_path / name) as reader:
+        speeds = [reader.deserialize(raw, c.msgtype) for c, _, raw in reader.messages() if c.topic == "/speed"]
+    assert [speed.knots for speed in speeds] == [7]
+
+
+def test_copy_all_of_types_that_nothing_defines_is_refused_before_the_work(
+    tmp_path: Path, segmenter: Segmenter
+) -> None:
+    source = with_a_type_of_its_own(tmp_path / "in.db3", defined=False)
+    with pytest.raises(UsageError, match=r"does not define maker/msg/Speed of /speed .* drop --copy-all"):
+        label_bag(source, tmp_path / "all.mcap", segmenter, BagOptions(copy_all=True))
+    assert not list(tmp_path.glob("all*"))
+    assert label_bag(source, tmp_path / "labels.mcap", segmenter)["published"] == 1
+
+
+def test_a_killed_run_goes_on_in_the_folder_of_its_bag(tmp_path: Path, segmenter: Segmenter) -> None:
+    bag = write_bag(tmp_path / "in", streets(2)).parent
+    out, part = bag / "out.mcap", bag / "out.mcap.part"
+    begun = kd_seg.serving.bags._fingerprint(bag, out, segmenter, BagOptions())
+    part.mkdir()
+    kd_seg.serving.bags._save(part, Tally(), begun)
+    assert label_bag(bag, out, segmenter)["published"] == 2
+
+
+def test_a_folder_that_has_no_name_is_no_bag_to_write(tmp_path: Path, segmenter: Segmenter) -> None:
+    source = write_bag(tmp_path / "in", streets(1))
+    for folder in (Path(), Path("/"), Path("..")):
+        with pytest.raises(UsageError, match="name the bag to write"):
+            label_bag(source, folder, segmenter)
+
+
 def test_an_output_named_twice_is_written_once(tmp_path: Path, segmenter: Segmenter) -> None:
     source = write_bag(tmp_path / "in", streets(2))
     label_bag(source, tmp_path / "out.mcap", segmenter, BagOptions(outputs=("segmentation", "segmentation")))
@@ -226,7 +299,7 @@ def test_a_run_killed_between_joining_and_cleaning_up_ends_well(tmp_path: Path, 
     out, part = tmp_path / "out.mcap", tmp_path / "out.mcap.part"
     summary = label_bag(source, out, segmenter)
     part.mkdir()
-    fingerprint = kd_seg.serving.bags._fingerprint(source, segmenter, BagOptions())
+    fingerprint = kd_seg.serving.bags._fingerprint(source, out, segmenter, BagOptions())
     kd_seg.serving.bags._save(part, Tally(received=2, published=2, complete=True), fingerprint)
     assert label_bag(source, out, segmenter)["published"] == summary["published"]
     assert not part.exists()
