@@ -21,7 +21,7 @@ from kd_seg.drives.odometry import estimate
 from kd_seg.drives.pictures import Rectifier
 from kd_seg.drives.point_fields import LONGEST_SWEEP_S
 from kd_seg.drives.recording import BagRecording, FolderRecording, RecordedCloud, Recording
-from kd_seg.drives.trajectory import Times, Trajectory, parse_extrinsic, read_tum
+from kd_seg.drives.trajectory import Times, Trajectory, parse_extrinsic, read_tum, rising
 from kd_seg.scans import FileFormat, is_bag
 from kd_seg.serving.pointcloud2 import DEFAULT_INTENSITY_FIELDS
 
@@ -118,12 +118,12 @@ def convert(source: Path, out: Path, options: ConvertOptions, stage: Stage) -> C
         else FolderRecording(source, given, options.form)
     )
     motion = read_motion(source) if bag else None
+    report = Converted(out / "sequences" / options.sequence)
     stamps = recording.stamps()
-    wanted = _wanted(stamps, options)
-    trajectory, poses_from = _trajectory(recording, motion, given, options, wanted, stage)
-    cameras = find_cameras(source, options.cameras, options.camera_infos) if options.cameras else ()
-    report = Converted(out / "sequences" / options.sequence, poses_from=poses_from)
     report.left_out.update({f"clouds refused ({reason})": count for reason, count in recording.rejected().items()})
+    wanted = _wanted(stamps, options, report)
+    trajectory, report.poses_from = _trajectory(recording, motion, given, options, wanted, stage)
+    cameras = find_cameras(source, options.cameras, options.camera_infos) if options.cameras else ()
     kept = _covered(stamps, wanted, trajectory, report)
     if options.deskew:  # first, so that what cannot be deskewed or projected leaves no folder behind
         _sweep_times(next(recording.frames(frozenset(kept[:1]))), source)
@@ -180,9 +180,13 @@ def _check(source: Path, options: ConvertOptions) -> None:
                 raise UsageError(f"{name} is for bags; {source} is a folder of point files.")
 
 
-def _wanted(stamps: Times, options: ConvertOptions) -> list[int]:
-    """Numbers of the clouds asked for, without those that cannot be read."""
-    numbers = [int(number) for number in np.flatnonzero(np.isfinite(stamps))[:: options.every]]
+def _wanted(stamps: Times, options: ConvertOptions, report: Converted) -> list[int]:
+    """Numbers of the clouds asked for, without those that cannot be read, and whose stamps go back or repeat."""
+    readable = np.flatnonzero(np.isfinite(stamps))
+    later = readable[rising(stamps[readable])]
+    if len(later) < len(readable):
+        report.left_out["clouds whose stamps go back or repeat"] = len(readable) - len(later)
+    numbers = [int(number) for number in later[:: options.every]]
     return numbers[: options.limit] if options.limit else numbers
 
 

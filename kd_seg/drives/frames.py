@@ -65,17 +65,19 @@ class FrameTree:
         Raises DataError if nothing connects them or something moves in between.
         """
         up, down = self._paths(child, ancestor)
-        for name in (*up, *down):
-            if name not in self._fixed and self._stands(name):
-                self._fixed[name] = self._moving[name][0][1]
-        moving = [name for name in (*up, *down) if name not in self._fixed]
-        if moving:
-            between = f"{plain_name(child)} and {plain_name(ancestor)}"
-            raise DataError(f"The transform between {between} is not fixed ({moving[0]} moves).")
+        between = [name for name in (*up, *down) if name not in self._fixed]
+        standing = [name for name in between if self._stands(name)]
+        if len(standing) < len(between):
+            ends = f"{plain_name(child)} and {plain_name(ancestor)}"
+            moving = next(name for name in between if name not in standing)
+            raise DataError(f"The transform between {ends} is not fixed ({moving} moves).")
+        self._fix(standing)
         return invert(self._product(down)) @ self._product(up)
 
     def trajectory(self, child: str, ancestor: str) -> Trajectory:
         """Where ``child`` was in ``ancestor`` at each moment that its one moving ancestor was sent.
+
+        What stands still beside it, as in ``fixed``, may be sent as rarely as it likes.
 
         Raises DataError if nothing connects them, or nothing or more than one frame moves in between and their times
         do not overlap.
@@ -86,6 +88,10 @@ class FrameTree:
             raise DataError(
                 f"{plain_name(child)} does not move in {plain_name(ancestor)}; give a frame that it moves in."
             )
+        standing = [name for name in moving if self._stands(name)]
+        if len(standing) < len(moving):
+            self._fix(standing)
+            moving = [name for name in moving if name not in standing]
         rows = [self._rows(name) for name in moving]
         times = max(rows, key=lambda row: len(row.times)).times
         for row in rows:
@@ -98,6 +104,9 @@ class FrameTree:
         """Whether a transform of /tf was sent more than once and always the same."""
         motions = np.array([motion for _, motion in self._moving[child]])
         return len(motions) > 1 and np.allclose(motions, motions[0], rtol=0.0, atol=1e-9)
+
+    def _fix(self, standing: list[str]) -> None:
+        self._fixed.update({name: self._moving[name][0][1] for name in standing})
 
     def _rows(self, child: str) -> Trajectory:
         if child not in self._trajectories:

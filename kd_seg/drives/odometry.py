@@ -36,8 +36,8 @@ def estimate(frames: Iterator[RecordedCloud], max_range_m: float = 100.0) -> Tra
             f"LiDAR odometry jumps by {steps.max():.0f} m between clouds {at} and {at + 1}; the clouds may be in a "
             "world frame already, or too far apart. Give --odometry or --poses."
         )
-    order = np.argsort(times, kind="stable")
-    return Trajectory(np.array(times)[order], np.array(poses)[order])
+    moments, first = np.unique(times, return_index=True)  # of clouds with one stamp the first counts
+    return Trajectory(moments, np.array(poses)[first])
 
 
 def _share(frame: RecordedCloud) -> Any:

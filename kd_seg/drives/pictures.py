@@ -73,10 +73,15 @@ class CameraModel:
 
     @classmethod
     def of_message(cls, message: Any) -> CameraModel:
-        """From the message (ROS 1 spells K, D, R, P); DataError where it was never calibrated (P and K all zero)."""
+        """From the message (ROS 1 spells K, D, R, P).
+
+        Raises DataError where it was never calibrated (P and K all zero), or holds NaN or infinity.
+        """
         rows = {
             name: np.array(getattr(message, name, getattr(message, name.upper(), ())), np.float64) for name in "kdrp"
         }
+        if not all(np.isfinite(row).all() for row in rows.values()):
+            raise DataError("the CameraInfo holds NaN or infinity; calibrate the camera again.")
         k, r, p = rows["k"].reshape(3, 3), rows["r"].reshape(3, 3), rows["p"].reshape(3, 4)
         if k[0, 0] * k[1, 1] == 0 and p[0, 0] * p[1, 1] == 0:
             raise DataError("the CameraInfo holds no calibration (K and P are zero); calibrate the camera first.")
@@ -114,19 +119,27 @@ def distort(
     """Normalised image coordinates as the lens bends them.
 
     plumb_bob and rational_polynomial: Brown-Conrady with k1 k2 p1 p2 k3 k4 k5 k6; equidistant: J. Kannala, S. Brandt,
-    "A generic camera model", PAMI 2006, with k1 to k4. Raises DataError for another model.
+    "A generic camera model", PAMI 2006, with k1 to k4. Raises DataError for another model, and for further coefficients
+    that are not 0 (OpenCV's thin prism and tilted sensor).
     """
+    fisheye = model in {"equidistant", "fisheye"}
+    if not fisheye and model not in {"plumb_bob", "rational_polynomial", "none"}:
+        raise DataError(f"distortion model {model!r} is unknown (plumb_bob, rational_polynomial, equidistant).")
+    known = 4 if fisheye else 8
+    if d[known:].any():
+        raise DataError(
+            f"the CameraInfo has {len(d)} distortion coefficients, of which {known} are known to {model}; calibrate "
+            "without thin prism and tilt, or record rectified pictures."
+        )
     c = np.zeros(8)
-    c[: min(8, len(d))] = d[:8]
-    if model in {"equidistant", "fisheye"}:
+    c[: min(known, len(d))] = d[:known]
+    if fisheye:
         radius = np.hypot(x, y)
         angle = np.arctan(radius)
         square = angle**2
         bent = angle * (1 + square * (c[0] + square * (c[1] + square * (c[2] + square * c[3]))))
         scale = np.divide(bent, radius, out=np.ones_like(radius), where=radius > 1e-12)
         return x * scale, y * scale
-    if model not in {"plumb_bob", "rational_polynomial", "none"}:
-        raise DataError(f"distortion model {model!r} is unknown (plumb_bob, rational_polynomial, equidistant).")
     square = x**2 + y**2
     radial = (1 + square * (c[0] + square * (c[1] + square * c[4]))) / (
         1 + square * (c[5] + square * (c[6] + square * c[7]))

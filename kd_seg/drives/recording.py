@@ -19,6 +19,9 @@ from kd_seg.scans.point_files import READERS, FileFormat
 from kd_seg.serving.bag_io import cloud_connections, decoded, messages_of, open_bag
 from kd_seg.serving.pointcloud2 import CloudDecoder, CloudRejectedError, Decoded, Limits
 
+EPOCH_S = 1e8
+"""Clocks that show more count from 1970: their zero is no time."""
+
 
 @dataclass(frozen=True)
 class RecordedCloud:
@@ -111,6 +114,7 @@ class BagRecording:
         self.source, self.times_fault = source, ""
         self._decoder, self._with_times, self._needs_times = CloudDecoder(intensity_fields), with_times, needs_times
         self._rejected: dict[str, int] = {}
+        self._stamps: Times = np.empty(0)
         with open_bag(source) as reader:
             connections = cloud_connections(reader, topic, source)
             self.topic = connections[0].topic
@@ -127,21 +131,28 @@ class BagRecording:
         return self._count
 
     def stamps(self) -> Times:
-        """Header stamps [S] in seconds; where a driver leaves them all 0, the times of recording."""
+        """Header stamps [S] in seconds; a driver that has no time yet leaves 0, for which the time of recording stands.
+
+        0 is a time where the clock starts near it, as a simulator's does.
+        """
         found, received = [], []
         for _, message, time_ns in self._messages():
             readable = message is not None and self._decode(message) is not None
             found.append(stamp_of(message) if readable else np.nan)
             received.append(time_ns * 1e-9 if readable else np.nan)
         stamps = np.array(found)
-        return stamps if np.nan_to_num(stamps).any() else np.array(received)
+        set_ones = stamps[np.isfinite(stamps) & (stamps != 0.0)]
+        if len(set_ones) == 0 or np.median(set_ones) > EPOCH_S:
+            stamps = np.where(stamps == 0.0, received, stamps)
+        self._stamps = stamps
+        return stamps
 
     def frames(self, wanted: frozenset[int]) -> Iterator[RecordedCloud]:
         """Decoded clouds."""
         for number, message, time_ns in self._messages():
             cloud = self._decode(message) if number in wanted and message is not None else None
             if cloud is not None:
-                stamp = stamp_of(message) or time_ns * 1e-9
+                stamp = float(self._stamps[number]) if len(self._stamps) else stamp_of(message) or time_ns * 1e-9
                 points = np.column_stack([cloud.xyz, cloud.intensity])
                 times = self._times(message, stamp, returns(points)) if self._with_times else None
                 yield frame_of(number, stamp, points, times, point_rings(message))

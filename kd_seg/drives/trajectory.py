@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +74,24 @@ class Trajectory:
 
     def _segments(self, times: Times) -> npt.NDArray[np.intp]:
         return np.clip(np.searchsorted(self.times, times, side="right") - 1, 0, len(self.times) - 2)
+
+
+def rising(times: Times) -> npt.NDArray[np.intp]:
+    """Places of the longest series within ``times`` [M] in which each is later than the one before it.
+
+    Patience sorting; a single wrong time costs that time alone, and of a drive that is there twice one stays.
+    """
+    ends: list[float] = []  # the earliest last time of a series of each length
+    places: list[int] = []
+    before = np.full(len(times), -1)
+    for place, time in enumerate(times.tolist()):
+        length = bisect_left(ends, time)
+        before[place] = places[length - 1] if length else -1
+        ends[length : length + 1], places[length : length + 1] = [time], [place]
+    chosen = places[-1:]
+    while chosen and before[chosen[-1]] >= 0:
+        chosen.append(int(before[chosen[-1]]))
+    return np.array(chosen[::-1], np.intp)
 
 
 def from_rows(times: Times, xyz: Matrix, quaternions: Matrix, where: str) -> Trajectory:

@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from drive_bags import STORE, Drive, write_drive
+from drive_bags import START, STORE, Drive, write_drive
 from rosbags.rosbag2 import StoragePlugin
 
 from kd_seg.core.errors import DataError
 from kd_seg.drives.calibrate import calibrate
 from kd_seg.drives.convert import Converted, ConvertOptions, convert
+from kd_seg.drives.recording import BagRecording, stamp_of
 from kd_seg.scans import Sensor
-from kd_seg.serving.bag_io import BagWriter, raw_messages
+from kd_seg.scans.calibration import read_times
+from kd_seg.serving.bag_io import CLOUD, BagWriter, raw_messages
 
 
 @pytest.fixture(scope="module")
@@ -85,12 +87,23 @@ def test_clouds_and_pictures_that_cannot_be_read_are_counted(drive: Drive, tmp_p
         assert [warning for warning in report.warnings if said in warning]
 
 
-def test_a_lens_of_an_unknown_kind_leaves_no_folder(drive: Drive, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("model", "coefficients", "said"),
+    [
+        ("twisted", [1.0] * 5, "distortion model 'twisted' is unknown"),
+        ("rational_polynomial", [0.1] * 8 + [0.01] * 4, "12 distortion coefficients, of which 8 are known"),
+        ("equidistant", [0.1] * 5, "5 distortion coefficients, of which 4 are known"),
+        ("plumb_bob", [np.nan] * 5, "holds NaN or infinity"),
+    ],
+)
+def test_a_lens_of_an_unknown_kind_leaves_no_folder(
+    drive: Drive, tmp_path: Path, model: str, coefficients: list[float], said: str
+) -> None:
     def bend(message: Any) -> None:
-        message.distortion_model, message.d = "twisted", np.ones(5)
+        message.distortion_model, message.d = model, np.array(coefficients)
 
     bag = changed(drive.path, tmp_path / "bag", "/camera/camera_info", edited("sensor_msgs/msg/CameraInfo", bend))
-    with pytest.raises(DataError, match="distortion model 'twisted' is unknown"):
+    with pytest.raises(DataError, match=said):
         run(bag, tmp_path / "out", odometry="/odom", cameras=("/camera/image_raw/compressed",))
     assert run(bag, tmp_path / "out", odometry="/odom").scans == 5
 
@@ -104,3 +117,50 @@ def test_transforms_that_are_no_motion_are_ignored_as_ros_does(drive: Drive, tmp
     report = run(bag, tmp_path / "out", tf="odom")
     assert report.scans == 5
     assert any("3 transforms of the bag are no rigid motion" in warning for warning in report.warnings)
+
+
+def test_stamps_that_repeat_go_back_or_are_not_set_are_told(drive: Drive, tmp_path: Path) -> None:
+    """The first cloud has no stamp, the sixth that of the fifth."""
+    seen: list[Any] = []
+
+    def spoil(message: Any) -> None:
+        stamp = message.header.stamp
+        seen.append((stamp.sec, stamp.nanosec))
+        if len(seen) == 1:
+            stamp.sec = stamp.nanosec = 0
+        if len(seen) == 6:
+            stamp.sec, stamp.nanosec = seen[4]
+
+    bag = changed(drive.path, tmp_path / "bag", "/points", edited(CLOUD, spoil))
+    for number, options in enumerate(({"odometry": "/odom"}, {"kiss_icp": True})):
+        if "kiss_icp" in options:
+            pytest.importorskip("kiss_icp", reason="needs the extra drives")
+        report = run(bag, tmp_path / f"out_{number}", **options)
+        assert report.scans == 4
+        assert report.left_out == {"clouds refused (truncated)": 1, "clouds whose stamps go back or repeat": 1}
+        np.testing.assert_allclose(read_times(report.folder / "times.txt"), [0.0, 0.1, 0.2, 0.4], atol=1e-6)
+
+
+def test_estimated_poses_leave_refused_clouds_counted(drive: Drive, tmp_path: Path) -> None:
+    pytest.importorskip("kiss_icp", reason="needs the extra drives")
+    bag = changed(drive.path, tmp_path / "bag", "/points", lambda raw: raw[:30], first=2)
+    left_out = run(bag, tmp_path / "out", kiss_icp=True).left_out
+    assert left_out == {"clouds refused (unreadable)": 2, "clouds refused (truncated)": 1}
+
+
+@pytest.mark.parametrize("start", [0.0, START])
+def test_zero_is_a_time_where_the_clock_starts_there(drive: Drive, tmp_path: Path, start: float) -> None:
+    first: list[float] = []
+
+    def move(message: Any) -> None:
+        time = stamp_of(message)
+        first.append(time)
+        nanoseconds = round((time - first[0] + start) * 1e9)
+        message.header.stamp.sec, message.header.stamp.nanosec = nanoseconds // 10**9, nanoseconds % 10**9
+
+    bag = changed(drive.path, tmp_path / "bag", "/points", edited(CLOUD, move))
+    recording = BagRecording(bag, None, ("intensity",))
+    stamps = recording.stamps()
+    np.testing.assert_allclose(stamps, [start + 0.1 * k if k != 3 else np.nan for k in range(6)], atol=1e-6)
+    taken = {frame.number: frame.stamp for frame in recording.frames(frozenset(range(6)))}
+    assert taken == {number: stamps[number] for number in (0, 1, 2, 4, 5)}

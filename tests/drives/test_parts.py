@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import tempfile
 from pathlib import Path
@@ -20,7 +21,7 @@ from kd_seg.drives.deskew import deskew
 from kd_seg.drives.folder import MANIFEST, DriveFolder, calibration_text, poses_text
 from kd_seg.drives.frames import FrameTree, plain_name, rigid_of
 from kd_seg.drives.pictures import CHANNELS, decode_image
-from kd_seg.drives.trajectory import Trajectory, from_rows
+from kd_seg.drives.trajectory import Trajectory, from_rows, rising
 from kd_seg.scans.calibration import read_calibration, read_poses, read_times
 
 SECONDS = st.integers(0, 60).map(lambda tenths: tenths / 10)
@@ -151,6 +152,28 @@ def test_what_tf_repeats_without_a_change_is_fixed() -> None:
     np.testing.assert_allclose(tree.trajectory("lidar", "odom").poses[4, :3, 3], [3.0, 0.0, 2.0])
     with pytest.raises(DataError, match="is not fixed"):
         tree.fixed("lidar", "odom")
+
+
+@pytest.mark.parametrize("period_s", [0.1, 3.0])
+def test_what_stands_still_may_be_sent_rarely(period_s: float) -> None:
+    mount, tree = rigid(np.eye(3), [1.0, 0.0, 2.0]), FrameTree()
+    for step in range(100):
+        tree.add_moving("odom", "base", 0.1 * step, rigid(np.eye(3), [0.5 * step, 0, 0]))
+    for step in range(4):
+        tree.add_moving("base", "lidar", period_s * step, mount)
+    trajectory = tree.trajectory("lidar", "odom")
+    assert trajectory.covers(np.linspace(0.0, 9.9, 50)).all()
+    np.testing.assert_allclose(trajectory.at(np.array([5.05]))[0, :3, 3], [26.25, 0.0, 2.0])
+
+
+@given(st.lists(st.integers(0, 6), max_size=9))
+def test_the_longest_series_of_rising_times_is_found(numbers: list[int]) -> None:
+    places = rising(np.array(numbers, float))
+    chosen = [numbers[place] for place in places]
+    assert (np.diff(places) > 0).all()
+    assert all(early < late for early, late in itertools.pairwise(chosen))
+    subsets = itertools.chain.from_iterable(itertools.combinations(numbers, k) for k in range(len(numbers) + 1))
+    assert len(chosen) == max(len(s) for s in subsets if all(a < b for a, b in itertools.pairwise(s)))
 
 
 @given(st.integers(0, 10**6), st.integers(1, 30))
