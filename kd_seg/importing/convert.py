@@ -67,9 +67,7 @@ def guess(state: State, path: Path) -> Family:
     reasons = []
     for family in FAMILIES.values():
         try:
-            made = family.translate(state)
-            family.finish(made)
-            family.variant(made)
+            family.read(state)
         except CheckpointError as error:
             if "has no place" not in str(error):
                 reasons.append(str(error))
@@ -82,9 +80,7 @@ def guess(state: State, path: Path) -> Family:
 def convert(state: State, family: Family, path: Path) -> Imported:
     """The network of a family from its tensors; CheckpointError as ``import_file``."""
     try:
-        made = family.translate(state)
-        family.finish(made)
-        variant = family.variant(made)
+        made, variant = family.read(state)
         classes = load_classes(variant.classes)
         features = feature_width(variant.encoding.features)
         network = build_network(variant.network, variant.size, features, len(classes))

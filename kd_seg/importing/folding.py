@@ -29,6 +29,7 @@ def fold_shortcuts(state: State) -> None:
         scale, shift = _affine(state, f"{base}.shortcut_norm")
         matrix, bias = f"{base}.shortcut.weight", f"{base}.second_norm.bias"
         _need(state, matrix, bias)
+        _need_shape(bias, state[bias], shift)
         state[matrix] = scale[:, None] * state[matrix]
         state[bias] = state[bias] + shift
 
@@ -38,6 +39,7 @@ def fold_biases(state: State, layers: dict[str, str]) -> None:
     for layer, after in layers.items():
         bias, mean = f"{layer}.bias", f"{after}.running_mean"
         _need(state, bias, mean)
+        _need_shape(bias, state[bias], state[mean])
         state[mean] = state[mean] - state.pop(bias)
 
 
@@ -54,9 +56,18 @@ def _affine(state: State, name: str) -> tuple[torch.Tensor, torch.Tensor]:
     parts = [f"{name}.{what}" for what in ("weight", "bias", "running_mean", "running_var")]
     _need(state, *parts)
     weight, bias, mean, variance = (state.pop(part) for part in parts)
+    for part, tensor in zip(parts, (weight, bias, mean), strict=False):
+        _need_shape(part, tensor, variance)
     state.pop(f"{name}.num_batches_tracked", None)
     scale = weight / torch.sqrt(variance + EPSILON)
     return scale, bias - scale * mean
+
+
+def _need_shape(name: str, tensor: torch.Tensor, like: torch.Tensor) -> None:
+    """CheckpointError unless the shapes are equal: a single number would be spread over all channels."""
+    if tensor.shape != like.shape:
+        shapes = f"{list(tensor.shape)}, and {list(like.shape)}"
+        raise CheckpointError(f"the tensor for {name} has shape {shapes} is needed; the file is damaged.")
 
 
 def _need(state: State, *names: str) -> None:

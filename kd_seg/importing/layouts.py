@@ -34,7 +34,7 @@ def torchsparse(weight: Tensor) -> Tensor:
     """
     if weight.ndim == 2:
         return weight.T
-    return _flat(weight, x_fastest=weight.shape[0] % 2 == 1)
+    return _flat(weight, x_fastest=weight.shape[:1].numel() % 2 == 1)
 
 
 def minkowski(weight: Tensor) -> Tensor:

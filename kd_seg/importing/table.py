@@ -6,9 +6,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from kd_seg.core.errors import CheckpointError
+from kd_seg.core.failures import one_line
 from kd_seg.importing import layouts
 from kd_seg.networks import Encoding
 
@@ -85,6 +87,22 @@ class Family:
     finish: Callable[[State], None]
     variant: Callable[[State], Variant]
 
+    def read(self, state: State) -> tuple[State, Variant]:
+        """The state as a network of this package has it, and what it turns out to be.
+
+        Raises CheckpointError as ``translate``, and where the tensors do not fit together.
+        """
+        made = self.translate(state)
+        try:
+            self.finish(made)
+            return made, self.variant(made)
+        except (LookupError, TypeError, ValueError, RuntimeError) as error:
+            # A tensor that is missing or of another shape fails wherever it is used first.
+            raise CheckpointError(
+                f"The tensors do not fit together as those of {self.title} do ({one_line(error)}); the file was cut "
+                "off or is another network."
+            ) from None
+
     def translate(self, state: State) -> State:
         """The state under this package's names and in its layouts.
 
@@ -99,6 +117,8 @@ class Family:
             if rule is None:
                 strange.append(name)
                 continue
+            if tensor.layout != torch.strided or tensor.is_complex() or tensor.is_quantized or tensor.numel() == 0:
+                raise CheckpointError(f"Tensor {name} is sparse, complex, quantized or empty; save plain numbers.")
             if target in made:
                 raise CheckpointError(f"Tensor {name} is the second that belongs to {target}; this is no {self.title}.")
             try:

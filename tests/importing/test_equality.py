@@ -101,3 +101,51 @@ def test_a_transposed_kernel_is_refused(tmp_path: Path, case: str) -> None:
     turned = {**state, name: state[name].permute(axes).contiguous()}
     with pytest.raises(CheckpointError):
         convert(turned, FAMILIES[wanted["family"]], tmp_path / f"{case}.pth")
+
+
+ODD = {
+    "missing": lambda tensor: None,
+    "scalar": lambda tensor: torch.tensor(1.0),
+    "flat": lambda tensor: tensor.flatten(),
+    "empty": lambda tensor: torch.zeros(0),
+    "half": lambda tensor: tensor[: max(1, len(tensor) // 2)],
+    "sparse": lambda tensor: tensor.to_sparse(),
+    "complex": lambda tensor: tensor.to(torch.complex64),
+}
+
+
+@pytest.mark.parametrize("odd", sorted(ODD))
+@pytest.mark.parametrize(
+    ("case", "target"),
+    [
+        ("cylinder3d", "bias"),
+        ("cylinder3d", "points.layers.0.bias"),
+        ("cylinder3d", "stem.one.0.convolution.convolution.weight"),
+        ("2dpass", "points.0.bias"),
+        ("2dpass", "hidden.weight"),
+        ("2dpass", "head.bias"),
+        ("spvnas", "head.weight"),
+        ("openpcseg", "encoders.1.down.convolution.weight"),
+    ],
+)
+def test_tensors_that_do_not_fit_together_are_one_sentence(tmp_path: Path, case: str, target: str, odd: str) -> None:
+    from kd_seg.core.errors import CheckpointError
+    from kd_seg.importing.convert import convert
+
+    family, state = FAMILIES[fixtures()[case]["family"]], made_state(fixtures()[case]["state"])
+    name = next(name for name in state if family.uses(name) and family._place(name)[1] == target)
+    tensor = ODD[odd](state[name])
+    if (odd == "flat" and state[name].ndim == 1) or (odd == "half" and target.startswith("stem.one")):
+        pytest.skip("a vector is flat; of Cylinder3D's kernels a part of the cells is read")
+    changed = {key: value for key, value in state.items() if key != name} | ({} if tensor is None else {name: tensor})
+    with pytest.raises(CheckpointError):
+        convert(changed, family, tmp_path / "file.pth")
+
+
+def test_a_part_of_a_network_is_of_no_family(tmp_path: Path) -> None:
+    from kd_seg.core.errors import CheckpointError
+
+    state = made_state(fixtures()["cylinder3d"]["state"])
+    torch.save({name: state[name] for name in state if ".downCntx." not in name}, tmp_path / "part.pth")
+    with pytest.raises(CheckpointError, match="is of no family that is known here"):
+        import_file(tmp_path / "part.pth")
