@@ -109,16 +109,20 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
     return CheckpointError(f"{reason}; it may be cut off.")
 
 
-def read_metadata(path: str | Path) -> dict[str, Any]:
-    """The ``kd_seg`` metadata of a checkpoint, its format checked, no weights read; CheckpointError tells what is
-    wrong.
-    """
-    path = Path(path)
+def _check_there(path: Path) -> None:
     if not path.is_file():
         raise CheckpointError(
             f"Checkpoint {path} does not exist; give a .safetensors file, a run folder, or the name of a shipped "
             f"network ({', '.join(SHIPPED)})."
         )
+
+
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """The ``kd_seg`` metadata of a checkpoint, its format checked, no weights read; CheckpointError tells what is
+    wrong.
+    """
+    path = Path(path)
+    _check_there(path)
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(METADATA_KEY)
@@ -146,6 +150,8 @@ def read_spec(path: str | Path) -> Spec:
         sensor = Sensor(**metadata["sensor"])
         if sensor.intensity_range not in get_args(IntensityRange):
             raise ValueError(f"intensity_range {sensor.intensity_range!r}")
+        if metadata.get("input_intensity") not in (None, *get_args(IntensityRange)):
+            raise ValueError(f"input_intensity {metadata['input_intensity']!r}")
         classes = ClassTable.from_json(metadata["classes"])
         if len(classes.colours) != len(classes.names):
             raise CheckpointError(
@@ -214,6 +220,7 @@ def check_finite(state: dict[str, torch.Tensor], path: str | Path) -> None:
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """All tensors of a .safetensors file by name, copied to the CPU; CheckpointError where it is none or cut off."""
+    _check_there(path)
     try:
         with safe_open(path, framework="pt") as file:
             # Copies: a view of the file would end the process where somebody cuts the file off later.

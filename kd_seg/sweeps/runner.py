@@ -96,7 +96,7 @@ class Runner:
             self.say(f"kd-seg {command}")
             log = self._log(f"prepare_{number}")
             with log.open("ab") as file:
-                code = subprocess.run([*PROGRAM, *shlex.split(command)], stdout=file, stderr=file).returncode
+                code = subprocess.run([*PROGRAM, *_continued(command)], stdout=file, stderr=file).returncode
             if code != 0:
                 raise DataError(f"kd-seg {command} failed ({_last_line(log)}); see {log}.")
             mark.parent.mkdir(parents=True, exist_ok=True)
@@ -235,6 +235,19 @@ def _made_from(command: str) -> list[Any]:
     if what not in ("prepare", "train") or len(configs) != 1:
         return [command]
     return [command, read_training_config(configs[0], [word for word in words if "=" in word]).to_plain()]
+
+
+def _continued(command: str) -> list[str]:
+    """The words of a prepare step; a training that was begun with the same configuration goes on, or is found done."""
+    what, *words = shlex.split(command) or [""]
+    names = [word for word in words if "=" not in word]
+    if what != "train" or len(names) != 1 or names[0].startswith("-"):
+        return [what, *words]
+    config = read_training_config(names[0], [word for word in words if "=" in word])
+    run = RunFolder(str(config.run.folder))
+    if not run.config.is_file() or run.read_config() != config:
+        return [what, *words]
+    return [what, "--resume", str(run.path)] if run.state.is_file() else [what, *words, "--overwrite"]
 
 
 def _start(command: list[str], log: Path, result: Path | None) -> subprocess.Popen[bytes]:

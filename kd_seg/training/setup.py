@@ -234,26 +234,24 @@ def _drawn_from(config: TrainingConfig, scans: TrainingScans) -> list[Key]:
     """
     settings, keys = config.data, scans.data.keys()
     known = [key for key in keys if key in scans.chosen]
-    if any(OBJECTIVES.get(entry.kind).learns_unlabelled(entry) for entry in config.objectives):
-        if not needs_labels(config):
-            return keys
-        return keys + known * _repeats(settings.labelled_share, len(known), len(keys) - len(known))
-    if settings.unlabelled:
+    wider = any(OBJECTIVES.get(entry.kind).learns_unlabelled(entry) for entry in config.objectives)
+    if wider and not needs_labels(config):
+        return keys
+    if settings.unlabelled and not wider:
         raise ConfigError(
             f"data.unlabelled names {', '.join(settings.unlabelled)}, but no objective learns from scans without "
             "labels; set unlabelled: true for multi_to_single, or leave it out."
         )
+    drawn = keys if wider else known
     predicted = [key for key in known if any(fnmatchcase(key[0], name) for name in settings.predicted)]
     sure = [key for key in known if key not in set(predicted)]
-    if not sure or not predicted:
-        return known
-    often = sure * _repeats(settings.labelled_share, len(sure), len(predicted))
-    return known + often + predicted * _repeats(settings.predicted_share, len(predicted), len(sure))
+    often = sure * _repeats(settings.labelled_share, len(sure), len(drawn) - len(sure))
+    return drawn + often + predicted * _repeats(settings.predicted_share, len(predicted), len(drawn) - len(predicted))
 
 
 def _repeats(share: float, own: int, others: int) -> int:
     """How often more than once each of ``own`` scans is drawn, so that they are ``share`` of all."""
-    times = math.ceil(share / (1.0 - share) * others / own - 1e-9)
+    times = math.ceil(share / (1.0 - share) * others / max(own, 1) - 1e-9)
     return max(times - 1, 0)
 
 

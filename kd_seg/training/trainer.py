@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch.profiler import record_function
 
-from kd_seg.core.errors import KdSegError
+from kd_seg.core.errors import DataError, KdSegError
+from kd_seg.core.failures import one_line
 from kd_seg.losses.zero import exact_zero
 from kd_seg.networks import Batch
 from kd_seg.objectives import Objective, Term
@@ -252,18 +253,30 @@ class Trainer:
         }
 
     def _restore(self) -> None:
-        """Go on from ``state.pt``, also one of kd_seg 0.1.0."""
+        """Go on from ``state.pt``, also one of kd_seg 0.1.0; DataError where it is of another configuration or data."""
         state = self.run.read_state()
+        try:
+            self._load(state)
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{self.run.state} does not fit {self.run.config.name} and the data as they are now "
+                f"({one_line(error)}); put back what has changed, or start the run again with --overwrite."
+            ) from None
+        if self.processes.first:
+            self.run.trim(self.progress.step, self.progress.epoch_steps)
+
+    def _load(self, state: dict[str, Any]) -> None:
         self.progress.step, self.progress.spent = state["step"], state["spent"]
         self.saver.restore(state)
         self.student.load_state_dict(state["student"])
         self.optimiser.load_state_dict(state["optimiser"])
+        for group in self.optimiser.param_groups:
+            if ("momentum" in group) != ("momentum" in self.optimiser.defaults):
+                raise ValueError("another optim.optimiser")
         for objective, own in zip(self.objectives, state["objectives"], strict=True):
             objective.load_state_dict(own)
         if state["scaler"]:  # empty where the run was on a CPU until now
             self.scaler.load_state_dict(state["scaler"])
-        if self.processes.first:
-            self.run.trim(self.progress.step, self.progress.epoch_steps)
 
     def _record(self, name: str, step: int, line: dict[str, Any]) -> None:
         """A line of an objective's own log; the first process alone writes it."""

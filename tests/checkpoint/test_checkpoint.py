@@ -65,6 +65,7 @@ def test_saving_twice_gives_the_same_bytes(path, network):
         (lambda s, m: s.update({"head.bias": torch.zeros(3)}), r"head.bias has shape \[3\]"),
         (lambda s, m: m.pop("grid"), "metadata entry 'grid' is missing"),
         (lambda s, m: m["sensor"].update(intensity_range="half"), "intensity_range 'half'"),
+        (lambda s, m: m.update(input_intensity="half"), "input_intensity 'half'"),
         (lambda s, m: m["classes"]["colours"].append([1, 2, 3]), "25 classes, palette has 26 colours"),
         (lambda s, m: m["network"].update(name="vnet"), "no network called 'vnet'"),
     ],
@@ -106,6 +107,12 @@ def test_mutated_bytes_never_escape_as_another_error(path):
         path.write_bytes(broken)
         with contextlib.suppress(KdSegError):  # any other kind ends the test
             load_checkpoint(path)
+
+
+def test_a_missing_file_to_start_from_is_not_called_broken(tmp_path, network):
+    for missing in (tmp_path / "none.safetensors", tmp_path):
+        with pytest.raises(CheckpointError, match=r"safetensors does not exist; give a \.safetensors file"):
+            initialise(network, missing)
 
 
 def test_initialise_loads_what_fits_and_names_the_rest(path):

@@ -95,6 +95,22 @@ def test_voxels_learn_the_mean_of_their_points(root: Path, tmp_path: Path) -> No
             np.testing.assert_allclose(targets.probabilities[voxel], wanted[seen].mean(axis=0), atol=0.03)
 
 
+def test_two_stores_of_one_teacher_each_teach_their_own(root: Path, tmp_path: Path) -> None:
+    """Found by reading: their views had one name, so that both entries learned from the store of the last."""
+    few = f"{{kind: point_teacher, checkpoint: {root / 'teacher.safetensors'}, top: 1, trust: all}}"
+    more = few.replace("top: 1", "top: 8")
+    prepare(read_training_config(root / "config.yaml", [f"objectives=[{few}]"]), work())
+
+    def value(*entries: str) -> float:
+        made = trainer(root, tmp_path, *STILL, f"objectives=[{', '.join(entries)}]")
+        _, batch, output = terms_of(made, ("11", 1))
+        term = made.objectives[0].terms(batch, replace(output, logits=torch.zeros_like(output.logits)), None)["kd"]
+        return float(term.value)
+
+    assert value(few) != value(more)
+    assert value(few, more) == value(few)
+
+
 def test_live_and_prepared_teach_alike_where_nothing_is_augmented(root: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     made = trainer(root, tmp_path, *STILL)

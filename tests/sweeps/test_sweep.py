@@ -14,9 +14,10 @@ from kd_seg.core.errors import ConfigError, DataError
 from kd_seg.sweeps import Runner, array_script, collect, interval, paired, plan, read_sweep, write_results
 from kd_seg.sweeps.mark import Mark
 from kd_seg.sweeps.plan import Job
+from kd_seg.sweeps.runner import _continued
 from kd_seg.sweeps.slurm import stages
 from kd_seg.sweeps.table import markdown
-from kd_seg.training import read_training_config
+from kd_seg.training import RunFolder, read_training_config
 
 CONFIG = {
     "data": {"train": ["00"], "valid": ["01"]},
@@ -312,6 +313,22 @@ def test_preparing_is_done_again_for_another_configuration(folder: Path, monkeyp
     runner.prepare([command, "simulate out"])
     runner.prepare([command, "simulate out"])
     assert said[1:] == [f"kd-seg {command}", "kd-seg simulate out"]
+
+
+def test_a_training_that_prepares_goes_on_where_it_was_interrupted(folder: Path) -> None:
+    """Found by reading: it was begun again, and refused as its run folder was used, for good."""
+    command = "train base.yaml run.folder=teacher"
+    words = command.split()
+    assert _continued(command) == words
+    config = read_training_config("base.yaml", words[2:])
+    run = RunFolder("teacher")
+    run.begin(config, overwrite=False)
+    assert _continued(command) == [*words, "--overwrite"], "killed before the first save"
+    run.save_state({})
+    assert _continued(command) == ["train", "--resume", "teacher"]
+    assert _continued(f"{command} optim.lr=0.5") == [*words, "optim.lr=0.5"], "which is refused, as nobody asked for it"
+    assert _continued(f"{command} --overwrite") == [*words, "--overwrite"]
+    assert _continued("prepare base.yaml") == ["prepare", "base.yaml"]
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from random_student import write_student
 from tiny_data import write_tiny
 
 from kd_seg.training import Trainer, read_training_config
@@ -49,3 +50,15 @@ def test_nothing_changes_where_all_labels_are_alike(root: Path, tmp_path: Path) 
         folder = tmp_path / str(number)
         folder.mkdir()
         assert drawn(root, folder, f"data.predicted={predicted}", "data.labelled_share=0.9") == expected
+
+
+def test_shares_hold_beside_an_objective_that_learns_from_every_scan(root: Path, tmp_path: Path) -> None:
+    """Found by reading: with a teacher of points beside the labels, predicted sequences counted as labelled ones."""
+    write_student(tmp_path / "teacher.safetensors")
+    teacher = f"{{kind: point_teacher, mode: live, checkpoint: {tmp_path / 'teacher.safetensors'}}}"
+    both = f"objectives=[{{kind: supervised}}, {teacher}]"
+    train = ('data.train=["00", "10", "11"]', 'data.unlabelled=["12"]', 'data.predicted=["1*"]')
+    sequences = drawn(root, tmp_path, *train, both, "data.labelled_share=0.5", "data.predicted_share=0.6")
+    assert {name: sequences.count(name) for name in ("00", "10", "11", "12")} == {"00": 6, "10": 4, "11": 4, "12": 2}
+    alone = drawn(root, tmp_path, *train, f"objectives=[{teacher}]", f"run.folder={tmp_path / 'alone'}")
+    assert alone == [name for name in ("00", "10", "11", "12") for _ in range(2)]

@@ -199,6 +199,26 @@ def test_a_run_folder_is_needed_to_resume(make_config, tmp_path):
         Trainer(make_config(), resume=True)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "student.size=small",
+        "optim.optimiser=sgd",
+        "optim.backbone_lr=0.1",
+        "objectives=[{kind: supervised}, {kind: supervised}]",
+        "another file",
+    ],
+)
+def test_a_state_of_other_settings_is_one_sentence(make_config, change):
+    made = make_config("run.steps=1")
+    Trainer(made).fit()
+    if change == "another file":
+        RunFolder(made.run.folder).save_state({"student": {}})
+    changed = make_config("run.steps=2", *([change] if "=" in change else []))
+    with pytest.raises(DataError, match=r"state\.pt does not fit config\.yaml and the data as they are now \(.+\);"):
+        Trainer(changed, resume=True)
+
+
 def test_the_resolved_configuration_reads_back(make_config):
     made = make_config("run.steps=1")
     Trainer(made).fit()

@@ -34,7 +34,8 @@ class PointTeacher(Objective):
     def __init__(self, settings: PointTeacherSettings, context: Context) -> None:
         super().__init__()
         self.settings, self.classes = settings, context.classes
-        self.name = f"point_teacher {settings.checkpoint} {settings.mode} {settings.sees}"
+        seen = f"{settings.sees} {settings.scans} {settings.top}"  # two entries may differ in these alone
+        self.name = f"point_teacher {settings.checkpoint} {settings.mode} {seen}"
         # kept out of the state: a frozen teacher is a file of its own
         self._teacher: tuple[FrozenTeacher, ...] = ()
         self._view: View
