@@ -62,7 +62,8 @@ def jaccard_distance(student: Tensor, teacher: Tensor, label: Tensor) -> tuple[T
     theirs = torch.softmax(teacher[rows].detach().float(), dim=1)[:, present]
     shared = torch.minimum(ours, theirs).sum(dim=0)
     either = torch.maximum(ours, theirs).sum(dim=0)
-    return (1.0 - shared / either).mean(), count
+    # Both may be certain that no row has a class of the labels, in float32 as far as 0.
+    return (1.0 - shared / either.clamp_min(1e-12)).mean(), count
 
 
 def corrected(teacher: Tensor, label: Tensor) -> Tensor:

@@ -83,6 +83,18 @@ class Sweep(Settings):
     rows: list[RowSettings] = Field(min_length=1)
     classes: list[str] | None = None
 
+    @field_validator("prepare")
+    @classmethod
+    def _commands(cls, value: list[str]) -> list[str]:
+        for command in value:
+            try:
+                words = shlex.split(command)
+            except ValueError as error:
+                raise ValueError(f"{command!r} is no command ({error})") from None
+            if not words:
+                raise ValueError("a command is empty; take it out")
+        return value
+
     @model_validator(mode="after")
     def _consistent(self) -> Sweep:
         names = [row.name for row in self.rows]

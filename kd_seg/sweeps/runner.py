@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from kd_seg.sweeps.plan import Job, Sweep
 from kd_seg.training import RunFolder, read_training_config
 
 PROGRAM = (sys.executable, "-m", "kd_seg.cli.main")
+PATIENCE_S = 20.0
+"""For runs to save where they are, once they are asked to end."""
 _SINGLE = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
 
@@ -150,8 +152,7 @@ class Runner:
                     self.say("; ".join(f"{item.job.key} {_progress(item.job)}" for item in running))
                 time.sleep(0.2)
         finally:
-            for item in running:
-                _stop(item)
+            _stop(*running)
         return failed
 
     def _is_finished(self, job: Job) -> bool:
@@ -230,7 +231,7 @@ def _lack(job: Job) -> str:
 
 def _made_from(command: str) -> list[Any]:
     """The command, and all settings of the configuration that it names."""
-    what, *words = shlex.split(command) or [""]
+    what, *words = shlex.split(command)
     configs = [word for word in words if word.endswith((".yaml", ".yml")) and "=" not in word]
     if what not in ("prepare", "train") or len(configs) != 1:
         return [command]
@@ -239,7 +240,7 @@ def _made_from(command: str) -> list[Any]:
 
 def _continued(command: str) -> list[str]:
     """The words of a prepare step; a training that was begun with the same configuration goes on, or is found done."""
-    what, *words = shlex.split(command) or [""]
+    what, *words = shlex.split(command)
     names = [word for word in words if "=" not in word]
     if what != "train" or len(names) != 1 or names[0].startswith("-"):
         return [what, *words]
@@ -278,20 +279,26 @@ def _keep(result: Path) -> None:
     put_in_place(partial, result)
 
 
-def _stop(item: Running) -> None:
-    """End a job's processes (workers included), politely first."""
-    process = item.process
-    if process is None or process.poll() is not None:
-        return
-    for number, patience in ((signal.SIGINT, 20), (signal.SIGKILL, 5)):
-        try:
+def _stop(*items: Running) -> None:
+    """End the processes of jobs (workers included), politely first; a second Ctrl-C ends all of them at once."""
+    processes = [item.process for item in items if item.process is not None and item.process.poll() is None]
+    try:
+        _signal(processes, signal.SIGINT)
+        end = time.monotonic() + PATIENCE_S
+        for process in processes:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=max(0.0, end - time.monotonic()))
+    finally:
+        left = [process for process in processes if process.poll() is None]
+        _signal(left, signal.SIGKILL)
+        for process in left:
+            process.wait(timeout=5)
+
+
+def _signal(processes: list[subprocess.Popen[bytes]], number: int) -> None:
+    for process in processes:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
-            process.wait(timeout=patience)
-            return
-        except ProcessLookupError:
-            return
-        except subprocess.TimeoutExpired:
-            continue
 
 
 def _progress(job: Job) -> str:

@@ -41,6 +41,15 @@ def test_corrected_logits_answer_right_where_asked(seed: int, n: int, c: int) ->
     torch.testing.assert_close(swapped.sort(1).values, teacher.sort(1).values, rtol=0, atol=0)
 
 
+def test_jaccard_distance_of_a_class_that_both_rule_out_is_1() -> None:
+    """Found by reading: in float32 its probabilities are 0 then, and the loss was NaN."""
+    student = torch.tensor([[200.0, 0.0, 0.0]], requires_grad=True)
+    value, count = jaccard_distance(student, torch.tensor([[150.0, 0.0, 0.0]]), torch.tensor([2]))
+    value.backward()
+    assert (float(value.detach()), count) == (1.0, 1)
+    assert torch.isfinite(student.grad).all()
+
+
 def test_jaccard_distance_by_hand() -> None:
     """Two rows of two classes, p_S = (1/2, 1/2) and p_T = (3/4, 1/4): overlap 1/2 over 3/4, and 1/4 over 1/2."""
     student, teacher = torch.zeros(2, 2), torch.tensor([[math.log(3.0), 0.0]] * 2)

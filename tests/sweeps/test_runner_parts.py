@@ -117,6 +117,36 @@ def test_a_stopped_job_takes_its_workers_with_it(job: Job, tmp_path: Path) -> No
         pytest.fail("the worker lives on")
 
 
+def test_a_second_ctrl_c_leaves_no_run_behind(job: Job) -> None:
+    """Found by reading: runs were asked to end one after the other, and those that were left went on alone."""
+    code = "import signal, time; signal.signal(signal.SIGINT, lambda *_: print('asked', flush=True)); "
+    code += "print('up', flush=True); time.sleep(60); time.sleep(60)"
+    items = []
+    for _ in range(2):
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        items.append(runner.Running(job, [], started=0.0, process=process))
+    outputs = [item.process.stdout for item in items if item.process is not None]
+
+    def press_again() -> None:
+        for output in outputs:
+            assert output is not None
+            assert output.readline() == b"asked\n"
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=press_again)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background has it ignored
+    try:
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            runner._stop(*items)
+        thread.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert [item.process.poll() for item in items if item.process is not None] == [-signal.SIGKILL] * 2
+
+
 def test_a_process_that_ended_is_left_alone(job: Job) -> None:
     process = subprocess.Popen([sys.executable, "-c", "pass"])
     process.wait(60)
