@@ -15,7 +15,8 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from kd_seg.core.errors import ConfigError
 from kd_seg.serving.labeller import Labeller, filter_ids, summary
 from kd_seg.serving.parameters import PARAMETERS, cloud_settings
-from kd_seg.serving.segmenter import Segmenter
+from kd_seg.serving.segmenter import Segmenter, network_threads
+from kd_seg.serving.sources import home
 from ros_nodes import compat
 from ros_nodes.cloud_input import CloudInput
 from ros_nodes.health import Model
@@ -61,6 +62,7 @@ class SegmentationNode(LifecycleNode):
         self.parameters = NodeParameters(self, self._class_names)
         self.input = CloudInput(self, self.mailbox.put)
         self._stop = stop
+        self._all_threads = network_threads()
         self._labeller: Labeller | None = None
         self._worker: Worker | None = None
         compat.guard_transitions(self)
@@ -166,8 +168,9 @@ class SegmentationNode(LifecycleNode):
     def _load(self, values: dict[str, Any]) -> Labeller:
         """A student that has run every kernel on made-up clouds."""
         settings = cloud_settings(values)
-        checkpoint = Path(values["checkpoint"]) if values["checkpoint"] else None
-        segmenter = Segmenter(checkpoint, values["device"], values["precision"], values["num_threads"])
+        checkpoint = home(Path(values["checkpoint"])) if values["checkpoint"] else None
+        threads = values["num_threads"] or self._all_threads  # an earlier configuration may have asked for fewer
+        segmenter = Segmenter(checkpoint, values["device"], values["precision"], threads)
         filter_ids(settings.filter_classes, segmenter.classes.names)
         labeller = Labeller(segmenter, settings.intensity_fields)
         for frame in range(1 + values["warmup_frames"]):

@@ -28,6 +28,9 @@ from ros_nodes.worker import Seen
 REPEAT_S = 60.0
 """Trouble of the transport that stays is logged so often; other trouble, with a fix of its own, at once."""
 
+LOOK_S = 1.0
+"""A changed period counts from so many seconds on."""
+
 
 @dataclass
 class Condition:
@@ -77,7 +80,7 @@ class Reporter:
     def _run(self) -> None:
         node, mailbox = self._node, self._watched.mailbox
         before, at = Counts(), time.monotonic()
-        while not self._closing.wait(float(node.get_parameter("diagnostics_period_s").value)):
+        while not self._closed_within_period():
             counts, now = mailbox.counts(), time.monotonic()
             try:
                 snapshot = self._snapshot(counts, before, at, now)
@@ -89,6 +92,15 @@ class Reporter:
                     return
                 node.get_logger().error(f"diagnostics failed: {summary(error)}")
             before, at = counts, now
+
+    def _closed_within_period(self) -> bool:
+        """Wait for the next report; True if there is none. The period may be changed meanwhile."""
+        began = time.monotonic()
+        while True:
+            period_s = float(self._node.get_parameter("diagnostics_period_s").value)
+            left_s = began + period_s - time.monotonic()
+            if left_s <= 0.0 or self._closing.wait(min(left_s, LOOK_S)):
+                return self._closing.is_set()
 
     def _log_transport(self, snapshot: Snapshot, now: float) -> None:
         """Say once for each fix, and again after a while, that clouds do not arrive."""

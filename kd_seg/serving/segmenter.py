@@ -187,6 +187,11 @@ class Segmenter:
         return torch.autocast("cuda", torch.float16, enabled=self.precision == "fp16")
 
 
+def network_threads() -> int:
+    """How many CPU threads a network uses now."""
+    return torch.get_num_threads()
+
+
 def as_points(points: Any) -> Points:
     """Points [N, 4] float32 from what people hold: arrays and tensors [N, 4] or wider, structured arrays, lists.
 

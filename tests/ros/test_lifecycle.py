@@ -132,6 +132,23 @@ def test_unknown_parameters_are_named_once(start: Any, peer: Peer, checkpoint: P
     assert node.text.count("unknown parameters are ignored: auto_start, input.intensity.scale") == 1
 
 
+def test_threads_and_period_can_be_changed_back(start: Any, peer: Peer, checkpoint: Path) -> None:
+    start(*REMAP, "-p", "warmup_frames:=0", "-p", "diagnostics_period_s:=0.2", checkpoint=checkpoint)
+    wait_for(lambda: peer.status("lifecycle")[1] == "unconfigured", 60, "node")
+    assert peer.change("configure")
+    all_threads = wait_for(lambda: peer.status("model")[2].get("threads"), 10, "diagnostics")
+    for asked, threads in ((3, "3"), (0, all_threads)):
+        assert peer.change("cleanup")
+        assert peer.set(num_threads=asked) == (True, "")
+        assert peer.change("configure")
+        wait_for(lambda wanted=threads: peer.status("model")[2].get("threads") == wanted, 10, f"{threads} threads")
+    assert peer.set(diagnostics_period_s=60.0) == (True, "")
+    time.sleep(1.5)
+    assert peer.set(diagnostics_period_s=0.2) == (True, "")
+    uptime = float(peer.status("lifecycle")[2]["uptime_s"])
+    wait_for(lambda: float(peer.status("lifecycle")[2]["uptime_s"]) > uptime, 10, "diagnostics within the new period")
+
+
 def test_a_hundred_configure_and_cleanup_cycles_do_not_grow(start: Any, peer: Peer, checkpoint: Path) -> None:
     node = start(*REMAP, checkpoint=checkpoint, warmup_frames=0)
     wait_for(lambda: peer.status("lifecycle")[1] == "unconfigured", 60, "node")
