@@ -122,7 +122,7 @@ def convert(source: Path, out: Path, options: ConvertOptions, stage: Stage) -> C
     stamps = recording.stamps()
     report.left_out.update({f"clouds refused ({reason})": count for reason, count in recording.rejected().items()})
     wanted = _wanted(stamps, options, report)
-    trajectory, report.poses_from = _trajectory(recording, motion, given, options, wanted, stage)
+    trajectory, report.poses_from = _trajectory(recording, motion, given, options, wanted, report, stage)
     cameras = find_cameras(source, options.cameras, options.camera_infos) if options.cameras else ()
     kept = _covered(stamps, wanted, trajectory, report)
     if options.deskew:  # first, so that what cannot be deskewed or projected leaves no folder behind
@@ -196,15 +196,20 @@ def _trajectory(
     given: Trajectory | None,
     options: ConvertOptions,
     wanted: list[int],
+    report: Converted,
     stage: Stage,
 ) -> tuple[Trajectory | None, str]:
     extrinsic = parse_extrinsic(options.extrinsic) if options.extrinsic else None
     if given is not None:
         return given.then(extrinsic if extrinsic is not None else np.eye(4)), str(options.poses)
     if options.odometry is not None and motion is not None:
-        return read_odometry(
-            recording.source, options.odometry, motion, recording.frame_id, extrinsic
-        ), options.odometry
+        poses, ignored = read_odometry(recording.source, options.odometry, motion, recording.frame_id, extrinsic)
+        if ignored:
+            report.warnings.append(
+                f"{ignored} poses of {options.odometry} are no rigid motion (a quaternion not of length 1, NaN) and "
+                "were ignored."
+            )
+        return poses, options.odometry
     if options.tf is not None and motion is not None:
         return motion.tree.trajectory(recording.frame_id, options.tf), f"/tf {options.tf}"
     if options.kiss_icp:

@@ -65,8 +65,10 @@ def _transforms(message: Any) -> list[tuple[str, str, float, Matrix | None]]:
 
 def read_odometry(
     source: Path, topic: str, motion: BagMotion, lidar: str, extrinsic: Matrix | None = None
-) -> Trajectory:
+) -> tuple[Trajectory, int]:
     """Poses of the LiDAR from an odometry or pose topic and the fixed transform from its frame to the LiDAR.
+
+    Also how many of the topic's poses were left out as no rigid motion: those before a sensor knows where it is.
 
     Args:
         extrinsic: [4, 4] LiDAR to the moving frame, instead of the bag's transforms.
@@ -84,8 +86,10 @@ def read_odometry(
             xyz.append(position)
             quaternions.append(quaternion)
             child = frame or child
-    rows = from_rows(np.array(times), np.array(xyz).reshape(-1, 3), np.array(quaternions).reshape(-1, 4), topic)
-    return rows.then(_to_moving(motion.tree, child, lidar, extrinsic, topic))
+    positions, turns = np.array(xyz).reshape(-1, 3), np.array(quaternions).reshape(-1, 4)
+    rigid = np.isfinite(positions).all(axis=1) & (np.abs(np.linalg.norm(turns, axis=1) - 1.0) < 0.01)
+    rows = from_rows(np.array(times)[rigid], positions[rigid], turns[rigid], topic)
+    return rows.then(_to_moving(motion.tree, child, lidar, extrinsic, topic)), int((~rigid).sum())
 
 
 def _pose(message: Any) -> tuple[float, list[float], list[float], str]:

@@ -208,6 +208,8 @@ def stamp_of(message: Any) -> float:
 class FolderRecording:
     """Point files of one folder, in the order of the times in their names, else of the names: 9.bin before 10.bin.
 
+    Hidden ones, such as ._000000.bin of macOS, are passed over.
+
     Args:
         poses: whose rows belong to the files one by one where there are as many; else file names must hold times.
         form: how the files lie.
@@ -219,7 +221,7 @@ class FolderRecording:
 
     def __init__(self, source: Path, poses: Trajectory | None, form: FileFormat = FileFormat()) -> None:
         self.source, self._form = source, form
-        self.paths = _in_order([p for p in source.iterdir() if p.suffix.lower() in READERS])
+        self.paths = _in_order([p for p in source.iterdir() if p.suffix.lower() in READERS and p.name[0] != "."])
         if not self.paths:
             raise UsageError(f"{source} holds no point file ({', '.join(READERS)}); {_fix(source)}.")
         suffixes = {path.suffix.lower() for path in self.paths}

@@ -126,7 +126,7 @@ def read_tum(path: Path) -> Trajectory:
     Raises DataError naming file and line.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # editors of Windows write a mark before the first line
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); check the path.") from None
     except UnicodeDecodeError:

@@ -221,6 +221,7 @@ def test_files_are_taken_in_the_order_of_their_numbers(tmp_path: Path) -> None:
         np.full((4, 4), 0.5 + number, "<f4").tofile(folder / f"scan_{number}.bin")
         rows.append(f"{0.1 * number:.1f} {number} 0 0 0 0 0 1")
     (tmp_path / "poses.tum").write_text("\n".join(rows))
+    (folder / "._scan_0.bin").write_bytes(bytes(100))  # macOS leaves such beside what it copies
     run(folder, tmp_path / "out", poses=tmp_path / "poses.tum")
     sequence = SemanticKitti(tmp_path / "out").sequences["00"]
     assert [sequence.scan(k).points[0, 0] for k in range(12)] == [0.5 + k for k in range(12)]

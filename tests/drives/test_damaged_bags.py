@@ -164,3 +164,27 @@ def test_zero_is_a_time_where_the_clock_starts_there(drive: Drive, tmp_path: Pat
     np.testing.assert_allclose(stamps, [start + 0.1 * k if k != 3 else np.nan for k in range(6)], atol=1e-6)
     taken = {frame.number: frame.stamp for frame in recording.frames(frozenset(range(6)))}
     assert taken == {number: stamps[number] for number in (0, 1, 2, 4, 5)}
+
+
+def test_poses_of_a_sensor_that_does_not_know_where_it_is_are_ignored(drive: Drive, tmp_path: Path) -> None:
+    count = [0]
+
+    def spoil(message: Any) -> None:
+        count[0] += 1
+        pose = message.pose.pose
+        if count[0] == 1:
+            pose.orientation.x = pose.orientation.y = pose.orientation.z = pose.orientation.w = 0.0
+        elif count[0] == 2:
+            pose.position.x = float("nan")
+
+    edit = edited("nav_msgs/msg/Odometry", spoil)
+    report = run(changed(drive.path, tmp_path / "some", "/odom", edit, first=2), tmp_path / "out", odometry="/odom")
+    assert report.scans == 5
+    assert any("2 poses of /odom are no rigid motion" in warning for warning in report.warnings)
+
+    def nowhere(message: Any) -> None:
+        message.pose.pose.orientation.w = message.pose.pose.orientation.z = 0.0
+
+    none = changed(drive.path, tmp_path / "none", "/odom", edited("nav_msgs/msg/Odometry", nowhere))
+    with pytest.raises(DataError, match="/odom holds no pose"):
+        run(none, tmp_path / "out_none", odometry="/odom")

@@ -82,6 +82,17 @@ def test_beams_shots_shadows_and_losses_are_found(rings: bool) -> None:
     assert (again.hidden == truth).mean() > 0.98
 
 
+def test_beams_may_have_any_numbers() -> None:
+    """Of a field that is called ring and holds something else, the sparse numbers cost nothing."""
+    frames = drive_of(lidar(), True)
+    first = frames[0].rings
+    assert first is not None
+    first[0] = 10**15
+    found = find_beams(frames, 1.4, None, 360.0, moving=True)
+    assert found is not None
+    np.testing.assert_allclose(found.elevation_deg, ELEVATIONS, atol=0.04)
+
+
 def test_a_sector_and_the_direction_of_turning_are_found() -> None:
     pattern = {"kind": "spinning", "elevation_deg": list(ELEVATIONS), "shots": 720, "clockwise": False}
     frames = drive_of(lidar(pattern={**pattern, "sector_deg": [-50, 40]}, mount={"height_m": 1.4}), rings=True)

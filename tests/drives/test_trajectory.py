@@ -63,6 +63,11 @@ def test_bad_tum_files_are_one_sentence(tmp_path: Path, text: str, message: str)
         read_tum(path)
 
 
+def test_a_byte_order_mark_is_no_number(tmp_path: Path) -> None:
+    (tmp_path / "p.tum").write_text("\ufeff1 2 0 0 0 0 0 1\n", encoding="utf-8")
+    assert read_tum(tmp_path / "p.tum").poses[0, 0, 3] == 2
+
+
 def test_an_extrinsic_turns_by_yaw_then_pitch_then_roll() -> None:
     motion = parse_extrinsic("1 2 3, 0 0 90")
     np.testing.assert_allclose(motion @ [1, 0, 0, 1], [1, 3, 3, 1], atol=1e-12)

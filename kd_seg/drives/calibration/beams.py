@@ -188,12 +188,11 @@ def _from_the_top(found: _Returns, clouds: int) -> tuple[_Returns, npt.NDArray[n
     numbers = numbers[counts >= LEAST_RETURNS * clouds]
     middle = np.array([np.median(found.elevation[far & (found.beam == number)]) for number in numbers])
     order = np.argsort(-middle)
-    place = {int(number): rank for rank, number in enumerate(numbers[order])}
-    beam = np.array([place.get(number, -1) for number in range(int(found.beam.max()) + 1)])[found.beam]
-    keep = (beam >= 0) & (found.beam >= 0)
+    keep = np.isin(found.beam, numbers)
+    ranks = np.argsort(order)
     kept = replace(
         found,
-        beam=beam[keep],
+        beam=ranks[np.searchsorted(numbers, found.beam[keep])],
         azimuth=found.azimuth[keep],
         elevation=found.elevation[keep],
         cloud=found.cloud[keep],
