@@ -92,7 +92,7 @@ demo: setup
 	$$kd adapt $(DRIVE) --streets $(STREETS) --out runs/demo_adapted teacher.views=1 training.run.steps=$(STEPS)
 	score="--data $(DRIVE) --sequences 00,01,02,03"
 	echo "== the shipped network on the drive"
-	$$kd eval general $$score
+	$$kd eval taught $$score
 	echo "== trained further on labelled streets of the drive's sensor"
 	$$kd eval runs/demo_streets $$score --out runs/demo_streets/evaluation.json
 	echo "== adapted: the same, and the drive itself, whose labels nothing opened until now"

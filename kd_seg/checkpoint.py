@@ -254,8 +254,12 @@ def initialise(network: nn.Module, path: str | Path) -> list[str]:
 
 
 ASSETS = Path(__file__).parent / "assets"
-SHIPPED = {"general": ASSETS / "general.safetensors", "hdl64e": ASSETS / "nano.safetensors"}
-"""Checkpoints that come with the package, by name: for any LiDAR, and for HDL-64E alone."""
+SHIPPED = {
+    "taught": ASSETS / "taught.safetensors",
+    "general": ASSETS / "general.safetensors",
+    "hdl64e": ASSETS / "nano.safetensors",
+}
+"""Checkpoints that come with the package, by name: for any LiDAR, the same before a teacher, and for HDL-64E alone."""
 
 
 def resolve(path: str | Path) -> Path:
@@ -276,7 +280,7 @@ def resolve(path: str | Path) -> Path:
 
 def shipped() -> Path:
     """The network that is used where none is named."""
-    return SHIPPED["general"]
+    return SHIPPED["taught"]
 
 
 def sha256(path: Path) -> str:

@@ -23,7 +23,8 @@ def command(
     ],
     out: Annotated[Path, typer.Option(help="Folder (or .label file) for labels; bag folder, .mcap or .db3 for a bag.")],
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Checkpoint, run folder, or general or hdl64e (shipped); default general.")
+        Path | None,
+        typer.Option(help="Checkpoint, run folder, or taught, general or hdl64e (shipped); default taught."),
     ] = None,
     params: Annotated[Path | None, typer.Option(help="Parameter YAML of the ROS node.")] = None,
     set_: Annotated[

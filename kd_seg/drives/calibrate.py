@@ -81,7 +81,7 @@ def calibrate(
 def open_recording(
     source: Path, topic: str | None, intensity_fields: tuple[str, ...], form: FileFormat = FileFormat()
 ) -> Recording:
-    """The recording that a path names; UsageError where it is none, or --topic is given for files."""
+    """The recording that a path names; UsageError where it is none, or an option is given that has no effect on it."""
     if not source.exists():
         raise UsageError(f"{source} does not exist; give a bag or a folder of point files.")
     if is_bag(source):
@@ -91,4 +91,7 @@ def open_recording(
     if not source.is_dir():
         raise UsageError(f"{source} is neither a bag nor a folder of point files.")
     velodyne = source / "velodyne"
-    return FolderRecording(velodyne if velodyne.is_dir() else source, None, form)
+    recording = FolderRecording(velodyne if velodyne.is_dir() else source, None, form)
+    if form.intensity_fields and all(path.suffix.lower() == ".bin" for path in recording.paths):
+        raise UsageError(f"input.intensity_fields is for files that name their fields; {recording.source} holds none.")
+    return recording

@@ -224,12 +224,8 @@ class FolderRecording:
         self.paths = _in_order([p for p in source.iterdir() if p.suffix.lower() in READERS and p.name[0] != "."])
         if not self.paths:
             raise UsageError(f"{source} holds no point file ({', '.join(READERS)}); {_fix(source)}.")
-        suffixes = {path.suffix.lower() for path in self.paths}
-        if form.names_layout and ".bin" not in suffixes:
+        if form.names_layout and not any(path.suffix.lower() == ".bin" for path in self.paths):
             raise UsageError(f"input.columns and input.dtype are for .bin files; {source} holds none.")
-        if form.intensity_fields and suffixes == {".bin"}:
-            others = ", ".join(sorted(set(READERS) - {".bin"}))
-            raise UsageError(f"input.intensity_fields is for {others} files; {source} holds none.")
         self._poses = poses
         self._rejected: dict[str, int] = {}
 

@@ -103,7 +103,10 @@ def _double_hint(parameter: Parameter, value: Any) -> str:
 
 PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
-        "checkpoint", "string", "", "Checkpoint, run folder, or general or hdl64e, which are shipped; empty = general."
+        "checkpoint",
+        "string",
+        "",
+        "Checkpoint, run folder, or taught, general or hdl64e, which are shipped; empty = taught.",
     ),
     Parameter("device", "string", "auto", "Where the network runs.", choices="auto|cpu|cuda|cuda:[0-9]+"),
     Parameter("precision", "string", "auto", "fp16 needs CUDA; auto uses it there.", choices="auto|fp32|fp16"),

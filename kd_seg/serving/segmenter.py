@@ -56,7 +56,7 @@ class Segmenter:
     """A loaded student on a device.
 
     Args:
-        checkpoint: file, run folder or name of a shipped network (general, hdl64e); None = general.
+        checkpoint: file, run folder or name of a shipped network (taught, general, hdl64e); None = taught.
         device: "auto" (CUDA where it works, else CPU), "cpu", "cuda" or "cuda:N", or a torch.device of these.
         precision: "auto" (float16 on CUDA, float32 on the CPU), "fp32" or "fp16" (CUDA only).
         num_threads: of torch on the CPU; 0 = the library's default.

@@ -93,7 +93,7 @@ def test_cut_off_and_foreign_files(path, tmp_path):
     (tmp_path / "adapted" / "round_1" / "run").mkdir(parents=True)
     with pytest.raises(CheckpointError, match=r"folder of kd-seg adapt; give the run .*round_1/run"):
         resolve(tmp_path / "adapted")
-    with pytest.raises(CheckpointError, match=r"does not exist.*\(general, hdl64e\)"):
+    with pytest.raises(CheckpointError, match=r"does not exist.*\(taught, general, hdl64e\)"):
         load_checkpoint(tmp_path / "none.safetensors")
 
 

@@ -15,7 +15,7 @@ from kd_seg.checkpoint import SHIPPED, read_spec, resolve, shipped
 
 
 def test_names_stand_for_files_that_are_there() -> None:
-    assert resolve("general") == shipped()
+    assert resolve("taught") == shipped()
     for name, path in SHIPPED.items():
         spec = read_spec(resolve(name))
         assert path.is_file()
@@ -36,10 +36,13 @@ def test_commands_take_the_names(tmp_path: Path) -> None:
     told = kd_seg_json("info", "hdl64e")
     assert told["training"]["steps"] == 4000
     assert kd_seg_json("info", "general")["training"]["init"]["steps"] == 4000
+    told = kd_seg_json("info", "taught")["training"]
+    assert told["mean_of"] == 3
+    assert [objective["kind"] for objective in told["objectives"]] == ["supervised", "multi_to_single"]
 
 
 @pytest.mark.slow
-def test_the_general_network_bears_other_intensities(tmp_path: Path) -> None:
+def test_networks_for_any_sensor_bear_other_intensities(tmp_path: Path) -> None:
     scan = simulated(tmp_path, 1, images=False)[0]
     truth = np.asarray(scan.labels)
     scores: dict[str, list[float]] = {}
@@ -51,6 +54,7 @@ def test_the_general_network_bears_other_intensities(tmp_path: Path) -> None:
             found = segmenter.classes.class_to_train(segmenter.segment(points).class_id)
             known = segmenter.classes.to_train(truth, "truth")
             scores.setdefault(name, []).append(float((found == known)[known > 0].mean()))
-    assert min(scores["general"]) > 0.75
-    assert scores["general"][0] - min(scores["general"]) < 0.1
-    assert min(scores["hdl64e"]) < min(scores["general"])
+    for name in ("taught", "general"):
+        assert min(scores[name]) > 0.75
+        assert scores[name][0] - min(scores[name]) < 0.1
+        assert min(scores["hdl64e"]) < min(scores[name])

@@ -109,6 +109,7 @@ def test_wheel_holds_all_that_the_program_needs(tmp_path: Path) -> None:
     for end in (
         "kd_seg/py.typed",
         "kd_seg/assets/general.safetensors",
+        "kd_seg/assets/taught.safetensors",
         "kd_seg/assets/nano.safetensors",
         "share/kd_seg/configs/classes/semantic_kitti_19.yaml",
         "share/kd_seg/configs/ros/parameters.yaml",
