@@ -51,9 +51,8 @@ def command(
     source = f"{path} with overrides" if overrides else str(path)
     settings = validate(AdaptSettings, apply_overrides(read_yaml(path), overrides or []), source)
     sensor = sensor_settings(read_parameters(params))
-    request = AdaptRequest(
-        drive.expanduser(), streets.expanduser(), out.expanduser(), settings, sensor, device, threads
-    )
+    drive, streets, out = (path.expanduser() for path in (drive, streets, out))
+    request = AdaptRequest(drive, streets, out, settings, sensor, device, threads)
     unlabelled = SemanticKitti(request.drive)
     for sentence in (*lacks_poses(unlabelled), *misfits(unlabelled, SemanticKitti(request.streets), sensor)):
         warn(sentence)

@@ -44,13 +44,15 @@ def command(
     from kd_seg.drives.calibrate import calibrate
     from kd_seg.drives.calibration.sensor_file import sensor_file
     from kd_seg.drives.recorded_input import recorded_input
+    from kd_seg.serving.sources import home
     from kd_seg.views.calibration_sheet import calibration_sheet
 
+    source, out, sensor_out = home(source), home(out), home(sensor_out) if sensor_out is not None else None
     picture = _check_free(out, sensor_out, overwrite)
-    _, fields, form = recorded_input(source.expanduser(), None, set_ or [])
+    _, fields, form = recorded_input(source, None, set_ or [])
     sensor = read_spec(resolve(checkpoint) if checkpoint else shipped()).sensor
     with progress("measuring", clouds) as advance:
-        found = calibrate(source.expanduser(), sensor, topic, clouds, fields, advance, form)
+        found = calibrate(source, sensor, topic, clouds, fields, advance, form)
     simulated = sensor_file(list(found.frames), found.figures, found.source.name) if sensor_out else ""
     write_text(out, found.text)
     if sensor_out is not None:

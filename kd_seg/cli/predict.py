@@ -24,7 +24,7 @@ def command(
     out: Annotated[Path, typer.Option(help="Folder (or .label file) for labels; bag folder, .mcap or .db3 for a bag.")],
     checkpoint: Annotated[
         Path | None,
-        typer.Option(help="Checkpoint, run folder, or taught, general or hdl64e (shipped); default taught."),
+        typer.Option(help="Checkpoint, run folder, or taught (default), general or hdl64e, which ship."),
     ] = None,
     params: Annotated[Path | None, typer.Option(help="Parameter YAML of the ROS node.")] = None,
     set_: Annotated[
@@ -64,7 +64,6 @@ def command(
 
     values = read_parameters(home(params) if params is not None else None, set_ or [])
     found, out = expand(sources), home(out)
-
     bags = [source for source in found if is_bag(source)]
     check_apply(set_ or [], FOR_BAGS if bags else FOR_FILES, "bags" if bags else "files")
     asked_of_bags = {"--topic": topic, "--storage": storage, "--outputs": outputs, "--copy-all": copy_all or None}

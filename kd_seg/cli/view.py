@@ -64,24 +64,35 @@ def command(
     """
     from kd_seg.serving.parameters import file_format, read_parameters
     from kd_seg.serving.sources import home, named
+    from kd_seg.views.picture import ViewRequest
 
-    if out is None and not window:
-        raise UsageError("Name what to write with --out scan.png, or open a window with --window.")
+    _check(out, window, fused, student, against, against_scan)
     form = file_format(read_parameters(None, set_ or []))
     source, against, out = home(source), named(against) if against else None, home(out) if out else None
+    request = ViewRequest(source, against, scan, against_scan, topic, extent, classes, intensity_range, form)
+    if fused:
+        _draw_fused(request, student or [], out)
+    else:
+        _draw(request, out, window)
+
+
+def _check(
+    out: Path | None,
+    window: bool,
+    fused: bool,
+    student: list[Path] | None,
+    against: Path | None,
+    against_scan: str | None,
+) -> None:
+    """UsageError for options that do not go together."""
+    if out is None and not window:
+        raise UsageError("Name what to write with --out scan.png, or open a window with --window.")
     if student and not fused:
         raise UsageError("--student belongs to --fused; name one checkpoint with --against.")
     if against_scan is not None and against is None:
         raise UsageError("--against-scan is a scan of --against, which is not named.")
-    from kd_seg.views.picture import ViewRequest
-
-    request = ViewRequest(source, against, scan, against_scan, topic, extent, classes, intensity_range, form)
-    if fused:
-        if window:
-            raise UsageError("--fused draws pictures, no window; name one with --out objects.png.")
-        _draw_fused(request, student or [], out)
-    else:
-        _draw(request, out, window)
+    if fused and window:
+        raise UsageError("--fused draws pictures, no window; name one with --out objects.png.")
 
 
 def _draw(request: ViewRequest, out: Path | None, window: bool) -> None:

@@ -107,6 +107,18 @@ class Sweep(Settings):
             called = [item.name for item in scorings]
             if double := next((name for name in called if called.count(name) > 1), None):
                 raise ValueError(f"two scorings of {where} are called {double!r}; each needs a name of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _leaves_the_sweep_its_own(self) -> Sweep:
+        for where, chosen in [("set", self.set), *((f"row {row.name!r}", row.set) for row in self.rows)]:
+            if own := next((key for key in ("run.seed", "run.folder") if key in chosen), None):
+                raise ValueError(f"{where} has {own}, which the sweep gives each run; take it out")
+        return self
+
+    @model_validator(mode="after")
+    def _needs_end(self) -> Sweep:
+        names = [row.name for row in self.rows]
         for row in self.rows:
             chain = [row.name]
             current = row

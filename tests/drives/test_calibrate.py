@@ -145,12 +145,13 @@ def test_a_calibration_needs_a_cloud_and_a_file_beside_its_picture(
     assert [path.name for path in tmp_path.iterdir()] == ["0.bin"]
 
 
-def test_the_command_writes_file_and_picture(tmp_path: Path) -> None:
+def test_the_command_writes_file_and_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "scans"
     folder.mkdir()
     for number, points in enumerate(clouds(12)):
         points.astype("<f4").tofile(folder / f"{number:06d}.bin")
-    found = kd_seg_json("calibrate", folder, "--out", tmp_path / "sensor.yaml")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = kd_seg_json("calibrate", folder, "--out=~/sensor.yaml")
     assert found["figures"]["ground"]["height_m"] == pytest.approx(1.9, abs=0.05)
     assert read_parameters(tmp_path / "sensor.yaml") == found["parameters"]
     assert (tmp_path / "sensor.png").read_bytes()[:4] == b"\x89PNG"

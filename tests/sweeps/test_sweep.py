@@ -86,6 +86,8 @@ def test_plan_puts_needed_runs_first_and_fills_in_their_checkpoints(folder: Path
         ({"rows": [{"name": "plain", "sets": {}}]}, r"unknown key 'rows\.0\.sets'; did you mean 'set'"),
         ({"rows": [{"name": "a/b"}]}, r"rows\.0\.name"),
         ({"seeds": []}, "seeds"),
+        ({"set": {"run.seed": 3}}, "set has run.seed, which the sweep gives each run"),
+        ({"rows": [{"name": "plain", "set": {"run.folder": "here"}}]}, "row 'plain' has run.folder"),
         ({"prepare": ["train 'x"]}, "prepare: .*is no command"),
         ({"prepare": [" "]}, "prepare: a command is empty"),
         ({"eval": [{"name": "a"}, {"name": "b"}, {"name": "a"}]}, "two scorings of eval are called 'a'"),
