@@ -45,14 +45,14 @@ def command(
     from kd_seg.core.config import apply_overrides, find_config, read_yaml, validate
     from kd_seg.scans import SemanticKitti
     from kd_seg.serving.parameters import read_parameters
+    from kd_seg.serving.sources import home
     from kd_seg.views.adaptation_sheet import adaptation_sheet
 
     path = find_config(config)
     source = f"{path} with overrides" if overrides else str(path)
     settings = validate(AdaptSettings, apply_overrides(read_yaml(path), overrides or []), source)
     sensor = sensor_settings(read_parameters(params))
-    drive, streets, out = (path.expanduser() for path in (drive, streets, out))
-    request = AdaptRequest(drive, streets, out, settings, sensor, device, threads)
+    request = AdaptRequest(home(drive), home(streets), home(out), settings, sensor, device, threads)
     unlabelled = SemanticKitti(request.drive)
     for sentence in (*lacks_poses(unlabelled), *misfits(unlabelled, SemanticKitti(request.streets), sensor)):
         warn(sentence)

@@ -2,120 +2,20 @@
 
 import json
 import math
-import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 from console_script import kd_seg
-from tiny_data import write_tiny
+from small_sweep import change
 
-from kd_seg.core.errors import ConfigError, DataError
-from kd_seg.sweeps import Runner, array_script, collect, interval, paired, plan, read_sweep, write_results
+from kd_seg.core.errors import DataError
+from kd_seg.sweeps import Runner, collect, interval, paired, plan, read_sweep, write_results
 from kd_seg.sweeps.mark import Mark
 from kd_seg.sweeps.plan import Job
 from kd_seg.sweeps.runner import _continued
-from kd_seg.sweeps.slurm import stages
 from kd_seg.sweeps.table import markdown
 from kd_seg.training import RunFolder, read_training_config
-
-CONFIG = {
-    "data": {"train": ["00"], "valid": ["01"]},
-    "grid": {"voxel_size": 0.5},
-    "run": {"steps": 2, "batch": 1, "workers": 0, "threads": 1, "device": "cpu"},
-}
-SWEEP = {
-    "name": "small",
-    "purpose": "Does anything help?",
-    "base": "base.yaml",
-    "seeds": [0, 1],
-    "baseline": "plain",
-    "set": {"run.steps": 3},
-    "rows": [
-        {"name": "plain"},
-        {"name": "first", "seeds": [1], "set": {"grid.voxel_size": 0.4}},
-        {
-            "name": "tuned",
-            "needs": "first",
-            "set": {"student.init": "{needs.checkpoint}", "optim.lr": 1e-5},
-            "note": "x",
-        },
-    ],
-    "classes": ["car", "pole"],
-}
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    write_tiny(tmp_path / "data", scans=1)
-    content = {**CONFIG, "data": {**CONFIG["data"], "root": "data"}}  # type: ignore[dict-item]
-    (tmp_path / "base.yaml").write_text(yaml.safe_dump(content))
-    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(SWEEP))
-    return tmp_path
-
-
-def change(folder: Path, **changes: object) -> Path:
-    path = folder / "changed.yaml"
-    path.write_text(yaml.safe_dump({**SWEEP, **changes}))
-    return path
-
-
-def test_plan_puts_needed_runs_first_and_fills_in_their_checkpoints(folder: Path) -> None:
-    jobs = {job.key: job for job in plan(read_sweep("sweep.yaml"))}
-    assert list(jobs) == ["plain/0", "plain/1", "first/1", "tuned/0", "tuned/1"]
-    assert jobs["tuned/0"].needs == "first/1"
-    checkpoint = "runs/small/first/seed_1/checkpoints/last.safetensors"
-    assert f"student.init={checkpoint}" in jobs["tuned/0"].overrides
-    assert "run.steps=3" in jobs["plain/0"].overrides
-    assert {"run.seed=0", "run.folder=runs/small/plain/seed_0"} <= set(jobs["plain/0"].overrides)
-    assert len({job.digest for job in jobs.values()}) == 5
-    assert [[job.key for job in stage] for stage in stages(list(jobs.values()))] == [
-        ["plain/0", "plain/1", "first/1"],
-        ["tuned/0", "tuned/1"],
-    ]
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"baseline": "none"}, r"baseline 'none' is none of the rows \(plain, first, tuned\)"),
-        ({"rows": [{"name": "plain"}, {"name": "plain"}]}, "two rows are called 'plain'"),
-        ({"rows": [{"name": "plain", "needs": "x"}]}, "row 'plain' needs 'x', which is none of the rows"),
-        ({"rows": [{"name": "plain", "needs": "b"}, {"name": "b", "needs": "plain"}]}, "needs itself"),
-        ({"rows": [{"name": "plain", "sets": {}}]}, r"unknown key 'rows\.0\.sets'; did you mean 'set'"),
-        ({"rows": [{"name": "a/b"}]}, r"rows\.0\.name"),
-        ({"seeds": []}, "seeds"),
-        ({"set": {"run.seed": 3}}, "set has run.seed, which the sweep gives each run"),
-        ({"rows": [{"name": "plain", "set": {"run.folder": "here"}}]}, "row 'plain' has run.folder"),
-        ({"prepare": ["train 'x"]}, "prepare: .*is no command"),
-        ({"prepare": [" "]}, "prepare: a command is empty"),
-        ({"eval": [{"name": "a"}, {"name": "b"}, {"name": "a"}]}, "two scorings of eval are called 'a'"),
-        (
-            {"rows": [{"name": "plain", "eval": [{"name": "a"}, {"name": "a", "args": "--distances"}]}]},
-            "two scorings of row 'plain' are called 'a'",
-        ),
-    ],
-)
-def test_wrong_sweep_files(folder: Path, changes: dict[str, object], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        read_sweep(change(folder, **changes))
-
-
-def test_a_sweep_and_a_training_configuration_are_not_taken_for_each_other(folder: Path) -> None:
-    with pytest.raises(ConfigError, match=r"general\.yaml is a training configuration.*run kd-seg train general\."):
-        read_sweep("general")
-    with pytest.raises(ConfigError, match=r"is a sweep of several trainings; run kd-seg sweep sweep\.yaml\."):
-        read_training_config("sweep.yaml", [])
-
-
-def test_wrong_overrides_are_found_before_anything_runs(folder: Path) -> None:
-    with pytest.raises(ConfigError, match=r"unknown key 'optim\.rate'"):
-        plan(read_sweep(change(folder, rows=[{"name": "plain", "set": {"optim.rate": 1}}])))
-    with pytest.raises(ConfigError, match=r"small: classes: There is no class 'trukc' in semantic_kitti_19"):
-        plan(read_sweep(change(folder, classes=["car", "trukc"])))
-    with pytest.raises(ConfigError, match="needs no other row"):
-        plan(read_sweep(change(folder, rows=[{"name": "plain", "set": {"student.init": "{needs.checkpoint}"}}])))
 
 
 def test_intervals_against_values_worked_by_hand() -> None:
@@ -204,34 +104,6 @@ def test_a_broken_result_is_refused(folder: Path) -> None:
     path.write_text("{}")
     with pytest.raises(DataError, match=r"valid\.json is not a result"):
         collect(sweep, jobs)
-
-
-def test_slurm_prints_every_run_once(folder: Path) -> None:
-    sweep = read_sweep("sweep.yaml")
-    text = array_script("sweep.yaml", ["prepare base.yaml"], plan(sweep))
-    assert text.count("--only") == 5
-    assert "#SBATCH --array=0-2" in text
-    assert "stage 2 of 2" in text
-    assert kd_seg("sweep", "sweep.yaml", "--slurm", cwd=folder).stdout.count("--only") == 5
-
-
-@pytest.mark.parametrize("path", ["my sweeps/it's $one.yaml", "plain.yaml"])
-def test_a_task_of_slurm_runs_its_command_whatever_the_sweep_is_called(folder: Path, path: str) -> None:
-    text = array_script(path, [], plan(read_sweep("sweep.yaml")))
-    script = text[text.index("#!/bin/bash") : text.index("# ---- stage 2")]
-    called = folder / "kd-seg"
-    called.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
-    called.chmod(0o755)
-    environment = {"PATH": f"{folder}:/usr/bin:/bin", "SLURM_ARRAY_TASK_ID": "1"}
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=environment, check=True)
-    assert done.stdout.splitlines() == ["sweep", path, "--only", "plain/1"]
-
-
-def test_slurm_prints_the_runs_that_were_asked_for(folder: Path) -> None:
-    text = kd_seg("sweep", "sweep.yaml", "--slurm", "--only", "tuned", "--only", "plain/0", "--overwrite", cwd=folder)
-    tasks = [line.strip(" '").split() for line in text.stdout.splitlines() if "--only" in line]
-    assert [task[task.index("--only") + 1] for task in tasks] == ["plain/0", "tuned/0", "tuned/1"]
-    assert all(task[-1] == "--overwrite" for task in tasks)
 
 
 def test_runs_that_were_not_asked_for_are_left_alone(folder: Path) -> None:
